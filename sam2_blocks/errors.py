@@ -1,0 +1,104 @@
+"""Every error we raise on purpose, under one root.
+
+A message says where, what was expected, what came, and what to do. Pure functions raise
+``ValueError`` or ``TypeError``; the runner wraps them in `StepError`. Hosts catch only the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class Sam2BlocksError(Exception):
+    """Root of all errors of this library."""
+
+
+class PluginError(Sam2BlocksError):
+    """A plugin could not be loaded, or registered something twice."""
+
+
+class ImageError(Sam2BlocksError):
+    """A picture cannot be read: missing, truncated, too large, or not a picture."""
+
+
+class ModelError(Sam2BlocksError):
+    """A model cannot be loaded: unknown name, missing or wrong weights, no such device."""
+
+
+class MissingExtraError(Sam2BlocksError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a YAML file.
+
+    Attributes:
+        message: what is wrong and what to do about it.
+        where: dotted path inside the document, such as ``steps.segment.with.boxes``.
+        line: line in the file, counted from 1; None where the document has no text.
+        column: column in the line, counted from 1.
+    """
+
+    message: str
+    where: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def render(self, source: str) -> str:
+        """Format as ``file:line:column: where: message``."""
+        place = source if self.line is None else f"{source}:{self.line}:{self.column}"
+        return f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
+
+
+class DocumentError(Sam2BlocksError):
+    """A YAML document is wrong; carries every problem found, not only the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problem.render(source) for problem in self.problems))
+
+
+class ManifestError(DocumentError):
+    """A block manifest is wrong (found when loading)."""
+
+
+class PipelineError(DocumentError):
+    """A pipeline is wrong (found when loading, before any model loads)."""
+
+
+class StepError(Sam2BlocksError):
+    """A step failed on one item (found when running); raised ``from`` its cause.
+
+    Attributes:
+        step: id of the step in the pipeline.
+        block: id of its block, such as ``sam2/segment@v1``.
+    """
+
+    def __init__(self, step: str, block: str, message: str) -> None:
+        self.step = step
+        self.block = block
+        super().__init__(f"step {step!r} ({block}): {message}")
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Suggest the closest valid name and list the choices, as the tail of a message.
+
+    Args:
+        name: what the user wrote.
+        choices: the valid names.
+
+    Returns:
+        A sentence that starts with a space, ready to be appended; empty without choices.
+    """
+    names = sorted(set(choices))
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    shown = ", ".join(repr(choice) for choice in names[:12])
+    return f" Valid: {shown}{', …' if len(names) > 12 else ''}."

@@ -1,0 +1,159 @@
+"""The values that flow through a pipeline: plain frozen dataclasses around arrays.
+
+Axis letters: ``B`` images, ``N`` objects, ``M`` masks per prompt (1 or 3), ``P`` points, ``H, W``
+pixels of the original image, ``h, w`` the model's low-resolution grid. Arrays are not copied and
+must not be written to once they are inside a value. Checks happen at the border (`kinds`,
+`requests`); the constructors here trust their arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UInt8Array = NDArray[np.uint8]
+Int64Array = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+Hw = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One picture.
+
+    Attributes:
+        pixels: uint8, (H, W, 3), RGB.
+        id: name of the picture for people and for output files, usually the file name.
+    """
+
+    pixels: UInt8Array
+    id: str = "image"
+
+    @property
+    def hw(self) -> Hw:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the image encoder knows about one picture; a value, never a mode of the executor.
+
+    Attributes:
+        image_embed: (1, C, h/4, w/4) float tensor on the executor's device.
+        high_res_feats: tensors (1, C/8, h, w) and (1, C/4, h/2, w/2), finest first; (h, w) is the
+            low-resolution mask grid, 256x256 for the public checkpoints.
+        image_hw: size of the original picture in pixels.
+        image_id: id of the picture it was made from.
+        key: content key: pixels, shape, model, dtype and preprocessing.
+    """
+
+    image_embed: Tensor
+    high_res_feats: tuple[Tensor, ...]
+    image_hw: Hw
+    image_id: str
+    key: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the tensors."""
+        return sum(t.nbytes for t in (self.image_embed, *self.high_res_feats))
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What the user says about one object; at least one field is given.
+
+    Attributes:
+        box_xyxy: float32, (4,), pixels of the original image.
+        point_coords: float32, (P, 2), xy pixels of the original image.
+        point_labels: int32, (P,), 1 foreground, 0 background.
+        mask_input: float32, (1, h, w) low-resolution logits of an earlier prediction.
+    """
+
+    box_xyxy: Float32Array | None = None
+    point_coords: Float32Array | None = None
+    point_labels: NDArray[np.int32] | None = None
+    mask_input: Float32Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PromptSet:
+    """All prompts of one image, one per object wanted; may be empty."""
+
+    prompts: tuple[Prompt, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @classmethod
+    def from_boxes(cls, boxes_xyxy: NDArray[np.floating] | Sequence[Sequence[float]]) -> PromptSet:
+        """Make one box prompt per row.
+
+        Args:
+            boxes_xyxy: float, (N, 4), pixels of the original image.
+        """
+        boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
+        return cls(tuple(Prompt(box_xyxy=box) for box in boxes))
+
+
+@dataclass(frozen=True, eq=False)
+class Rle:
+    """Run lengths of one binary mask, uncompressed; the exact form of a mask.
+
+    Attributes:
+        size: (H, W) of the image.
+        counts: int64, (R,), column-major run lengths that sum to H * W. The first run is
+            background and may be 0; runs after the first are at least 1.
+
+    Source: the COCO mask format, as in sam2 ``utils/amg.py``.
+    """
+
+    size: Hw
+    counts: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCandidates:
+    """All masks the decoder proposed, before one was chosen per prompt.
+
+    Attributes:
+        rles: N rows of M masks.
+        iou_prediction: float32, (N, M).
+        low_res_logits: float32, (N, M, h, w).
+    """
+
+    rles: tuple[tuple[Rle, ...], ...]
+    iou_prediction: Float32Array
+    low_res_logits: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction:
+    """One chosen mask per prompt of one image, in the order of the prompts.
+
+    Attributes:
+        image_hw: size of the original picture in pixels.
+        rles: N masks at original size.
+        iou_prediction: float32, (N,), the model's own estimate of mask quality.
+        low_res_logits: float32, (N, h, w), usable as ``mask_input`` of the next prompt.
+        mask_box_xyxy: int64, (N, 4), inclusive pixel indices; zeros where a mask is empty.
+        candidates: every proposal, when asked for.
+    """
+
+    image_hw: Hw
+    rles: tuple[Rle, ...]
+    iou_prediction: Float32Array
+    low_res_logits: Float32Array
+    mask_box_xyxy: Int64Array
+    candidates: MaskCandidates | None = None
+
+    def __len__(self) -> int:
+        return len(self.rles)
