@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
+from sam2_blocks.values import Embedding, ExecutorSpec, Image, MaskPrediction, PromptSet
 
 
 @runtime_checkable
 class Executor(Protocol):
     """A loaded model. Stateless for callers and safe to call from several threads."""
+
+    @property
+    def spec(self) -> ExecutorSpec:
+        """Resolved model, device and dtype; every embedding it makes carries it."""
+        ...
 
     def embed(self, images: Sequence[Image]) -> list[Embedding]:
         """Encode pictures of any sizes, in real batches."""
@@ -45,7 +50,7 @@ class Resources:
 
     def __init__(self, factories: Mapping[str, ExecutorFactory]) -> None:
         self._factories = dict(factories)
-        self._executors: dict[tuple[str, str, str, str], Executor] = {}
+        self._executors: dict[tuple[str, ExecutorSpec], Executor] = {}
         self._lock = threading.Lock()
 
     def executor(
@@ -56,11 +61,18 @@ class Resources:
         Raises:
             ModelError: if no such factory is registered, or the model cannot be loaded.
         """
-        key = (factory, model, device, dtype)
+        asked = (factory, ExecutorSpec(model, device, dtype))
         with self._lock:
-            if key not in self._executors:
+            if asked not in self._executors:
                 if factory not in self._factories:
                     hint = did_you_mean(factory, self._factories)
                     raise ModelError(f"no executor is registered as {factory!r}.{hint}")
-                self._executors[key] = self._factories[factory](model, device=device, dtype=dtype)
-            return self._executors[key]
+                loaded = self._factories[factory](model, device=device, dtype=dtype)
+                # "auto" and its resolved name are one executor, whichever is asked for first.
+                self._executors[asked] = self._executors.setdefault((factory, loaded.spec), loaded)
+            return self._executors[asked]
+
+    def executor_of(self, embedding: Embedding, *, factory: str = "sam2") -> Executor:
+        """Return the executor that made this embedding."""
+        model, device, dtype = embedding.spec
+        return self.executor(model, device=device, dtype=dtype, factory=factory)

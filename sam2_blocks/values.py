@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,20 @@ class Image:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+class ExecutorSpec(NamedTuple):
+    """Which executor: resolved names, so that equal specs mean interchangeable embeddings.
+
+    Attributes:
+        model: catalogue name such as ``nano`` or ``sam2.1/hiera_tiny``, or a checkpoint's path.
+        device: torch device, such as ``cpu`` or ``cuda:0``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    model: str
+    device: str
+    dtype: str
+
+
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """What the image encoder knows about one picture; a value, never a mode of the executor.
@@ -53,6 +67,7 @@ class Embedding:
         image_hw: size of the original picture in pixels.
         image_id: id of the picture it was made from.
         key: content key: pixels, shape, model, dtype and preprocessing.
+        spec: the executor that made it, and the only one that can decode it.
     """
 
     image_embed: Tensor
@@ -60,6 +75,7 @@ class Embedding:
     image_hw: Hw
     image_id: str
     key: str
+    spec: ExecutorSpec
 
     @property
     def nbytes(self) -> int:
