@@ -1,0 +1,67 @@
+"""The executor: pictures and prompts in, exact masks out. The only torch outside `hosts`.
+
+Importing this package imports no torch; `load` does, on its first call. One picture's way:
+`preprocess` → `embed` → `prompts` → `decode` → `postprocess`, with `cache` beside it; `catalogue`,
+`weights`, `checkpoint`, `upstream` and `model` bring the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sam2_blocks.executor.executor import Sam2Executor
+
+DEFAULT_CACHE_BYTES = 512 * 2**20
+
+__all__ = ["DEFAULT_CACHE_BYTES", "load"]
+
+
+def load(
+    model: str | Path = "nano",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    mode: Literal["strict", "fast"] | None = None,
+    config: str | Path | None = None,
+    seed: int | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    offline: bool | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Sam2Executor:
+    """Load a model and return its executor.
+
+    Args:
+        model: a name in the catalogue (``nano``, ``hiera_tiny``, ``sam2/hiera_large``, …), or the
+            path of a checkpoint (``.pt`` or ``.safetensors``), which needs ``config``.
+        device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``.
+        dtype: ``auto`` (what ``mode`` implies), ``float32``, ``bfloat16`` or ``float16``.
+        mode: ``strict`` is float32, with the masks of the official predictor on the same device;
+            ``fast`` computes in half precision. By default it follows ``dtype``.
+        config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
+            laid out like those of the ``sam2`` package.
+        seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
+        cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
+        offline: never download; by default as the variable ``SAM2_BLOCKS_OFFLINE`` says.
+        progress: called with bytes done and bytes in total (None if unknown) while downloading.
+
+    Raises:
+        ModelError: if the name is unknown, the weights are missing or wrong, or the device or
+            dtype cannot be used here.
+    """
+    from sam2_blocks.executor.executor import Sam2Executor
+    from sam2_blocks.executor.model import load_model
+
+    loaded = load_model(
+        model,
+        device=device,
+        dtype=dtype,
+        mode=mode,
+        config=config,
+        seed=seed,
+        offline=offline,
+        progress=progress,
+    )
+    return Sam2Executor(loaded, cache_bytes=cache_bytes)

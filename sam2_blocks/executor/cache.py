@@ -1,0 +1,137 @@
+"""A bounded memory of results: least recently used goes first, equal work is done once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """Anything that knows how many bytes it holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        ...
+
+
+Value = TypeVar("Value", bound=Sized)
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What a cache has done so far.
+
+    Attributes:
+        hits: answers that cost nothing, including those another caller was just computing.
+        misses: answers that were computed.
+        evictions: entries dropped to stay within the bounds.
+        entries: entries held now.
+        nbytes: bytes held now.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    entries: int = 0
+    nbytes: int = 0
+
+
+class ByteCache(Generic[Value]):
+    """An LRU cache bounded in bytes and entries, shared by threads.
+
+    Args:
+        max_bytes: an entry larger than this is not kept; 0 keeps nothing.
+        max_entries: upper bound on the number of entries.
+    """
+
+    def __init__(self, max_bytes: int, max_entries: int = 100_000) -> None:
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._entries: OrderedDict[str, Value] = OrderedDict()
+        self._in_flight: dict[str, Future[Value]] = {}
+        self._nbytes = 0
+        self._hits = self._misses = self._evictions = 0
+        self._lock = threading.Lock()
+
+    def get_many(
+        self, keys: Sequence[str], compute: Callable[[Sequence[str]], Sequence[Value]]
+    ) -> list[Value]:
+        """Return the values of these keys, computing the missing ones together.
+
+        A key that another thread is computing is waited for, never computed twice.
+
+        Args:
+            keys: in any order, duplicates allowed.
+            compute: maps the missing keys, each once, to their values; what it raises reaches
+                everybody who waits for one of them.
+        """
+        with self._lock:
+            answers = {key: self._find(key) for key in dict.fromkeys(keys)}
+            mine = [key for key, answer in answers.items() if answer is None]
+            promises = {key: self._in_flight.setdefault(key, Future()) for key in mine}
+            self._misses += len(mine)
+            self._hits += len(keys) - len(mine)
+        if mine:
+            self._keep_promises(promises, compute)
+        everything = {**answers, **promises}
+        return [_value_of(everything[key]) for key in keys]
+
+    def stats(self) -> CacheStats:
+        """Return a snapshot of the counters."""
+        with self._lock:
+            return CacheStats(
+                self._hits, self._misses, self._evictions, len(self._entries), self._nbytes
+            )
+
+    def clear(self) -> None:
+        """Drop all entries; counters stay."""
+        with self._lock:
+            self._entries.clear()
+            self._nbytes = 0
+
+    def _find(self, key: str) -> Value | Future[Value] | None:
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        return self._in_flight.get(key)
+
+    def _keep_promises(
+        self,
+        promises: dict[str, Future[Value]],
+        compute: Callable[[Sequence[str]], Sequence[Value]],
+    ) -> None:
+        try:
+            values = compute(list(promises))
+        except BaseException as error:
+            with self._lock:
+                for key in promises:
+                    del self._in_flight[key]
+            for promise in promises.values():
+                promise.set_exception(error)
+            raise
+        with self._lock:
+            for key, value in zip(promises, values, strict=True):
+                self._store(key, value)
+                del self._in_flight[key]
+        for promise, value in zip(promises.values(), values, strict=True):
+            promise.set_result(value)
+
+    def _store(self, key: str, value: Value) -> None:
+        if value.nbytes > self._max_bytes:
+            return
+        self._entries[key] = value
+        self._nbytes += value.nbytes
+        while self._nbytes > self._max_bytes or len(self._entries) > self._max_entries:
+            _, dropped = self._entries.popitem(last=False)
+            self._nbytes -= dropped.nbytes
+            self._evictions += 1
+
+
+def _value_of(answer: Value | Future[Value] | None) -> Value:
+    assert answer is not None
+    return answer.result() if isinstance(answer, Future) else answer

@@ -1,0 +1,123 @@
+"""The models we know by name: where their weights are, and how to recognise them.
+
+Sizes and SHA-256 sums are those published for the public checkpoints (Apache 2.0).
+Source: https://github.com/facebookresearch/sam2, ``sam2/build_sam.py`` and its README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sam2_blocks.errors import ModelError, did_you_mean
+
+BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model of the catalogue.
+
+    Attributes:
+        name: full name, such as ``sam2.1/hiera_tiny``.
+        config: YAML file of the architecture, relative to the installed ``sam2`` package; for an
+            embedded model, relative to this folder.
+        url: where the checkpoint is downloaded from; None for the embedded model.
+        sha256: of the checkpoint file; None for the embedded model, whose sum is in ``nano.json``.
+        nbytes: size of the checkpoint file, where it is known beforehand.
+    """
+
+    name: str
+    config: str
+    url: str | None = None
+    sha256: str | None = None
+    nbytes: int | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the weights ship inside this package."""
+        return self.url is None
+
+
+def _public(
+    name: str, config: str, file: str, *, sha256: str, nbytes: int | None = None
+) -> ModelSpec:
+    family = name.partition("/")[0]
+    return ModelSpec(name, f"configs/{family}/{config}.yaml", BASE_URL + file, sha256, nbytes)
+
+
+_SPECS = (
+    ModelSpec("nano", "nano.yaml"),
+    _public(
+        "sam2.1/hiera_tiny",
+        "sam2.1_hiera_t",
+        "092824/sam2.1_hiera_tiny.pt",
+        sha256="7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        nbytes=156008466,
+    ),
+    _public(
+        "sam2.1/hiera_small",
+        "sam2.1_hiera_s",
+        "092824/sam2.1_hiera_small.pt",
+        sha256="6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    ),
+    _public(
+        "sam2.1/hiera_b_plus",
+        "sam2.1_hiera_b+",
+        "092824/sam2.1_hiera_base_plus.pt",
+        sha256="a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    ),
+    _public(
+        "sam2.1/hiera_large",
+        "sam2.1_hiera_l",
+        "092824/sam2.1_hiera_large.pt",
+        sha256="2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        nbytes=898083611,
+    ),
+    _public(
+        "sam2/hiera_tiny",
+        "sam2_hiera_t",
+        "072824/sam2_hiera_tiny.pt",
+        sha256="65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+        nbytes=155906050,
+    ),
+    _public(
+        "sam2/hiera_small",
+        "sam2_hiera_s",
+        "072824/sam2_hiera_small.pt",
+        sha256="95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+    ),
+    _public(
+        "sam2/hiera_b_plus",
+        "sam2_hiera_b+",
+        "072824/sam2_hiera_base_plus.pt",
+        sha256="d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+    ),
+    _public(
+        "sam2/hiera_large",
+        "sam2_hiera_l",
+        "072824/sam2_hiera_large.pt",
+        sha256="7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+        nbytes=897952466,
+    ),
+)
+
+MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+
+
+def find_model(name: str) -> ModelSpec:
+    """Look up a model by its full or short name.
+
+    Args:
+        name: ``nano``, ``sam2.1/hiera_tiny``, …; ``hiera_tiny`` alone means ``sam2.1/hiera_tiny``.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    spec = MODELS.get(name) or MODELS.get(f"sam2.1/{name}")
+    if spec is None:
+        short = [full.removeprefix("sam2.1/") for full in MODELS if full.startswith("sam2.1/")]
+        hint = did_you_mean(name, [*MODELS, *short])
+        raise ModelError(f"there is no model {name!r}.{hint}")
+    return spec

@@ -1,0 +1,83 @@
+"""Checkpoint files to tensors to a network, refusing what does not fit."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sam2_blocks.errors import ModelError
+
+SHOWN_KEYS = 3
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, never executing what is in it.
+
+    Args:
+        path: ``.safetensors``, or a torch file that holds ``{"model": state_dict}`` as the public
+            checkpoints do, or a bare state dict.
+
+    Raises:
+        ModelError: if there is no such file or it holds anything but tensors by name.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint at {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{path} is not a readable checkpoint of plain tensors: {reason}"
+        ) from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{path} holds no state dict: expected {{'model': {{name: tensor}}}}.")
+    return state
+
+
+def apply_checkpoint(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy a state dict into a network of exactly the same keys and shapes.
+
+    Args:
+        module: the network; untouched when the keys differ.
+        state: tensors by name; converted to the dtype of the network.
+        source: what to call the checkpoint in the message.
+
+    Raises:
+        ModelError: if keys or shapes differ, with a few of them; usually the checkpoint belongs
+            to another variant than the configuration.
+    """
+    expected = module.state_dict()
+    reshaped = {
+        f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    }
+    differences = [
+        _count_and_show("missing", expected.keys() - state.keys()),
+        _count_and_show("unexpected", state.keys() - expected.keys()),
+        _count_and_show("of another shape", reshaped),
+    ]
+    problems = "; ".join(filter(None, differences))
+    if problems:
+        raise ModelError(
+            f"{source} does not fit this architecture: {problems}. It is probably the checkpoint "
+            "of another variant; SAM 2 and SAM 2.1 of one size differ too."
+        )
+    module.load_state_dict(state)
+
+
+def _count_and_show(label: str, keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    if not names:
+        return ""
+    more = ", …" if len(names) > SHOWN_KEYS else ""
+    return f"{len(names)} keys {label} ({', '.join(names[:SHOWN_KEYS])}{more})"

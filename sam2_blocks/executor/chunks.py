@@ -1,0 +1,42 @@
+"""Work in chunks that fit the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import torch
+
+from sam2_blocks.errors import ModelError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_chunks(
+    function: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item], size: int
+) -> list[Result]:
+    """Apply a function to consecutive chunks; when memory runs out, halve the chunk and go on.
+
+    Args:
+        function: maps a chunk to one result an item.
+        items: any number of items.
+        size: items in a chunk, at least 1.
+
+    Raises:
+        ModelError: if not even one item fits.
+    """
+    results: list[Result] = []
+    while len(results) < len(items):
+        chunk = items[len(results) : len(results) + size]
+        try:
+            results.extend(function(chunk))
+        except torch.OutOfMemoryError as error:
+            if len(chunk) == 1:
+                raise ModelError(
+                    "the device has not enough memory left for one item at a time. Free some, "
+                    "or use device='cpu'."
+                ) from error
+            size = len(chunk) // 2
+            torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+    return results

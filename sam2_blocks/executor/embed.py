@@ -1,0 +1,98 @@
+"""Pictures to embeddings, in batches that fit the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2_blocks.executor.chunks import map_chunks
+from sam2_blocks.executor.model import LoadedModel
+from sam2_blocks.executor.preprocess import VERSION, pixels_to_input
+from sam2_blocks.values import Embedding, Image
+
+# Activations alive at once in the first, finest stage of the encoder, in units of its width.
+LIVE_WIDTHS = 12
+BATCH_BYTES = {"cpu": 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}
+MAX_BATCH = 16
+
+
+def embedding_key(image: Image, model: LoadedModel) -> str:
+    """Name the content of an embedding: pixels, shape, weights, dtype and preprocessing."""
+    pixels = image.pixels
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{pixels.shape} {pixels.dtype} v{VERSION} ".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return f"{model.key}/{digest.hexdigest()}"
+
+
+def embed_images(
+    model: LoadedModel, images: Sequence[Image], keys: Sequence[str]
+) -> list[Embedding]:
+    """Encode pictures of any sizes.
+
+    Args:
+        model: the network.
+        images: the pictures.
+        keys: their content keys, as `embedding_key` makes them.
+    """
+
+    def encode(chunk: Sequence[tuple[Image, str]]) -> list[Embedding]:
+        size, device = model.image_size, model.device
+        with torch.inference_mode():
+            batch = torch.stack([pixels_to_input(i.pixels, size, device) for i, _ in chunk])
+        levels = encode_batch(model, batch)
+        return [
+            _embedding_of(model, image, key, [level[b : b + 1] for level in levels])
+            for b, (image, key) in enumerate(chunk)
+        ]
+
+    return map_chunks(encode, list(zip(images, keys, strict=True)), batch_size(model))
+
+
+def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:
+    """Run the encoder.
+
+    Args:
+        model: the network.
+        batch: float32, (B, 3, S, S), as `pixels_to_input` makes them.
+
+    Returns:
+        Feature maps, finest first: (B, C/8, h, w), (B, C/4, h/2, w/2) and (B, C, h/4, w/4); only
+        the last where the model has no high-resolution features.
+
+    Source: sam2 ``sam2_image_predictor.py: set_image_batch``.
+    """
+    network = model.network
+    with model.computing():
+        levels = network.forward_image(batch)["backbone_fpn"][-network.num_feature_levels :]
+        if network.directly_add_no_mem_embed:
+            levels[-1] = levels[-1] + network.no_mem_embed.view(1, -1, 1, 1)
+    return [level.to(model.dtype) for level in levels]
+
+
+def batch_size(model: LoadedModel) -> int:
+    """Return how many pictures to encode at once."""
+    width: int = model.network.image_encoder.trunk.patch_embed.proj.out_channels
+    finest_px = (model.image_size // 4) ** 2
+    bytes_per_image = LIVE_WIDTHS * width * finest_px * model.dtype.itemsize
+    budget = BATCH_BYTES.get(model.device.type, BATCH_BYTES["cpu"])
+    return max(1, min(MAX_BATCH, budget // bytes_per_image))
+
+
+def _embedding_of(
+    model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]
+) -> Embedding:
+    """Own the storage: a slice would keep its whole batch alive, and be an inference tensor."""
+    *high_res_feats, image_embed = (level.clone() for level in levels)
+    return Embedding(
+        image_embed=image_embed,
+        high_res_feats=tuple(high_res_feats),
+        image_hw=image.hw,
+        image_id=image.id,
+        key=key,
+        spec=model.spec,
+    )

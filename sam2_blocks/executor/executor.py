@@ -1,0 +1,255 @@
+"""The executor: one loaded model, from pictures and prompts to mask predictions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2_blocks.executor.cache import ByteCache, CacheStats
+from sam2_blocks.executor.chunks import map_chunks
+from sam2_blocks.executor.components import clean_logits
+from sam2_blocks.executor.decode import Decoder
+from sam2_blocks.executor.embed import embed_images, embedding_key
+from sam2_blocks.executor.model import LoadedModel, Mode
+from sam2_blocks.executor.postprocess import logits_to_rles
+from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
+from sam2_blocks.values import (
+    Embedding,
+    ExecutorSpec,
+    Hw,
+    Image,
+    MaskCandidates,
+    MaskPrediction,
+    PromptSet,
+)
+
+LOGIT_LIMIT = 32.0  # low-resolution logits are handed out clamped, as the official predictor does
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How to segment; see `Sam2Executor.segment`."""
+
+    multimask_output: bool
+    mask_threshold: float
+    max_hole_area: int
+    max_sprinkle_area: int
+    return_candidates: bool
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedPrompt:
+    """What is kept of one prompt, on the device, until its image is finished.
+
+    Attributes:
+        chosen: float32, (h, w), logits of the candidate with the highest predicted IoU.
+        iou: float32, (M,), predicted IoU of all candidates.
+        candidates: float32, (M, h, w), only when they are wanted.
+    """
+
+    chosen: Tensor
+    iou: Tensor
+    candidates: Tensor | None
+
+
+class Sam2Executor:
+    """Embeds and segments with one model; implements `sam2_blocks.resources.Executor`.
+
+    Stateless for its callers: embeddings are values, and the cache only saves time. Threads may
+    share it; work on the device is done by one at a time.
+
+    Args:
+        model: the network, as `load_model` returns it.
+        cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
+    """
+
+    def __init__(self, model: LoadedModel, *, cache_bytes: int) -> None:
+        self._model = model
+        self._decoder = Decoder(model)
+        self._cache: ByteCache[Embedding] = ByteCache(cache_bytes)
+        self._device_lock = threading.RLock()
+
+    @property
+    def spec(self) -> ExecutorSpec:
+        """Resolved model, device and dtype."""
+        return self._model.spec
+
+    @property
+    def mode(self) -> Mode:
+        """``strict`` (float32, the masks of the official predictor) or ``fast``."""
+        return self._model.mode
+
+    @property
+    def model(self) -> LoadedModel:
+        """The network this executor runs."""
+        return self._model
+
+    def cache_stats(self) -> CacheStats:
+        """Return what the cache of embeddings has done so far."""
+        return self._cache.stats()
+
+    def warm_up(self) -> None:
+        """Pay one-time costs now: kernels, self-checks and allocations."""
+        size = self._model.image_size
+        image = Image(np.zeros((size, size, 3), np.uint8), id="warm-up")
+        embeddings = embed_images(self._model, [image], [embedding_key(image, self._model)])
+        self.segment([(embeddings[0], PromptSet.from_boxes([[1, 1, size - 1, size - 1]]))])
+
+    def embed(self, images: Sequence[Image]) -> list[Embedding]:
+        """Encode pictures of any sizes, in batches that fit the device.
+
+        A picture that was embedded before, and is still in the cache, costs only its hash.
+
+        Args:
+            images: uint8 RGB pictures.
+
+        Raises:
+            ModelError: if the device has no memory for a single picture.
+        """
+        keys = [embedding_key(image, self._model) for image in images]
+        by_key = dict(zip(keys, images, strict=True))
+
+        def compute(missing: Sequence[str]) -> list[Embedding]:
+            with self._device_lock:
+                return embed_images(self._model, [by_key[key] for key in missing], missing)
+
+        embeddings = self._cache.get_many(keys, compute)
+        return [
+            embedding if embedding.image_id == image.id else replace(embedding, image_id=image.id)
+            for embedding, image in zip(embeddings, images, strict=True)
+        ]
+
+    def segment(
+        self,
+        items: Sequence[tuple[Embedding, PromptSet]],
+        *,
+        multimask_output: bool = True,
+        mask_threshold: float = 0.0,
+        max_hole_area: int = 0,
+        max_sprinkle_area: int = 0,
+        return_candidates: bool = False,
+    ) -> list[MaskPrediction]:
+        """Decode the prompts of several images together.
+
+        Args:
+            items: embeddings of this executor, each with any number of prompts of any mixture.
+            multimask_output: propose three masks for each prompt and choose the one with the
+                highest predicted IoU; False proposes one.
+            mask_threshold: a pixel belongs to the mask where its logit is above.
+            max_hole_area: fill holes up to this many low-resolution pixels; 0 fills none.
+            max_sprinkle_area: remove specks up to this many low-resolution pixels; 0 removes none.
+            return_candidates: also return every proposal.
+
+        Returns:
+            One prediction an item, with one mask a prompt, in order.
+
+        Raises:
+            ValueError: if an embedding is of another executor, or a prompt is malformed.
+            ModelError: if the device has no memory for a single prompt.
+        """
+        options = SegmentOptions(
+            multimask_output, mask_threshold, max_hole_area, max_sprinkle_area, return_candidates
+        )
+        for embedding, _ in items:
+            self._check_embedding(embedding)
+        rows = prompts_to_rows(
+            items, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
+        )
+        with self._device_lock, torch.inference_mode():
+            decoded = self._decode(rows, options)
+            return [
+                self._finish(
+                    [decoded[item, index] for index in range(len(prompts))],
+                    embedding.image_hw,
+                    options,
+                )
+                for item, (embedding, prompts) in enumerate(items)
+            ]
+
+    def _decode(
+        self, rows: Sequence[PromptRow], options: SegmentOptions
+    ) -> dict[tuple[int, int], DecodedPrompt]:
+        """Decode all rows, whatever their images, in chunks of equal shape."""
+
+        def decode(chunk: Sequence[PromptRow]) -> list[DecodedPrompt]:
+            logits, iou = self._decoder.decode(chunk, multimask_output=options.multimask_output)
+            chosen = logits[torch.arange(len(chunk), device=iou.device), iou.argmax(1)]
+            candidates = logits if options.return_candidates else [None] * len(chunk)
+            return [DecodedPrompt(*kept) for kept in zip(chosen, iou, candidates, strict=True)]
+
+        decoded: dict[tuple[int, int], DecodedPrompt] = {}
+        for group in group_rows(rows):
+            results = map_chunks(decode, group, self._decoder.chunk_size)
+            decoded.update(
+                ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
+            )
+        return decoded
+
+    def _finish(
+        self, decoded: Sequence[DecodedPrompt], image_hw: Hw, options: SegmentOptions
+    ) -> MaskPrediction:
+        """Turn the decoded prompts of one image into masks at original size, on the host."""
+        chosen = _stack([prompt.chosen for prompt in decoded], self._model.low_res_hw)
+        rles, boxes = logits_to_rles(
+            _clean(chosen, options), image_hw, threshold=options.mask_threshold
+        )
+        masks = 3 if options.multimask_output else 1
+        iou = _stack([prompt.iou for prompt in decoded], (masks,)).cpu()
+        return MaskPrediction(
+            image_hw=image_hw,
+            rles=tuple(rles),
+            iou_prediction=iou.amax(1).numpy(),
+            low_res_logits=_to_host(chosen),
+            mask_box_xyxy=boxes,
+            candidates=self._finish_candidates(decoded, iou, image_hw, options),
+        )
+
+    def _finish_candidates(
+        self,
+        decoded: Sequence[DecodedPrompt],
+        iou: Tensor,
+        image_hw: Hw,
+        options: SegmentOptions,
+    ) -> MaskCandidates | None:
+        if not options.return_candidates:
+            return None
+        proposals = [prompt.candidates for prompt in decoded if prompt.candidates is not None]
+        logits = _stack(proposals, (iou.shape[1], *self._model.low_res_hw))
+        cleaned = _clean(logits.flatten(0, 1), options)
+        rles, _ = logits_to_rles(cleaned, image_hw, threshold=options.mask_threshold)
+        rows = [tuple(rles[i : i + iou.shape[1]]) for i in range(0, len(rles), iou.shape[1])]
+        return MaskCandidates(tuple(rows), iou.numpy(), _to_host(logits))
+
+    def _check_embedding(self, embedding: Embedding) -> None:
+        made_by = embedding.key.rpartition("/")[0]
+        if embedding.spec != self.spec or made_by != self._model.key:
+            raise ValueError(
+                f"the embedding of image {embedding.image_id!r} was made by {made_by!r} on "
+                f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
+                f"{self.spec.device!r}. Embed the image with this executor."
+            )
+
+
+def _clean(logits: Tensor, options: SegmentOptions) -> Tensor:
+    if not len(logits) or max(options.max_hole_area, options.max_sprinkle_area) <= 0:
+        return logits
+    return clean_logits(
+        logits,
+        threshold=options.mask_threshold,
+        max_hole_area=options.max_hole_area,
+        max_sprinkle_area=options.max_sprinkle_area,
+    )
+
+
+def _stack(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Stack tensors of this shape; there may be none."""
+    return torch.stack(list(tensors)) if tensors else torch.zeros((0, *shape))
+
+
+def _to_host(logits: Tensor) -> np.ndarray:
+    return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()

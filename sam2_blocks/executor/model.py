@@ -1,0 +1,217 @@
+"""A name, a device and a dtype to a network that is ready to run."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.executor.catalogue import MODELS, ModelSpec, find_model
+from sam2_blocks.executor.checkpoint import apply_checkpoint, read_checkpoint
+from sam2_blocks.executor.upstream import build_network, sam2_folder
+from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
+from sam2_blocks.values import ExecutorSpec, Hw
+
+Mode = Literal["strict", "fast"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+NANO_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network on its device.
+
+    Attributes:
+        network: a ``SAM2Base`` in evaluation mode, parameters in float32.
+        spec: resolved model name, device and dtype.
+        key: architecture, weights and dtype; models of one key give the same embeddings.
+        mode: ``strict`` or ``fast``.
+        dtype: what the forward pass computes in.
+    """
+
+    network: Any
+    spec: ExecutorSpec
+    key: str
+    mode: Mode
+    dtype: torch.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        device: torch.device = self.network.device
+        return device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square the encoder sees."""
+        return int(self.network.image_size)
+
+    @property
+    def low_res_hw(self) -> Hw:
+        """Size of the low-resolution mask grid."""
+        height, width = self.network.sam_prompt_encoder.mask_input_size
+        return int(height), int(width)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Scope for forward passes: inference mode, and autocast where the dtype asks for it."""
+        autocast = torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+        with torch.inference_mode(), autocast:
+            yield
+
+
+def load_model(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    mode: Mode | None = None,
+    config: str | Path | None = None,
+    seed: int | None = None,
+    offline: bool | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Build a network, fill it with weights and move it to its device; arguments as in `load`.
+
+    Raises:
+        ModelError: if any of the arguments cannot be honoured.
+    """
+    torch_device = resolve_device(device)
+    torch_dtype, resolved_mode = resolve_dtype(dtype, mode)
+    spec, checkpoint = _resolve_model(str(model), config)
+    network = _build(_config_path(spec, config), seed if seed is not None else 0)
+    if seed is not None:
+        weights = f"seed-{seed}"
+    elif checkpoint is not None:
+        weights = _fill(network, checkpoint, sha256_of(checkpoint))
+    elif spec is not None and not spec.embedded:
+        path = ensure_weights(spec, offline=offline, progress=progress)
+        weights = _fill(network, path, spec.sha256 or "")
+    else:
+        weights = _fill_nano(network)
+    dtype_name = str(torch_dtype).removeprefix("torch.")
+    name = spec.name if spec is not None and checkpoint is None else str(model)
+    return LoadedModel(
+        network=network.eval().requires_grad_(False).to(torch_device),
+        spec=ExecutorSpec(name, str(torch_device), dtype_name),
+        key=f"{spec.name if spec else config}@{weights}/{dtype_name}",
+        mode=resolved_mode,
+        dtype=torch_dtype,
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu`` into a device that exists.
+
+    Raises:
+        ModelError: if there is no such device on this machine.
+    """
+    if name == "auto":
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else name
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        hint = did_you_mean(name, ["auto", "cuda", "cuda:0", "mps", "cpu"])
+        raise ModelError(f"there is no device {name!r}.{hint}") from None
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type, 0)
+    if (device.index or 0) >= present:
+        raise ModelError(
+            f"device {name!r} is not available here: torch {torch.__version__} sees {present} "
+            f"{device.type} device(s). Use device='auto' or device='cpu'."
+        )
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def resolve_dtype(name: str, mode: Mode | None) -> tuple[torch.dtype, Mode]:
+    """Agree on dtype and mode; ``auto`` is float32, or bfloat16 in mode ``fast``.
+
+    Raises:
+        ModelError: if either is unknown, or ``strict`` is asked of half precision.
+    """
+    if mode not in (None, "strict", "fast"):
+        raise ModelError(f"there is no mode {mode!r}.{did_you_mean(mode, ['strict', 'fast'])}")
+    if name == "auto":
+        name = "bfloat16" if mode == "fast" else "float32"
+    if name not in DTYPES:
+        raise ModelError(f"there is no dtype {name!r}.{did_you_mean(name, ['auto', *DTYPES])}")
+    if mode == "strict" and name != "float32":
+        raise ModelError(f"mode 'strict' computes in float32, not {name!r}. Use mode='fast'.")
+    return DTYPES[name], mode or ("strict" if name == "float32" else "fast")
+
+
+def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | None, Path | None]:
+    """Return the catalogue entry of the architecture and the local checkpoint, if any."""
+    path = Path(model)
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        if config is not None:
+            raise ModelError(f"config goes with the path of a checkpoint, not with {model!r}.")
+        return find_model(model), None
+    if config is None:
+        raise ModelError(
+            f"the checkpoint {model!r} needs its architecture, such as config='sam2.1/hiera_tiny' "
+            f"or the path of a YAML file. Known: {', '.join(MODELS)}."
+        )
+    return (None if _is_yaml(config) else find_model(str(config))), path
+
+
+def _config_path(spec: ModelSpec | None, config: str | Path | None) -> Path:
+    if spec is None:
+        assert config is not None
+        return Path(config)
+    return (NANO_FOLDER if spec.embedded else sam2_folder()) / spec.config
+
+
+def _is_yaml(config: str | Path) -> bool:
+    return Path(config).suffix in (".yaml", ".yml")
+
+
+def _build(config: Path, seed: int) -> nn.Module:
+    """Build with seeded weights, leaving the process's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config)
+
+
+def _fill(network: nn.Module, path: Path, sha256: str) -> str:
+    apply_checkpoint(network, read_checkpoint(path), source=str(path))
+    return sha256[:12]
+
+
+def _fill_nano(network: nn.Module) -> str:
+    """Fill ``nano`` with the weights that ship in this package."""
+    path, card = NANO_FOLDER / "nano.safetensors", NANO_FOLDER / "nano.json"
+    if not path.exists():
+        warnings.warn(
+            "the embedded weights of 'nano' are missing from this installation; it runs with "
+            "random weights and its masks mean nothing",
+            UserWarning,
+            stacklevel=4,
+        )
+        return "seed-0"
+    expected = json.loads(card.read_text())["sha256"]
+    found = sha256_of(path)
+    if found != expected:
+        raise ModelError(
+            f"{path} is damaged: its SHA-256 is {found}, expected {expected}. "
+            "Reinstall sam2-blocks."
+        )
+    return _fill(network, path, found)

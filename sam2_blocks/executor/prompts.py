@@ -1,0 +1,132 @@
+"""Prompts of many images to rectangular batches for the prompt encoder.
+
+Prompts are ragged: a box is two tokens, each point one, and a mask comes through another door. We
+group prompts of equal shape instead of padding them, because padding tokens change the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam2_blocks.values import Embedding, Float32Array, Hw, Prompt, PromptSet
+
+# Labels of the two corners of a box among point labels; source: sam2 `_predict`.
+CORNER_LABELS = (2, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRow:
+    """One prompt and where it comes from.
+
+    Attributes:
+        item: index of the (embedding, prompts) pair.
+        index: index of the prompt in its set.
+        embedding: the picture it is about.
+        coords: float32, (T, 2), xy in the encoder's square: box corners, then points.
+        labels: int32, (T,).
+        mask_input: float32, (1, h, w), or None.
+    """
+
+    item: int
+    index: int
+    embedding: Embedding
+    coords: Float32Array
+    labels: NDArray[np.int32]
+    mask_input: Float32Array | None
+
+    @property
+    def shape_key(self) -> tuple[int, bool]:
+        """What prompts must share to be decoded together."""
+        return len(self.labels), self.mask_input is not None
+
+
+def prompts_to_rows(
+    items: Sequence[tuple[Embedding, PromptSet]], *, image_size: int, low_res_hw: Hw
+) -> list[PromptRow]:
+    """Check all prompts and scale them to the encoder's square.
+
+    Raises:
+        ValueError: if a prompt says nothing, points and labels differ in number, or a mask has
+            another size than the model's low-resolution grid.
+    """
+    rows = []
+    for item, (embedding, prompt_set) in enumerate(items):
+        for index, prompt in enumerate(prompt_set.prompts):
+            try:
+                coords, labels = _prompt_to_points(prompt, embedding.image_hw, image_size)
+                _check_mask_input(prompt.mask_input, low_res_hw)
+            except ValueError as error:
+                place = f"prompt {index} of image {embedding.image_id!r}"
+                raise ValueError(f"{place}: {error}") from None
+            rows.append(PromptRow(item, index, embedding, coords, labels, prompt.mask_input))
+    return rows
+
+
+def group_rows(rows: Iterable[PromptRow]) -> list[list[PromptRow]]:
+    """Gather rows that can be decoded together, keeping their order."""
+    groups: dict[tuple[int, bool], list[PromptRow]] = {}
+    for row in rows:
+        groups.setdefault(row.shape_key, []).append(row)
+    return list(groups.values())
+
+
+def rows_to_tensors(
+    rows: Sequence[PromptRow], device: torch.device
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
+    """Stack rows of one group.
+
+    Returns:
+        Points as (coords (N, T, 2), labels (N, T)), None for rows of masks alone; and mask
+        logits (N, 1, h, w), or None.
+    """
+    points, masks = None, None
+    if len(rows[0].labels):
+        coords = torch.from_numpy(np.stack([row.coords for row in rows]))
+        labels = torch.from_numpy(np.stack([row.labels for row in rows]))
+        points = coords.to(device), labels.to(device)
+    given = [row.mask_input for row in rows if row.mask_input is not None]
+    if given:
+        masks = torch.from_numpy(np.stack(given).astype(np.float32, copy=False)).to(device)
+    return points, masks
+
+
+def _prompt_to_points(
+    prompt: Prompt, image_hw: Hw, image_size: int
+) -> tuple[Float32Array, NDArray[np.int32]]:
+    coords: list[Float32Array] = []
+    labels: list[NDArray[np.int32]] = []
+    if prompt.box_xyxy is not None:
+        coords.append(np.asarray(prompt.box_xyxy, np.float32).reshape(2, 2))
+        labels.append(np.array(CORNER_LABELS, np.int32))
+    if prompt.point_coords is not None:
+        coords.append(np.asarray(prompt.point_coords, np.float32).reshape(-1, 2))
+        given = () if prompt.point_labels is None else prompt.point_labels
+        labels.append(np.asarray(given, np.int32).reshape(-1))
+        if len(coords[-1]) != len(labels[-1]):
+            raise ValueError(f"{len(coords[-1])} points have {len(labels[-1])} labels.")
+    if not coords:
+        if prompt.mask_input is None:
+            raise ValueError("it says nothing. Give a box, points or a mask.")
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+    return _scale(np.concatenate(coords), image_hw, image_size), np.concatenate(labels)
+
+
+def _scale(coords: Float32Array, image_hw: Hw, image_size: int) -> Float32Array:
+    """Divide, then multiply, in float32: the order of sam2 ``transform_coords``."""
+    height, width = image_hw
+    coords = np.divide(coords, np.array([width, height]), dtype=np.float32)
+    return np.multiply(coords, image_size, dtype=np.float32)
+
+
+def _check_mask_input(mask: Float32Array | None, low_res_hw: Hw) -> None:
+    if mask is not None and mask.shape != (1, *low_res_hw):
+        raise ValueError(
+            f"mask_input wants logits of shape (1, {low_res_hw[0]}, {low_res_hw[1]}), "
+            f"got {mask.shape}. Pass low_res_logits of an earlier prediction."
+        )
