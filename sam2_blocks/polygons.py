@@ -1,0 +1,442 @@
+"""Outlines of masks: run lengths to polygons and back.
+
+Outlines run along pixel edges: pixel ``(x, y)`` is the square from ``(x, y)`` to
+``(x + 1, y + 1)``, and it belongs to a polygon when its centre does (even-odd rule). So an outline
+that is not simplified gives its mask back exactly, even for one pixel, a hole, or parts that touch
+at a corner. Foreground is connected along edges, not over corners, and every ring is simple until
+it is bridged or simplified.
+
+An outline is a lossy form as soon as it is simplified or holes are filled; `Polygons.iou` says how
+lossy. Run lengths are the exact form of a mask.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2_blocks.masks import Spans, rle_iou, rle_to_spans, spans_to_rle
+from sam2_blocks.values import Hw, Int64Array, Rle
+
+Ring = NDArray[np.float64]
+"""float64, (P, 2): xy corners, not closed; outer rings run clockwise on the screen, holes not."""
+
+HolePolicy = Literal["keep", "bridge", "fill"]
+MultipolygonPolicy = Literal["all", "bridge", "largest"]
+
+_MIN_VERTICES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """The outline of one mask.
+
+    Attributes:
+        size: (H, W) of the image.
+        outer: outer rings, the largest first.
+        holes: for each outer ring, the rings cut out of it.
+        iou: intersection over union of the outline, filled, with the mask it was made from.
+    """
+
+    size: Hw
+    outer: tuple[Ring, ...]
+    holes: tuple[tuple[Ring, ...], ...]
+    iou: float
+
+    @property
+    def rings(self) -> tuple[Ring, ...]:
+        """All rings, each outer ring followed by its holes."""
+        parts = zip(self.outer, self.holes, strict=True)
+        return tuple(ring for outer, holes in parts for ring in (outer, *holes))
+
+    @property
+    def vertex_count(self) -> int:
+        """Number of corners of all rings together."""
+        return sum(len(ring) for ring in self.rings)
+
+    def to_coco_segmentation(self) -> list[list[float]]:
+        """Flatten to the polygon form of a COCO annotation: one ``[x, y, x, y, …]`` per part.
+
+        Raises:
+            ValueError: if a part has holes, which that form cannot say.
+        """
+        if any(self.holes):
+            raise ValueError(
+                "COCO polygons have no holes; use hole_policy='bridge' (exact) or 'fill', "
+                "or export the mask as RLE"
+            )
+        return [ring.ravel().tolist() for ring in self.outer]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One connected part of a mask."""
+
+    outer: Ring
+    holes: tuple[Ring, ...]
+
+
+def rle_to_polygons(
+    rle: Rle,
+    *,
+    hole_policy: HolePolicy = "keep",
+    multipolygon_policy: MultipolygonPolicy = "all",
+    tolerance_px: float = 0.0,
+    max_vertices: int | None = None,
+) -> Polygons:
+    """Trace the outline of a mask.
+
+    Args:
+        rle: the mask; an empty one has no rings.
+        hole_policy: ``keep`` returns holes as rings of their own. ``bridge`` joins each hole to its
+            outer ring by a path of zero width, for formats with one ring a part, such as COCO;
+            nothing is lost. ``fill`` drops holes.
+        multipolygon_policy: ``all`` returns each connected part. ``bridge`` joins the parts to one
+            ring in the same way, for formats with one ring an object, such as YOLO. ``largest``
+            keeps the part with the largest outer ring.
+        tolerance_px: the outline may move by at most this many pixels; 0 is exact. Parts and
+            holes that such a move can close disappear, save the largest part.
+        max_vertices: most corners of all rings together; the most significant ones are kept.
+
+    Raises:
+        ValueError: if a policy is unknown, ``tolerance_px`` is negative or not finite, or
+            ``max_vertices`` is below 4.
+
+    Source: simplified after Douglas and Peucker, 1973, the farthest corner of all rings first.
+    """
+    _check_options(hole_policy, multipolygon_policy, tolerance_px, max_vertices)
+    parts = _trace_parts(rle_to_spans(rle))
+    if multipolygon_policy == "largest":
+        parts = parts[:1]
+    if hole_policy == "fill":
+        parts = [_Part(part.outer, ()) for part in parts]
+    if parts and (tolerance_px > 0 or max_vertices is not None):
+        parts = _simplify(
+            parts,
+            tolerance_px=tolerance_px,
+            max_vertices=max_vertices,
+            hole_cost=5 if hole_policy == "bridge" else 3,  # a bridge repeats its two corners
+            part_cost=5 if multipolygon_policy == "bridge" else 3,
+        )
+    if hole_policy == "bridge":
+        parts = [_Part(_bridge((part.outer, *part.holes)), ()) for part in parts]
+    if multipolygon_policy == "bridge" and parts:
+        holes = tuple(hole for part in parts for hole in part.holes)
+        parts = [_Part(_bridge([part.outer for part in parts]), holes)]
+    return _measured(parts, rle)
+
+
+def polygons_to_rle(rings: Iterable[NDArray[np.floating]], size: Hw) -> Rle:
+    """Fill rings: a pixel is inside when its centre is, by the even-odd rule.
+
+    Written here because the fillers at hand answer another question: pycocotools rounds corners to
+    a fifth of a pixel, and OpenCV and Pillow also paint the pixels that the outline touches.
+
+    Args:
+        rings: float, (P, 2) each, xy corners; holes are rings inside rings.
+        size: (H, W) of the image; what lies outside is cut off.
+    """
+    height, width = size
+    x, y = _column_crossings(rings, width)
+    order = np.lexsort((y, x))
+    x, row = x[order], np.clip(np.ceil(y[order] - 0.5), 0, height).astype(np.int64)
+    spans = Spans(x[::2], row[::2], row[1::2])
+    kept = spans.y_start < spans.y_stop
+    return spans_to_rle(Spans(*(column[kept] for column in spans)), size)
+
+
+def _measured(parts: Sequence[_Part], rle: Rle) -> Polygons:
+    rings = [ring for part in parts for ring in (part.outer, *part.holes)]
+    iou = rle_iou(rle, polygons_to_rle(rings, rle.size))
+    outer, holes = tuple(part.outer for part in parts), tuple(part.holes for part in parts)
+    return Polygons(rle.size, outer, holes, iou)
+
+
+def _check_options(
+    hole_policy: str, multipolygon_policy: str, tolerance_px: float, max_vertices: int | None
+) -> None:
+    for name, value, choices in (
+        ("hole_policy", hole_policy, ("keep", "bridge", "fill")),
+        ("multipolygon_policy", multipolygon_policy, ("all", "bridge", "largest")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    if not 0 <= tolerance_px < np.inf:
+        raise ValueError(f"tolerance_px must be 0 or a positive number, got {tolerance_px}")
+    if max_vertices is not None and max_vertices < _MIN_VERTICES:
+        raise ValueError(f"max_vertices must be at least {_MIN_VERTICES}, got {max_vertices}")
+
+
+# --- tracing ----------------------------------------------------------------------------------
+
+
+def _trace_parts(spans: Spans) -> list[_Part]:
+    """Follow the pixel edges around each connected part; the largest outer ring comes first.
+
+    Every span has two horizontal edges: number ``2 k`` above span ``k``, walked to the right, and
+    ``2 k + 1`` below it, walked to the left. Foreground is thus always on the right hand.
+    """
+    if len(spans.x) == 0:
+        return []
+    tails, heads = _horizontal_edges(spans)
+    rings = _follow(_successors(spans, tails, heads))
+    parts = []
+    for members in _group_by_span(rings, len(tails)):
+        corners = [_corners(edges, tails, heads) for edges in members]
+        simple = [ring for points in corners for ring in _split_at_pinches(points)]
+        simple.sort(key=_signed_area)  # holes are negative, the largest first
+        parts.append(_Part(simple[-1], tuple(simple[:-1])))
+    return sorted(parts, key=lambda part: -_signed_area(part.outer))
+
+
+def _horizontal_edges(spans: Spans) -> tuple[Int64Array, Int64Array]:
+    """Return where each edge starts and ends: int64, (2 K, 2) xy."""
+    top = np.stack((spans.x, spans.y_start), axis=1)
+    bottom = np.stack((spans.x, spans.y_stop), axis=1)
+    right = np.array([1, 0])
+    tails = np.stack((top, bottom + right), axis=1).reshape(-1, 2)
+    heads = np.stack((top + right, bottom), axis=1).reshape(-1, 2)
+    return tails, heads
+
+
+def _successors(spans: Spans, tails: Int64Array, heads: Int64Array) -> Int64Array:
+    """Find for each horizontal edge the one that follows it around the foreground.
+
+    On each vertical grid line sort the ends of the edges from both sides by y. Coverage left and
+    right of the line differs exactly between the first and second, third and fourth, …, so each
+    such pair bounds a vertical edge (of length 0 where the outline goes straight on) and is one
+    head and one tail. Where two pixels touch only at a corner, taking the end below a span before
+    the end above the next one keeps them apart.
+    """
+    count = len(tails)
+    points = np.concatenate((tails, heads))
+    is_top = np.tile([True, False], count)
+    pairs = np.lexsort((is_top, points[:, 1], points[:, 0])).reshape(-1, 2)
+    first_is_head = pairs[:, 0] >= count
+    head = np.where(first_is_head, pairs[:, 0], pairs[:, 1]) - count
+    tail = np.where(first_is_head, pairs[:, 1], pairs[:, 0])
+    successors = np.empty(count, np.int64)
+    successors[head] = tail
+    return successors
+
+
+def _follow(successors: Int64Array) -> list[list[int]]:
+    """Split a permutation into its cycles."""
+    following = successors.tolist()
+    cycles = []
+    for start in range(len(following)):
+        cycle = []
+        edge = start
+        while following[edge] >= 0:
+            cycle.append(edge)
+            following[edge], edge = -1, following[edge]
+        if cycle:
+            cycles.append(cycle)
+    return cycles
+
+
+def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[list[int]]]:
+    """Gather the rings of one connected part: those that bound the same spans."""
+    ring_of_edge = np.empty(edge_count, np.int64)
+    for number, edges in enumerate(rings):
+        ring_of_edge[edges] = number
+    leader = list(range(len(rings)))
+
+    def find(ring: int) -> int:
+        while leader[ring] != ring:
+            leader[ring] = ring = leader[leader[ring]]
+        return ring
+
+    for top, bottom in np.unique(ring_of_edge.reshape(-1, 2), axis=0).tolist():
+        leader[find(top)] = find(bottom)
+    groups: dict[int, list[list[int]]] = {}
+    for number, edges in enumerate(rings):
+        groups.setdefault(find(number), []).append(edges)
+    return list(groups.values())
+
+
+def _corners(edges: list[int], tails: Int64Array, heads: Int64Array) -> Int64Array:
+    """Keep the points of a ring where it turns: int64, (P, 2)."""
+    ends, starts = heads[edges], tails[np.roll(edges, -1)]
+    turns = ends[:, 1] != starts[:, 1]
+    return np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
+
+
+def _split_at_pinches(corners: Int64Array) -> list[Ring]:
+    """Cut a ring that visits a corner twice into rings that visit each corner once."""
+    rings: list[Ring] = []
+    path: list[tuple[int, int]] = []
+    position: dict[tuple[int, int], int] = {}
+    for x, y in corners.tolist():
+        if (x, y) in position:
+            loop = path[position[x, y] :]
+            del path[position[x, y] :]
+            for point in loop:
+                del position[point]
+            rings.append(np.array(loop, np.float64))
+        position[x, y] = len(path)
+        path.append((x, y))
+    rings.append(np.array(path, np.float64))
+    return rings
+
+
+def _signed_area(ring: Ring) -> float:
+    """Shoelace formula; positive for outer rings."""
+    x, y = ring.T
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+
+
+# --- filling ----------------------------------------------------------------------------------
+
+
+def _column_crossings(
+    rings: Iterable[NDArray[np.floating]], width: int
+) -> tuple[Int64Array, NDArray[np.float64]]:
+    """Find where the rings cross the middle of each pixel column: its x, and the y there."""
+    edges = [np.stack((ring, np.roll(ring, -1, axis=0)), axis=1) for ring in rings]
+    if not edges:
+        return np.empty(0, np.int64), np.empty(0)
+    ends = np.concatenate(edges).astype(np.float64)  # (E, 2, 2): edge, end, xy
+    # From left to right, so that there and back along one path crosses at the very same y.
+    backwards = ends[:, 0, 0] > ends[:, 1, 0]
+    ends[backwards] = ends[backwards, ::-1]
+    columns = np.clip(np.ceil(ends[:, :, 0] - 0.5), 0, width).astype(np.int64)  # (E, 2)
+    lengths = columns[:, 1] - columns[:, 0]
+    edge = np.repeat(np.arange(len(ends)), lengths)
+    x = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - columns[:, 0], lengths)
+    (x_left, y_left), (x_right, y_right) = ends[edge].transpose(1, 2, 0)
+    slope = (y_right - y_left) / (x_right - x_left)
+    return x, y_left + (x + 0.5 - x_left) * slope
+
+
+# --- simplifying ------------------------------------------------------------------------------
+
+
+class _Split(NamedTuple):
+    """The corner farthest from the line that stands for a stretch of a ring."""
+
+    minus_distance: float
+    ring: int
+    corner: int
+    first: int
+    last: int
+
+
+def _simplify(
+    parts: Sequence[_Part],
+    *,
+    tolerance_px: float,
+    max_vertices: int | None,
+    hole_cost: int,
+    part_cost: int,
+) -> list[_Part]:
+    """Keep the corners that matter most, until all others lie within the tolerance.
+
+    Each ring starts as the line between two far corners. Again and again the corner farthest from
+    its line, over all rings, is put back. A ring appears with its third corner; the largest outer
+    ring starts with four.
+
+    Args:
+        parts: exact parts, the largest first.
+        tolerance_px: stop when no corner is farther than this.
+        max_vertices: stop before there would be more corners than this.
+        hole_cost: corners needed for a hole to appear, with those of its bridge.
+        part_cost: the same for a part after the first.
+    """
+    rings = [_from_far_corner(ring) for part in parts for ring in (part.outer, *part.holes)]
+    costs = [cost for part in parts for cost in (part_cost, *(hole_cost for _ in part.holes))]
+    budget = np.inf if max_vertices is None else max_vertices
+    kept: list[list[int]] = []
+    queue: list[_Split] = []
+    for number, ring in enumerate(rings):
+        far = int(_squared_distances(ring, ring[0]).argmax())
+        splits = [_farthest(rings, number, *stretch) for stretch in ((0, far), (far, len(ring)))]
+        kept.append([0, far])
+        if number == 0:
+            kept[0] += [split.corner for split in splits]
+            budget -= _MIN_VERTICES
+            splits = [half for split in splits for half in _halves(rings, split)]
+        queue += splits
+    heapq.heapify(queue)
+    while queue and -queue[0].minus_distance > tolerance_px:
+        split = heapq.heappop(queue)
+        corners = kept[split.ring]
+        cost = costs[split.ring] if len(corners) == 2 else 1
+        if cost <= budget:
+            budget -= cost
+            corners.append(split.corner)
+            for half in _halves(rings, split):
+                heapq.heappush(queue, half)
+    simple = iter(ring[sorted(corners)] for ring, corners in zip(rings, kept, strict=True))
+    return _drop_closed(
+        _Part(next(simple), tuple(next(simple) for _ in part.holes)) for part in parts
+    )
+
+
+def _from_far_corner(ring: Ring) -> Ring:
+    """Let a ring start at a corner that is far from another one."""
+    return np.roll(ring, -int(_squared_distances(ring, ring[0]).argmax()), axis=0)
+
+
+def _halves(rings: Sequence[Ring], split: _Split) -> tuple[_Split, _Split]:
+    return (
+        _farthest(rings, split.ring, split.first, split.corner),
+        _farthest(rings, split.ring, split.corner, split.last),
+    )
+
+
+def _farthest(rings: Sequence[Ring], number: int, first: int, last: int) -> _Split:
+    """Find the corner between two others that is farthest from the line that joins them."""
+    ring = rings[number]
+    if last - first < 2:
+        return _Split(0.0, number, first, first, last)
+    start, line = ring[first], ring[last % len(ring)] - ring[first]
+    offset = ring[first + 1 : last] - start
+    along = np.minimum(np.maximum(offset @ (line / (line @ line)), 0), 1)
+    away = offset - along[:, None] * line
+    squared = np.einsum("pc,pc->p", away, away)
+    farthest = int(squared.argmax())
+    return _Split(-math.sqrt(squared[farthest]), number, first + 1 + farthest, first, last)
+
+
+def _drop_closed(parts: Iterable[_Part]) -> list[_Part]:
+    """Drop the rings that shrank to a line, and holes together with their outer ring."""
+    return [
+        _Part(part.outer, tuple(hole for hole in part.holes if len(hole) > 2))
+        for part in parts
+        if len(part.outer) > 2
+    ]
+
+
+# --- bridging ---------------------------------------------------------------------------------
+
+
+def _bridge(rings: Sequence[Ring]) -> Ring:
+    """Join rings to one by paths of zero width, walked there and back.
+
+    Such a path encloses nothing, so the joined ring fills the same pixels. It leads from corner to
+    corner: a path that ended inside an edge would split it at a rounded point.
+    """
+    joined = rings[0]
+    for ring in rings[1:]:
+        near = _nearest_corner(joined, ring[0])
+        ring = np.roll(ring, -_nearest_corner(ring, joined[near]), axis=0)
+        near = _nearest_corner(joined, ring[0])
+        joined = np.concatenate((joined[: near + 1], ring, ring[:1], joined[near:]))
+        joined = joined[(joined != np.roll(joined, 1, axis=0)).any(axis=1)]
+    return joined
+
+
+def _nearest_corner(ring: Ring, point: Ring) -> int:
+    return int(_squared_distances(ring, point).argmin())
+
+
+def _squared_distances(ring: Ring, point: Ring) -> Ring:
+    squared: Ring = ((ring - point) ** 2).sum(axis=1)
+    return squared

@@ -1,0 +1,238 @@
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from sam2_blocks.masks import mask_to_rle, rle_to_coco, rle_to_mask
+from sam2_blocks.polygons import Polygons, polygons_to_rle, rle_to_polygons
+
+HW = st.tuples(st.integers(1, 12), st.integers(1, 12))
+MASKS = HW.flatmap(lambda hw: arrays(bool, hw))
+HOLE_POLICIES = ("keep", "bridge", "fill")
+MULTIPOLYGON_POLICIES = ("all", "bridge", "largest")
+
+
+def drawn(*rows: str) -> np.ndarray:
+    return np.array([[pixel == "#" for pixel in row] for row in rows])
+
+
+def area(ring: np.ndarray) -> float:
+    following = np.roll(ring, -1, axis=0)
+    return float(ring[:, 0] @ following[:, 1] - ring[:, 1] @ following[:, 0]) / 2
+
+
+def corners(ring: np.ndarray) -> set[tuple[float, float]]:
+    return {(x, y) for x, y in ring.tolist()}
+
+
+RING = drawn(
+    "#####",
+    "#...#",
+    "#.#.#",
+    "#...#",
+    "#####",
+)
+PINCHED = drawn(  # the background inside and outside touch at one corner
+    "###",
+    "#.#",
+    "##.",
+)
+
+
+def disc(radius: int, hole_radius: int = 0) -> np.ndarray:
+    y, x = np.mgrid[: 2 * radius + 3, : 2 * radius + 3] - radius - 1
+    return (np.hypot(x, y) <= radius) & (np.hypot(x, y) >= hole_radius)
+
+
+def test_a_pixel_is_the_square_to_its_right_and_below():
+    polygons = rle_to_polygons(mask_to_rle(drawn("...", "..#")))
+    assert corners(polygons.outer[0]) == {(2, 1), (3, 1), (3, 2), (2, 2)}
+    assert polygons.holes == ((),)
+    assert polygons.iou == 1
+
+
+def test_an_empty_mask_has_no_rings():
+    polygons = rle_to_polygons(
+        mask_to_rle(drawn("..")),
+        hole_policy="bridge",
+        multipolygon_policy="bridge",
+        tolerance_px=1,
+    )
+    assert polygons.rings == ()
+    assert polygons.iou == 1
+    assert polygons.to_coco_segmentation() == []
+
+
+def test_parts_come_largest_first_with_their_own_holes():
+    polygons = rle_to_polygons(mask_to_rle(RING))
+    assert [area(ring) for ring in polygons.outer] == [25, 1]
+    assert [[area(ring) for ring in holes] for holes in polygons.holes] == [[-9], []]
+
+
+def test_parts_that_touch_at_a_corner_stay_apart():
+    polygons = rle_to_polygons(mask_to_rle(drawn("#.", ".#")))
+    assert [len(ring) for ring in polygons.outer] == [4, 4]
+
+
+def test_a_pinched_outline_is_cut_into_simple_rings():
+    polygons = rle_to_polygons(mask_to_rle(PINCHED))
+    assert len(polygons.outer) == 1
+    assert [area(hole) for hole in polygons.holes[0]] == [-1]
+
+
+@given(MASKS)
+@example(RING)
+@example(PINCHED)
+def test_an_exact_outline_gives_the_mask_back(mask):
+    polygons = rle_to_polygons(mask_to_rle(mask))
+    assert polygons.iou == 1
+    assert np.array_equal(rle_to_mask(polygons_to_rle(polygons.rings, mask.shape)), mask)
+    assert sum(area(ring) for ring in polygons.rings) == mask.sum()
+    assert all(area(ring) > 0 for ring in polygons.outer)
+    assert all(area(ring) < 0 for holes in polygons.holes for ring in holes)
+    assert all(len(corners(ring)) == len(ring) for ring in polygons.rings)
+
+
+@given(MASKS)
+@example(RING)
+def test_bridged_holes_are_exact_for_pycocotools_too(mask):
+    height, width = mask.shape
+    polygons = rle_to_polygons(mask_to_rle(mask), hole_policy="bridge")
+    assert polygons.iou == 1
+    assert not any(polygons.holes)
+    if mask.any():
+        coco = coco_mask.frPyObjects(polygons.to_coco_segmentation(), height, width)
+        assert coco_mask.merge(coco)["counts"].decode() == rle_to_coco(mask_to_rle(mask))["counts"]
+
+
+@given(MASKS)
+@example(RING)
+def test_bridged_parts_are_one_exact_ring(mask):
+    polygons = rle_to_polygons(
+        mask_to_rle(mask), hole_policy="bridge", multipolygon_policy="bridge"
+    )
+    assert polygons.iou == 1
+    assert len(polygons.rings) == mask.any()
+
+
+def test_the_largest_part_can_be_had_alone():
+    polygons = rle_to_polygons(mask_to_rle(RING), multipolygon_policy="largest")
+    assert [area(ring) for ring in polygons.rings] == [25, -9]
+    assert polygons.iou == 16 / 17
+
+
+def test_filled_holes_lower_the_iou():
+    polygons = rle_to_polygons(mask_to_rle(RING), hole_policy="fill", multipolygon_policy="largest")
+    assert [area(ring) for ring in polygons.rings] == [25]
+    assert polygons.iou == 17 / 25
+
+
+def test_coco_polygons_refuse_holes():
+    polygons = rle_to_polygons(mask_to_rle(RING))
+    with pytest.raises(ValueError, match="no holes; use hole_policy='bridge'"):
+        polygons.to_coco_segmentation()
+
+
+def distance_to_outline(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    line = np.roll(ring, -1, axis=0) - ring
+    offset = points[:, None] - ring
+    along = np.clip((offset * line).sum(axis=2) / (line**2).sum(axis=1), 0, 1)
+    return np.linalg.norm(offset - along[..., None] * line, axis=2).min(axis=1)
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 1, 3])
+def test_no_corner_is_farther_from_the_simplified_outline_than_the_tolerance(tolerance):
+    rle = mask_to_rle(disc(40))
+    (exact,) = rle_to_polygons(rle).outer
+    simple = rle_to_polygons(rle, tolerance_px=tolerance)
+    assert distance_to_outline(exact, simple.outer[0]).max() <= tolerance
+    assert simple.vertex_count < len(exact)
+    assert simple.iou > 0.9
+
+
+def test_small_holes_and_parts_close_within_the_tolerance():
+    mask = disc(20, hole_radius=2)
+    mask[0, 0] = True
+    exact = rle_to_polygons(mask_to_rle(mask))
+    assert (len(exact.outer), len(exact.holes[0])) == (2, 1)
+    simple = rle_to_polygons(mask_to_rle(mask), tolerance_px=3)
+    assert (len(simple.outer), len(simple.holes[0])) == (1, 0)
+
+
+def test_a_single_pixel_survives_any_tolerance():
+    polygons = rle_to_polygons(mask_to_rle(drawn("...", ".#.")), tolerance_px=100)
+    assert polygons.vertex_count == 4
+    assert polygons.iou == 1
+
+
+def test_a_large_enough_vertex_limit_changes_nothing():
+    rle = mask_to_rle(disc(20, hole_radius=5))
+    exact = rle_to_polygons(rle)
+    limited = rle_to_polygons(rle, max_vertices=exact.vertex_count)
+    assert [corners(ring) for ring in limited.rings] == [corners(ring) for ring in exact.rings]
+
+
+def test_more_vertices_never_hurt_a_disc():
+    rle = mask_to_rle(disc(40))
+    ious = [rle_to_polygons(rle, max_vertices=most).iou for most in (4, 8, 16, 32, 64)]
+    assert ious == sorted(ious)
+    assert ious[0] > 0.6
+    assert ious[-1] > 0.97
+
+
+@given(
+    MASKS,
+    st.integers(4, 40),
+    st.sampled_from([0, 0.4, 1.5]),
+    st.sampled_from(HOLE_POLICIES),
+    st.sampled_from(MULTIPOLYGON_POLICIES),
+)
+def test_the_vertex_limit_holds_for_all_policies(mask, limit, tolerance, holes, parts):
+    polygons = rle_to_polygons(
+        mask_to_rle(mask),
+        hole_policy=holes,
+        multipolygon_policy=parts,
+        tolerance_px=tolerance,
+        max_vertices=limit,
+    )
+    assert polygons.vertex_count <= limit
+    assert bool(polygons.rings) == mask.any()
+    assert all(len(ring) >= 3 for ring in polygons.rings)
+    assert 0 <= polygons.iou <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hole_policy": "drop"}, "hole_policy must be one of keep, bridge, fill, got 'drop'"),
+        ({"multipolygon_policy": "one"}, "multipolygon_policy must be one of all, bridge, largest"),
+        ({"tolerance_px": -1}, "tolerance_px must be 0 or a positive number, got -1"),
+        ({"tolerance_px": float("nan")}, "tolerance_px must be 0 or a positive number, got nan"),
+        ({"max_vertices": 3}, "max_vertices must be at least 4, got 3"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        rle_to_polygons(mask_to_rle(RING), **options)
+
+
+def test_filling_follows_pixel_centres():
+    triangle = np.array([[0, 0], [4, 0], [0, 4]])
+    filled = rle_to_mask(polygons_to_rle([triangle], (4, 4)))
+    assert filled.sum(axis=1).tolist() == [3, 2, 1, 0]
+
+
+def test_filling_cuts_off_what_lies_outside():
+    far = np.array([[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]])
+    assert rle_to_mask(polygons_to_rle([far], (3, 4))).all()
+    assert not rle_to_mask(polygons_to_rle([far + 3e9], (3, 4))).any()
+    assert not rle_to_mask(polygons_to_rle([], (3, 4))).any()
+
+
+def test_a_polygons_value_can_be_made_by_hand():
+    square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
+    polygons = Polygons((4, 4), (square,), ((),), iou=1)
+    assert polygons.vertex_count == 4
+    assert polygons.to_coco_segmentation() == [[0, 0, 2, 0, 2, 2, 0, 2]]
