@@ -1,0 +1,109 @@
+import time
+
+import numpy as np
+import pytest
+
+from sam2_blocks.prompts import check_prompts
+from sam2_blocks.values import Prompt, PromptSet
+
+HW = (60, 80)
+NAN, INF = float("nan"), float("inf")
+
+
+def one(**fields) -> PromptSet:
+    arrays = {name: np.array(value) for name, value in fields.items()}
+    return PromptSet((Prompt(**arrays),))
+
+
+def test_good_prompts_pass_and_get_their_types():
+    prompts = one(
+        box_xyxy=[1, 2, 80, 60],
+        point_coords=[[0, 0], [80, 60]],
+        point_labels=[1, 0],
+        mask_input=np.zeros((1, 4, 4)),
+    )
+    (checked,) = check_prompts(prompts, HW).prompts
+    assert checked.box_xyxy is not None
+    assert checked.box_xyxy.tolist() == [1, 2, 80, 60]
+    assert checked.box_xyxy.dtype == np.float32
+    assert checked.point_coords is not None
+    assert checked.point_coords.tolist() == [[0, 0], [80, 60]]
+    assert checked.point_labels is not None
+    assert checked.point_labels.dtype == np.int32
+    assert checked.mask_input is not None
+    assert checked.mask_input.dtype == np.float32
+
+
+def test_no_prompts_pass():
+    assert len(check_prompts(PromptSet(), HW)) == 0
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 5], [0, 0, 0, 0], [79.5, 59.5, 79.5, 59.5]])
+def test_the_box_of_a_single_pixel_passes(box):
+    assert len(check_prompts(PromptSet.from_boxes([box]), HW)) == 1
+
+
+def test_no_points_are_no_prompt():
+    empty = {"point_coords": np.zeros((0, 2)), "point_labels": np.zeros(0)}
+    (checked,) = check_prompts(one(box_xyxy=[1, 2, 3, 4], **empty), HW).prompts
+    assert checked.point_coords is None
+    with pytest.raises(ValueError, match="prompt 0 is empty; give a box, points or mask_input"):
+        check_prompts(one(**empty), HW)
+
+
+def test_boxes_are_clipped_with_one_warning():
+    boxes = [[-5, -5, 10, 10], [1, 1, 2, 2], [70, 50, 99, 99]]
+    message = r"80x60 image and were clipped to it: prompt 0 \[-5, -5, 10, 10\], and 1 more"
+    with pytest.warns(UserWarning, match=message) as caught:
+        checked = check_prompts(PromptSet.from_boxes(boxes), HW)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert [list(p.box_xyxy) for p in checked.prompts if p.box_xyxy is not None] == [
+        [0, 0, 10, 10],
+        [1, 1, 2, 2],
+        [70, 50, 80, 60],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"box_xyxy": [NAN, 0, 5, 5]}, r"prompt 0: box \[nan, 0, 5, 5\] is not finite"),
+        ({"box_xyxy": [0, 0, INF, 5]}, r"prompt 0: box \[0, 0, inf, 5\] is not finite"),
+        ({"box_xyxy": [0, 0, 1e300, 5]}, r"box \[0, 0, inf, 5\] is not finite"),
+        ({"box_xyxy": [9, 0, 5, 5]}, r"box \[9, 0, 5, 5\] is inverted; give it as x_min, y_min"),
+        ({"box_xyxy": [0, 9, 5, 5]}, "is inverted"),
+        ({"box_xyxy": [80, 0, 90, 5]}, r"lies wholly outside the 80x60 image; is it in pixels"),
+        ({"box_xyxy": [0, 60, 5, 70]}, "lies wholly outside"),
+        ({"box_xyxy": [-9, 0, 0, 5]}, "lies wholly outside"),
+        ({"box_xyxy": [-9, -9, -5, -5]}, "lies wholly outside"),
+        ({"box_xyxy": [1, 2, 3]}, r"a box wants 4 numbers, got shape \(3,\)"),
+        ({"point_coords": [[1, 1]]}, "point_coords and point_labels go together"),
+        ({"point_labels": [1]}, "point_coords and point_labels go together"),
+        (
+            {"point_coords": [[1, 1], [81, 5]], "point_labels": [1, 1]},
+            r"point 1 at \[81, 5\] is not inside the 80x60 image",
+        ),
+        ({"point_coords": [[1, NAN]], "point_labels": [1]}, r"point 0 at \[1, nan\] is not inside"),
+        ({"point_coords": [1, 1], "point_labels": [1]}, r"wants shape \(P, 2\), got \(2,\)"),
+        ({"point_coords": [[1, 1]], "point_labels": [1, 0]}, "wants 1 labels, got shape"),
+        ({"point_coords": [[1, 1]], "point_labels": [-1]}, r"or 0 \(background\), got \[-1\]"),
+        ({"mask_input": np.zeros((4, 4))}, r"wants logits \(1, h, w\), got shape \(4, 4\)"),
+        ({"mask_input": np.full((1, 2, 2), NAN)}, "mask_input has values that are not finite"),
+    ],
+)
+def test_what_means_nothing_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        check_prompts(one(**fields), HW)
+
+
+def test_the_message_names_the_prompt():
+    with pytest.raises(ValueError, match=r"^prompt 2: box"):
+        check_prompts(PromptSet.from_boxes([[1, 1, 2, 2], [1, 1, 2, 2], [5, 1, 2, 2]]), HW)
+
+
+def test_ten_thousand_boxes_take_no_time():
+    boxes = PromptSet.from_boxes(np.tile([1, 1, 9, 9], (10_000, 1)))
+    started = time.perf_counter()
+    check_prompts(boxes, HW)
+    assert time.perf_counter() - started < 2
