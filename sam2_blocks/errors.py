@@ -50,7 +50,9 @@ class Problem:
     def render(self, source: str) -> str:
         """Format as ``file:line:column: where: message``."""
         place = source if self.line is None else f"{source}:{self.line}:{self.column}"
-        return f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
+        return (
+            f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
+        )
 
 
 class DocumentError(Sam2BlocksError):

@@ -1,9 +1,10 @@
-"""What steps share while a pipeline runs: loaded models, made once for each configuration."""
+"""What steps share while a pipeline runs: loaded models and the folder for their files."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sam2_blocks.errors import ModelError, did_you_mean
@@ -40,39 +41,49 @@ class Executor(Protocol):
 ExecutorFactory = Callable[..., Executor]
 """``factory(model, *, device, dtype) -> Executor``"""
 
+DEFAULT_FACTORY = "sam2"
+
 
 class Resources:
     """Registry of executors shared by all steps, threads and pipelines that hold it.
 
+    A model name such as ``mine:large`` is loaded by the factory registered as ``mine``; a name
+    without such a prefix by the built-in ``sam2``.
+
     Args:
-        factories: executor factories by name, as plugins registered them; ``sam2`` is built in.
+        factories: executor factories by name, as plugins registered them.
+        out_dir: folder that relative paths of written files start from.
     """
 
-    def __init__(self, factories: Mapping[str, ExecutorFactory]) -> None:
+    def __init__(self, factories: Mapping[str, ExecutorFactory], out_dir: str | Path = ".") -> None:
+        self.out_dir = Path(out_dir)
         self._factories = dict(factories)
-        self._executors: dict[tuple[str, ExecutorSpec], Executor] = {}
+        self._executors: dict[ExecutorSpec, Executor] = {}
         self._lock = threading.Lock()
 
-    def executor(
-        self, model: str, *, device: str = "auto", dtype: str = "auto", factory: str = "sam2"
-    ) -> Executor:
+    def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
         """Return the executor of this configuration, loading it on first use.
 
         Raises:
-            ModelError: if no such factory is registered, or the model cannot be loaded.
+            ModelError: if the model, its device or its dtype is not to be had.
         """
-        asked = (factory, ExecutorSpec(model, device, dtype))
+        asked = ExecutorSpec(model, device, dtype)
         with self._lock:
             if asked not in self._executors:
-                if factory not in self._factories:
-                    hint = did_you_mean(factory, self._factories)
-                    raise ModelError(f"no executor is registered as {factory!r}.{hint}")
-                loaded = self._factories[factory](model, device=device, dtype=dtype)
-                # "auto" and its resolved name are one executor, whichever is asked for first.
-                self._executors[asked] = self._executors.setdefault((factory, loaded.spec), loaded)
+                loaded = self._factory_of(model)(model, device=device, dtype=dtype)
+                # "auto" and what it resolves to are one executor, whichever is asked for first.
+                self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)
             return self._executors[asked]
 
-    def executor_of(self, embedding: Embedding, *, factory: str = "sam2") -> Executor:
+    def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""
         model, device, dtype = embedding.spec
-        return self.executor(model, device=device, dtype=dtype, factory=factory)
+        return self.executor(model, device=device, dtype=dtype)
+
+    def _factory_of(self, model: str) -> ExecutorFactory:
+        prefix, colon, _ = model.partition(":")
+        name = prefix if colon and prefix in self._factories else DEFAULT_FACTORY
+        if name not in self._factories:
+            hint = did_you_mean(name, self._factories)
+            raise ModelError(f"no executor is registered as {name!r} to load {model!r}.{hint}")
+        return self._factories[name]

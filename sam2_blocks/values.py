@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,12 @@ class Image:
     Attributes:
         pixels: uint8, (H, W, 3), RGB.
         id: name of the picture for people and for output files, usually the file name.
+        path: the file it was read from, if any.
     """
 
     pixels: UInt8Array
     id: str = "image"
+    path: Path | None = None
 
     @property
     def hw(self) -> Hw:
@@ -110,7 +113,7 @@ class PromptSet:
         return len(self.prompts)
 
     @classmethod
-    def from_boxes(cls, boxes_xyxy: NDArray[np.floating] | Sequence[Sequence[float]]) -> PromptSet:
+    def from_boxes(cls, boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]]) -> PromptSet:
         """Make one box prompt per row.
 
         Args:

@@ -1,0 +1,202 @@
+"""YAML text → plain data that remembers where every value stood.
+
+YAML is data here: no tags, no merge keys, no aliases that multiply, no key given twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sam2_blocks.errors import Problem, did_you_mean
+
+MAX_NODES = 50_000
+"""Values one document may hold once its aliases are expanded."""
+
+MAX_DEPTH = 40
+"""Levels of nesting one document may have."""
+
+PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed YAML file.
+
+    Attributes:
+        source: file name for messages.
+        data: plain dicts, lists, strings, numbers, booleans and None.
+        positions: (line, column) of every key and list item, counted from 1, by path.
+        problems: what was wrong with the text itself.
+    """
+
+    source: str
+    data: Any
+    positions: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """Make a problem that points at ``path``, or at the closest parent that has a place."""
+        where = ".".join(str(part) for part in path)
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.positions:
+                line, column = self.positions[path[:end]]
+                return Problem(message, where, line, column)
+        return Problem(message, where)
+
+
+def parse_yaml(text: str, source: str = "<text>") -> Document:
+    """Parse YAML 1.2 text.
+
+    Args:
+        text: the document.
+        source: file name for messages.
+
+    Returns:
+        The document; problems with the text are listed in it, not raised.
+    """
+    try:
+        node = YAML(typ="safe", pure=True).compose(text)
+    except RecursionError:
+        return Document(source, None, {}, (Problem(f"nested deeper than {MAX_DEPTH} levels"),))
+    except YAMLError as error:
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        what = error.problem if isinstance(error, MarkedYAMLError) else str(error)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        return Document(source, None, {}, (Problem(f"not valid YAML: {what}", "", line, column),))
+    if node is None:
+        return Document(source, None, {}, (Problem("the document is empty"),))
+    reader = _NodeReader()
+    data = reader.read(node, ())
+    return Document(source, data, reader.positions, tuple(reader.problems))
+
+
+def data_document(data: object, source: str = "<data>") -> Document:
+    """Wrap plain data that never was YAML text, such as a decoded JSON body."""
+    return Document(source, data)
+
+
+def validation_problems(
+    document: Document, error: ValidationError, model: type[BaseModel], at: Path = ()
+) -> list[Problem]:
+    """Say each pydantic error in our words, at its place in the document.
+
+    Args:
+        document: what was validated.
+        error: what pydantic found.
+        model: the model it was validated with, for the names it would have accepted.
+        at: where in the document the validated value stands.
+    """
+    return [_explain(document, detail, model, at) for detail in error.errors(include_url=False)]
+
+
+def _explain(document: Document, detail: Any, model: type[BaseModel], at: Path) -> Problem:
+    inner: Path = tuple(detail["loc"])
+    path = (*at, *inner)
+    if detail["type"] == "extra_forbidden":
+        hint = did_you_mean(str(path[-1]), _field_names(model, inner[:-1]))
+        return document.problem(path, f"unknown key {path[-1]!r}.{hint}")
+    if detail["type"] == "missing":
+        return document.problem(path, f"{path[-1]!r} is required.")
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return document.problem(path, f"{message}.")
+    return document.problem(path, f"{message}, got {_shorten(detail['input'])}.")
+
+
+def _field_names(model: type[BaseModel], path: Path) -> list[str]:
+    """Names YAML may use inside the value at ``path`` of a model."""
+    for part in path:
+        for name, info in model.model_fields.items():
+            if part in (name, info.alias):
+                nested = _models_in(info.annotation)
+                if nested:
+                    model = nested[0]
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+class _NodeReader:
+    """Turns the composed node graph into data; one instance reads one document."""
+
+    def __init__(self) -> None:
+        self.positions: dict[Path, tuple[int, int]] = {}
+        self.problems: list[Problem] = []
+        self._constructor = YAML(typ="safe", pure=True).constructor
+        self._read = 0
+
+    def read(self, node: Node, path: Path) -> Any:
+        self.positions.setdefault(path, _place(node))
+        self._read += 1
+        if self._read > MAX_NODES:
+            if self._read == MAX_NODES + 1:
+                self._report(node, path, f"more than {MAX_NODES} values; do aliases multiply it?")
+            return None
+        if len(path) > MAX_DEPTH:
+            self._report(node, path[:1], f"nested deeper than {MAX_DEPTH} levels")
+            return None
+        if isinstance(node, MappingNode | SequenceNode) and str(node.tag) not in PLAIN_TAGS:
+            self._refuse_tag(node, path)
+            return None
+        if isinstance(node, MappingNode):
+            return self._read_mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
+        return self._read_scalar(node, path)
+
+    def _read_mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if self._read > MAX_NODES:
+                break
+            if not isinstance(key_node, ScalarNode):
+                self._report(key_node, path, "a key must be plain text")
+                continue
+            key = key_node.value
+            child = (*path, key)
+            if key in data:
+                line, _ = self.positions[child]
+                message = f"key {key!r} is given twice; the first is in line {line}. Keep one."
+                self._report(key_node, child, message)
+            else:
+                self.positions[child] = _place(key_node)
+                data[key] = self.read(value_node, child)
+        return data
+
+    def _read_scalar(self, node: Node, path: Path) -> Any:
+        try:
+            value = self._constructor.construct_object(node)
+        except YAMLError:
+            self._refuse_tag(node, path)
+            return None
+        if value is None or isinstance(value, str | bool | int | float):
+            return value
+        return str(node.value)  # dates and the like stay the text they were written as
+
+    def _refuse_tag(self, node: Node, path: Path) -> None:
+        self._report(node, path, f"the tag {node.tag!s} is not allowed: YAML is only data here")
+
+    def _report(self, node: Node, path: Path, message: str) -> None:
+        self.problems.append(Problem(message, ".".join(map(str, path)), *_place(node)))
+
+
+def _place(node: Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1

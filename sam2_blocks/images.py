@@ -1,0 +1,105 @@
+"""Picture files → `Image`: upright by EXIF, any colour mode to RGB, bombs refused."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pil
+from PIL import ImageOps, UnidentifiedImageError
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.values import Image, UInt8Array
+
+MAX_PIXELS = 178_956_970
+"""Largest picture read by default, in pixels: Pillow's own limit, about 13,000 x 13,000."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+
+
+def read_image(
+    source: str | Path | bytes, *, image_id: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Read one picture.
+
+    Args:
+        source: a path, or the bytes of an encoded picture.
+        image_id: name of the result; the file name if not given.
+        max_pixels: refuse larger pictures before decoding them.
+
+    Returns:
+        The picture in RGB. Transparent pixels are blended onto white, 16-bit values are scaled to
+        8 bits, CMYK and palettes are converted, and the EXIF orientation is applied.
+
+    Raises:
+        ImageError: if the file is missing, truncated, too large, empty or not a picture.
+    """
+    name = image_id or (Path(source).name if isinstance(source, str | Path) else "image")
+    label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
+            with Pil.open(stream) as picture:
+                _refuse_bomb(picture, label, max_pixels)
+                pixels = pil_to_rgb(picture)
+    except FileNotFoundError as error:
+        raise ImageError(f"{label}: no such file. Check the path.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{label}: not a picture that Pillow can read.") from error
+    except Pil.DecompressionBombError as error:
+        raise ImageError(f"{label}: {error}. Scale the picture down first.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
+    return Image(pixels, name, None if isinstance(source, bytes) else Path(source))
+
+
+def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
+    """Convert an open Pillow picture of any mode to upright uint8 RGB, (H, W, 3).
+
+    Raises:
+        ImageError: if the picture has no pixels.
+    """
+    if 0 in picture.size:
+        raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        picture = _sixteen_to_eight_bits(picture)
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
+        picture = Pil.alpha_composite(canvas, rgba)
+    return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def array_to_image(array: object, image_id: str = "image") -> Image:
+    """Wrap an RGB array as an `Image`.
+
+    Raises:
+        ImageError: if it is not uint8 (H, W, 3) with at least one pixel.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        got = f"{array.dtype} array" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ImageError(f"image {image_id!r}: wants a uint8 array (H, W, 3) in RGB, got {got}.")
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(
+            f"image {image_id!r}: wants shape (H, W, 3) with H, W >= 1, got {array.shape}."
+        )
+    return Image(array, image_id)
+
+
+def _refuse_bomb(picture: Pil.Image, label: str, max_pixels: int) -> None:
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{label}: {width}x{height} pixels, the limit is {max_pixels}. "
+            "Scale it down, or raise the limit with max_pixels (--max-pixels)."
+        )
+
+
+def _sixteen_to_eight_bits(picture: Pil.Image) -> Pil.Image:
+    values = np.asarray(picture, dtype=np.float64)
+    top = 255.0 if values.max(initial=0.0) <= 255 and picture.mode != "I;16" else 65535.0
+    return Pil.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8))

@@ -1,0 +1,359 @@
+"""The block manifest: the one description everything else about a block is made from.
+
+`Manifest` is the format. `Manifest.step_model` is the pydantic model of a step as written in a
+pipeline, where every value may be a selector; `Manifest.item_model` is the model of one item at
+run time, where every value is there. Schemas, docs and host adapters read the same manifest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
+
+from sam2_blocks.documents import Document, parse_yaml, validation_problems
+from sam2_blocks.errors import ManifestError, Problem, did_you_mean
+from sam2_blocks.kinds import ANY, Kind, check_value, parse_value
+from sam2_blocks.selectors import iter_selectors
+
+BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+ParamType = Literal["string", "number", "integer", "boolean", "array", "object"]
+
+PYTHON_TYPES: Mapping[str, Any] = {
+    "string": str,
+    "number": float,
+    "integer": int,
+    "boolean": bool,
+    "array": list[Any],
+    "object": dict[str, Any],
+}
+
+PARAM_KINDS: Mapping[str, tuple[str, ...]] = {
+    "string": ("string",),
+    "number": ("float", "integer"),
+    "integer": ("integer",),
+    "boolean": ("boolean",),
+    "array": ("list_of_values",),
+    "object": ("dictionary",),
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Socket(_Strict):
+    """One input or output of a block.
+
+    Attributes:
+        kind: a kind, or the list of kinds it accepts or may give.
+        description: what it means, with units.
+    """
+
+    kind: str | list[str]
+    description: str = ""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds as a tuple."""
+        return (self.kind,) if isinstance(self.kind, str) else tuple(self.kind)
+
+
+class Input(Socket):
+    """One input of a block; a missing optional input reaches the block as None."""
+
+    required: bool = False
+
+
+class Param(_Strict):
+    """One parameter, in the vocabulary of JSON Schema plus a unit.
+
+    A parameter without ``default`` is required; ``default: null`` makes it optional.
+    """
+
+    type: ParamType
+    description: str
+    default: Any = Field(default_factory=lambda: ...)
+    unit: str | None = None
+    enum: list[Any] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusiveMinimum: float | None = None  # noqa: N815 (JSON Schema's spelling)
+    exclusiveMaximum: float | None = None  # noqa: N815
+    pattern: str | None = None
+    items: dict[Literal["type"], ParamType] | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether a step must give it."""
+        return self.default is ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds a selector given for this parameter may have."""
+        return PARAM_KINDS[self.type]
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """This parameter as JSON Schema."""
+        schema = self.model_dump(exclude_none=True, exclude={"default", "unit"})
+        if not self.required:
+            schema["default"] = self.default
+        if self.default is None:
+            schema["type"] = [self.type, "null"]
+        if self.unit:
+            schema["description"] = f"{self.description} Unit: {self.unit}."
+        return schema
+
+    @property
+    def python_type(self) -> Any:
+        """The annotated Python type pydantic checks values with."""
+        bounds: dict[str, Any] = {
+            "ge": self.minimum,
+            "le": self.maximum,
+            "gt": self.exclusiveMinimum,
+            "lt": self.exclusiveMaximum,
+            "pattern": self.pattern,
+            "allow_inf_nan": False if self.type == "number" else None,
+        }
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        kind: Any = Literal[tuple(self.enum)] if self.enum else PYTHON_TYPES[self.type]
+        if self.type == "array" and self.items:
+            kind = list.__class_getitem__(PYTHON_TYPES[self.items["type"]])
+        kind = Annotated[kind, Field(**given)] if given else kind
+        return kind | None if self.default is None else kind
+
+
+class Require(_Strict):
+    """Rules over several inputs, each a list of input names.
+
+    Attributes:
+        exactly_one: of each group exactly one input is connected.
+        at_least_one: of each group one input or more is connected.
+    """
+
+    exactly_one: list[list[str]] = []
+    at_least_one: list[list[str]] = []
+
+
+class Example(_Strict):
+    """One use of the block; run as a test with a sample value for every connected input."""
+
+    title: str
+    with_: dict[str, Any] = Field(alias="with", default_factory=dict)
+
+
+class Hints(_Strict):
+    """What the block would like to run on; hosts translate it, nothing is enforced."""
+
+    accelerator: Literal["none", "cuda"] = "none"
+    memory_mb: Annotated[int, Field(ge=0)] | None = None
+
+
+class ResourceNeeds(_Strict):
+    """What the block needs from the machine."""
+
+    hints: Hints = Hints()
+
+
+class Manifest(_Strict):
+    """One block, as its YAML file describes it.
+
+    Attributes:
+        entry: ``module:Class``, imported only when a step runs.
+        require: rules over several inputs.
+        side_effects: the block is used for what it writes; its outputs may stay unused.
+        hosts: overrides by host name, for what a host needs and nothing else can say.
+    """
+
+    manifest_version: Literal[1]
+    id: Annotated[str, Field(pattern=BLOCK_ID_PATTERN)]
+    title: str
+    summary: str
+    entry: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    inputs: dict[Name, Input] = {}
+    params: dict[Name, Param] = {}
+    outputs: Annotated[dict[Name, Socket], Field(min_length=1)]
+    require: Require = Require()
+    side_effects: bool = False
+    resources: ResourceNeeds = ResourceNeeds()
+    hosts: dict[Name, dict[str, Any]] = {}
+    examples: list[Example] = []
+
+    @model_validator(mode="after")
+    def _names_are_consistent(self) -> Manifest:
+        clash = sorted(set(self.inputs) & set(self.params))
+        if clash:
+            raise ValueError(f"{clash[0]!r} is both an input and a parameter; rename one")
+        for group in (*self.require.exactly_one, *self.require.at_least_one):
+            for name in group:
+                if name not in self.inputs:
+                    hint = did_you_mean(name, self.inputs)
+                    raise ValueError(f"'require' names the unknown input {name!r}.{hint}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything a step may give in ``with:``."""
+        return (*self.inputs, *self.params)
+
+    def step_model(self, kinds: Mapping[str, Kind]) -> type[BaseModel]:
+        """Pydantic model of a step's ``with:`` once its selectors are parsed.
+
+        Parameters and inputs that hold a selector are left for run time; literals are checked now.
+        """
+        fields: dict[str, Any] = {}
+        for name, socket in self.inputs.items():
+            literal = Annotated[Any, AfterValidator(_literal_parser(socket, kinds))]
+            fields[name] = (_unless_selector(literal), ... if socket.required else None)
+        for name, param in self.params.items():
+            fields[name] = (_unless_selector(param.python_type), param.default)
+        return create_model(_class_name(self.id, "Step"), __base__=_Strict, **fields)
+
+    def item_model(self, kinds: Mapping[str, Kind]) -> type[BaseModel]:
+        """Pydantic model of one item at run time; inputs are checked by their kinds."""
+        fields: dict[str, Any] = {}
+        for name, socket in self.inputs.items():
+            checked: Any = Annotated[Any, AfterValidator(_kind_checker(socket, kinds))]
+            fields[name] = (checked, ...) if socket.required else (checked | None, None)
+        for name, param in self.params.items():
+            fields[name] = (param.python_type, param.default)
+        return create_model(_class_name(self.id, "Item"), __base__=_Strict, **fields)
+
+    def load_entry(self) -> type[Any]:
+        """Import the block's class.
+
+        Raises:
+            ManifestError: if the module or the class is not there.
+        """
+        module, _, name = self.entry.partition(":")
+        try:
+            found: type[Any] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            problem = Problem(f"cannot load {self.entry!r}: {error}", "entry")
+            raise ManifestError(self.id, [problem]) from error
+        return found
+
+
+def load_manifest(text: str, source: str, kinds: Mapping[str, Kind]) -> Manifest:
+    """Parse and check one manifest.
+
+    Args:
+        text: YAML.
+        source: file name for messages.
+        kinds: the kinds that exist.
+
+    Raises:
+        ManifestError: with every problem found, each with line and column.
+    """
+    document = parse_yaml(text, source)
+    if document.problems:
+        raise ManifestError(source, document.problems)
+    try:
+        manifest = Manifest.model_validate(document.data)
+    except ValidationError as error:
+        problems = validation_problems(document, error, Manifest)
+        raise ManifestError(source, problems) from None
+    problems = [*_unknown_kinds(manifest, document, kinds), *_bad_defaults(manifest, document)]
+    if problems:
+        raise ManifestError(source, problems)
+    return manifest
+
+
+def manifest_dir() -> Path:
+    """Find the built-in manifests: inside an installed wheel, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "manifests"
+    return packaged if packaged.is_dir() else package.parent / "manifests"
+
+
+def iter_manifest_files(folder: Path) -> Iterator[Path]:
+    """Yield the YAML files of a folder, sorted by name."""
+    yield from sorted(file for file in folder.iterdir() if file.suffix in {".yaml", ".yml"})
+
+
+def sockets_fit(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """Whether an output of kinds ``given`` may be wired to an input of kinds ``wanted``."""
+    return ANY in given or ANY in wanted or bool(set(given) & set(wanted))
+
+
+def _unless_selector(annotation: Any) -> Any:
+    def validate(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        return value if any(iter_selectors(value)) else check(value)
+
+    return Annotated[annotation, WrapValidator(validate)]
+
+
+def _kind_checker(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
+    accepted = [kinds[name] for name in socket.kinds]
+
+    def check(value: object) -> object:
+        try:
+            check_value(value, accepted)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    return check
+
+
+def _literal_parser(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
+    accepted = [kinds[name] for name in socket.kinds if kinds[name].literal]
+
+    def parse(value: object) -> object:
+        if value is None:
+            return None
+        if not accepted:
+            wanted = " or ".join(socket.kinds)
+            raise ValueError(f"wants a selector to a value of kind {wanted}, got {value!r}")
+        try:
+            return parse_value(value, accepted)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    return parse
+
+
+def _unknown_kinds(
+    manifest: Manifest, document: Document, kinds: Mapping[str, Kind]
+) -> Iterator[Problem]:
+    for section, sockets in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
+        for name, socket in sockets.items():
+            for kind in socket.kinds:
+                if kind not in kinds:
+                    message = f"unknown kind {kind!r}.{did_you_mean(kind, kinds)}"
+                    yield document.problem((section, name, "kind"), message)
+
+
+def _bad_defaults(manifest: Manifest, document: Document) -> Iterator[Problem]:
+    for name, param in manifest.params.items():
+        if param.required or param.default is None:
+            continue
+        model = create_model("Default", __base__=_Strict, default=(param.python_type, ...))
+        try:
+            model.model_validate({"default": param.default})
+        except ValidationError as error:
+            message = f"the default does not fit its own bounds: {error.errors()[0]['msg']}"
+            yield document.problem(("params", name, "default"), message)
+
+
+def _class_name(block_id: str, suffix: str) -> str:
+    return "".join(part.title() for part in re.split(r"[/@_]", block_id)) + suffix
