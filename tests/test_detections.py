@@ -1,0 +1,253 @@
+import json
+from uuid import UUID
+
+import numpy as np
+import PIL.Image
+import pytest
+import supervision as sv
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from supervision.detection.compact_mask import CompactMask
+
+from sam2_blocks.detections import to_detections
+from sam2_blocks.masks import coco_to_rle, mask_to_rle, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.values import MaskPrediction, Prompt, PromptSet
+
+OUR_FIELDS = {
+    "class_name",
+    "detection_id",
+    "parent_id",
+    "prompt_index",
+    "prompt_xyxy",
+    "iou_prediction",
+    "rle_mask",
+}
+STACKS = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda nhw: arrays(bool, nhw)
+)
+
+
+def predicted(masks: np.ndarray) -> MaskPrediction:
+    count, height, width = masks.shape
+    rles = tuple(mask_to_rle(mask) for mask in masks)
+    return MaskPrediction(
+        image_hw=(height, width),
+        rles=rles,
+        iou_prediction=np.linspace(0.9, 0.5, count, dtype=np.float32),
+        low_res_logits=np.zeros((count, 4, 4), np.float32),
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
+    )
+
+
+def sample_masks() -> np.ndarray:
+    masks = np.zeros((4, 30, 40), bool)
+    masks[0, 5:20, 5:25] = True
+    masks[0, 8:12, 10:15] = False
+    masks[1, 10, 10] = True  # one pixel
+    masks[2, :, :3] = True  # touches three borders
+    masks[2, 29, 39] = True  # and a second part in the corner
+    return masks  # the last one is empty
+
+
+def detected(count: int) -> sv.Detections:
+    return sv.Detections(
+        xyxy=np.tile([1.0, 2.0, 30.0, 25.0], (count, 1)),
+        confidence=np.linspace(0.3, 0.4, count),
+        class_id=np.arange(count) + 7,
+        tracker_id=np.arange(count) + 100,
+        data={
+            "class_name": np.array([f"cat {index}" for index in range(count)], np.str_),
+            "detection_id": np.array([f"box-{index}" for index in range(count)], np.str_),
+            "speed": [index / 2 for index in range(count)],
+            "polygon": np.zeros((count, 4, 2)),
+        },
+        metadata={"camera": "north"},
+    )
+
+
+@pytest.fixture(params=["some", "none"])
+def detections(request) -> sv.Detections:
+    masks = sample_masks()[: None if request.param == "some" else 0]
+    return to_detections(predicted(masks), prompting=detected(len(masks)))
+
+
+@given(STACKS)
+def test_every_pixel_survives(masks):
+    detections = to_detections(predicted(masks))
+    assert isinstance(detections.mask, CompactMask)
+    assert np.array_equal(detections.mask.to_dense(), masks)
+    decoded = [rle_to_mask(coco_to_rle(coco)) for coco in detections.data["rle_mask"]]
+    assert np.array_equal(np.array(decoded).reshape(masks.shape), masks)
+
+
+def test_xyxy_is_the_tight_box_in_pixel_indices():
+    detections = to_detections(predicted(sample_masks()))
+    assert detections.xyxy.tolist() == [
+        [5, 5, 24, 19],
+        [10, 10, 10, 10],
+        [0, 0, 39, 29],
+        [0, 0, 0, 0],
+    ]
+    assert isinstance(detections.mask, CompactMask)
+    assert detections.mask.area.tolist() == [280, 1, 91, 0]
+    assert detections.mask.bbox_xyxy.tolist() == detections.xyxy.tolist()
+
+
+def test_the_fields_of_the_detector_are_carried_over():
+    detector = detected(4)
+    detections = to_detections(predicted(sample_masks()), prompting=detector, image_id="x.jpg")
+    for name in ("confidence", "class_id", "tracker_id"):
+        assert getattr(detections, name).tolist() == getattr(detector, name).tolist()
+    assert detections.data["class_name"].tolist() == ["cat 0", "cat 1", "cat 2", "cat 3"]
+    assert detections.data["speed"] == [0, 0.5, 1, 1.5]
+    assert detections.data["prompt_xyxy"].tolist() == detector.xyxy.tolist()
+    assert detections.data["parent_id"].tolist() == ["box-0", "box-1", "box-2", "box-3"]
+    assert detections.metadata == {"camera": "north"}
+
+
+def test_the_detector_keeps_its_own_fields():
+    detector = detected(4)
+    detections = to_detections(predicted(sample_masks()), prompting=detector)
+    detections.confidence[:] = 0
+    detections.data["speed"][0] = 9
+    detections.metadata["camera"] = "south"
+    assert detector == detected(4)
+    assert detector.metadata == {"camera": "north"}
+
+
+def test_ids_are_new_and_unique():
+    first = to_detections(predicted(sample_masks()), prompting=detected(4))
+    again = to_detections(predicted(sample_masks()), prompting=detected(4))
+    ids = [*first.data["detection_id"], *again.data["detection_id"]]
+    assert len(set(ids)) == 8
+    assert all(UUID(id_).version == 4 for id_ in ids)
+
+
+def test_the_old_outline_is_not_taken_for_ours():
+    detections = to_detections(predicted(sample_masks()), prompting=detected(4))
+    assert set(detections.data) == OUR_FIELDS | {"speed"}
+
+
+def test_without_a_detector_the_model_gives_the_confidence():
+    prediction = predicted(sample_masks())
+    detections = to_detections(prediction, image_id="x.jpg", class_name="thing")
+    assert detections.confidence.tolist() == prediction.iou_prediction.tolist()
+    assert detections.class_id.tolist() == [0, 0, 0, 0]
+    assert detections.tracker_id is None
+    assert detections.data["class_name"].tolist() == ["thing"] * 4
+    assert detections.data["parent_id"].tolist() == ["x.jpg"] * 4
+    assert detections.data["prompt_index"].tolist() == [0, 1, 2, 3]
+    assert detections.data["prompt_xyxy"].tolist() == [[0, 0, 40, 30]] * 4
+
+
+def test_both_scores_are_kept():
+    prediction = predicted(sample_masks())
+    detections = to_detections(prediction, prompting=detected(4))
+    assert detections.confidence.tolist() == detected(4).confidence.tolist()
+    assert detections.data["iou_prediction"].tolist() == prediction.iou_prediction.tolist()
+
+
+def test_class_ids_without_names_get_names_that_differ():
+    detector = sv.Detections(xyxy=np.ones((4, 4)), class_id=np.array([2, 0, 2, 1]))
+    detections = to_detections(predicted(sample_masks()), prompting=detector)
+    assert detections.data["class_name"].tolist() == ["class_2", "class_0", "class_2", "class_1"]
+
+
+def test_prompts_say_where_a_mask_came_from():
+    prompts = PromptSet(
+        (
+            Prompt(box_xyxy=np.array([1, 2, 3, 4], np.float32)),
+            Prompt(point_coords=np.array([[9, 2], [5, 8]], np.float32)),
+            Prompt(mask_input=np.zeros((1, 4, 4), np.float32)),
+        )
+    )
+    detections = to_detections(predicted(sample_masks()[:3]), prompts=prompts)
+    assert detections.data["prompt_xyxy"].tolist() == [[1, 2, 3, 4], [5, 2, 9, 8], [0, 0, 40, 30]]
+
+
+def test_empty_masks_are_dropped_on_request():
+    detections = to_detections(predicted(sample_masks()), prompting=detected(4), drop_empty=True)
+    assert detections.data["prompt_index"].tolist() == [0, 1, 2]
+    nothing = to_detections(predicted(sample_masks()[:0]), drop_empty=True)
+    assert len(nothing) == 0
+    assert set(nothing.data) == OUR_FIELDS
+
+
+def test_rows_must_match():
+    with pytest.raises(ValueError, match="prompting must have one row for each of 4 masks, got 3"):
+        to_detections(predicted(sample_masks()), prompting=detected(3))
+    with pytest.raises(ValueError, match="prompts must have one row for each of 4 masks, got 0"):
+        to_detections(predicted(sample_masks()), prompts=PromptSet())
+
+
+def test_no_masks_have_the_types_of_some_masks():
+    some = to_detections(predicted(sample_masks()), prompting=detected(4))
+    none = to_detections(predicted(sample_masks()[:0]), prompting=detected(0))
+    assert len(none) == 0
+    assert isinstance(none.mask, CompactMask)
+    assert none.mask.shape == (0, 30, 40)
+    assert set(none.data) == set(some.data)
+    for name in ("xyxy", "confidence", "class_id", "tracker_id"):
+        assert getattr(none, name).dtype == getattr(some, name).dtype
+    for name in OUR_FIELDS:
+        assert none.data[name].dtype.kind == some.data[name].dtype.kind
+        assert none.data[name].shape[1:] == some.data[name].shape[1:]
+
+
+def test_a_detector_that_found_nothing_is_no_special_case():
+    none = to_detections(predicted(sample_masks()[:0]), prompting=sv.Detections.empty())
+    assert set(none.data) == OUR_FIELDS
+
+
+# --- what supervision does with them ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "annotator",
+    [
+        sv.MaskAnnotator(),
+        sv.PolygonAnnotator(),
+        sv.BoxAnnotator(),
+        sv.HaloAnnotator(),
+        sv.LabelAnnotator(),
+    ],
+    ids=lambda annotator: type(annotator).__name__,
+)
+def test_annotators_draw_them(annotator, detections):
+    scene = np.zeros((30, 40, 3), np.uint8)
+    drawn = annotator.annotate(scene.copy(), detections)
+    assert drawn.shape == scene.shape
+    assert len(detections) == 0 or drawn.any()
+
+
+def test_they_can_be_filtered(detections):
+    confident = detections[detections.confidence > 0.32]
+    assert set(confident.data) == set(detections.data)
+    assert isinstance(confident.mask, CompactMask)
+    assert len(detections[:1]) == min(1, len(detections))
+
+
+def test_they_merge_with_each_other_and_with_none(detections):
+    other = to_detections(predicted(sample_masks()), prompting=detected(4))
+    merged = sv.Detections.merge([detections, other, detections[:0]])
+    assert len(merged) == len(detections) + 4
+    assert isinstance(merged.mask, CompactMask)
+    assert np.array_equal(merged.mask.to_dense()[-4:], sample_masks())
+    assert set(merged.data) == set(other.data)
+
+
+def test_they_pass_nms_and_iterate(detections):
+    assert len(detections.with_nms(0.99, class_agnostic=False)) == len(detections)
+    assert [set(data) for *_, data in detections] == [set(detections.data)] * len(detections)
+
+
+def test_they_are_exported_to_coco(detections, tmp_path):
+    picture = str(tmp_path / "x.png")
+    PIL.Image.new("RGB", (40, 30)).save(picture)
+    visible = detections[detections.data["prompt_index"] % 2 == 0]  # it warns of a single pixel
+    visible.class_id = np.zeros(len(visible), int)
+    dataset = sv.DetectionDataset(["cat"], [picture], {picture: visible})
+    dataset.as_coco(annotations_path=str(tmp_path / "coco.json"))
+    rows = json.loads((tmp_path / "coco.json").read_text())["annotations"]
+    assert [row["area"] for row in rows] == [280, 91][: len(visible)]
