@@ -1,3 +1,75 @@
-"""Workflow blocks for Segment Anything 2."""
+"""Workflow blocks for Segment Anything 2: pipelines in YAML, from boxes and points to exact masks.
+
+What is listed in ``__all__`` is public; everything else may change. Importing this package
+imports neither torch nor any host.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sam2_blocks.errors import (
+    ImageError,
+    ManifestError,
+    MissingExtraError,
+    ModelError,
+    PipelineError,
+    PluginError,
+    Sam2BlocksError,
+    StepError,
+)
+from sam2_blocks.hookspecs import hookimpl
+from sam2_blocks.images import read_image
+from sam2_blocks.kinds import Kind
+from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.plugins import load_plugins
+from sam2_blocks.runner import Block, Item, Runner
+from sam2_blocks.values import Embedding, Image, MaskPrediction, Prompt, PromptSet, Rle
+
+if TYPE_CHECKING:
+    from sam2_blocks.detections import to_detections
+    from sam2_blocks.executor import load as load_executor
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Block",
+    "Embedding",
+    "Image",
+    "ImageError",
+    "Item",
+    "Kind",
+    "ManifestError",
+    "MaskPrediction",
+    "MissingExtraError",
+    "ModelError",
+    "PipelineError",
+    "PluginError",
+    "Prompt",
+    "PromptSet",
+    "Rle",
+    "Runner",
+    "Sam2BlocksError",
+    "StepError",
+    "hookimpl",
+    "load_executor",
+    "load_pipeline",
+    "load_plugins",
+    "read_image",
+    "to_detections",
+]
+
+# Slow to import (torch, supervision), hence only on first use.
+_LAZY = {
+    "load_executor": ("sam2_blocks.executor", "load"),
+    "to_detections": ("sam2_blocks.detections", "to_detections"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""The built-in blocks, one a file; the contract of a block is `sam2_blocks.runner.Block`."""

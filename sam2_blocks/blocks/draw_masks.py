@@ -1,0 +1,47 @@
+"""``draw/masks@v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from sam2_blocks.resources import Resources
+from sam2_blocks.values import Image
+
+
+class DrawMasks:
+    """Draw masks, boxes and labels with supervision's annotators."""
+
+    def __init__(self, resources: Resources) -> None:
+        pass
+
+    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+        """See the manifest."""
+        return [{"image": _draw(item)} for item in items]
+
+
+def _draw(item: Any) -> Image:
+    found: sv.Detections = item.predictions
+    look = sv.ColorLookup.CLASS if item.color_by == "class" else sv.ColorLookup.INDEX
+    width = max(1, round(min(item.image.hw) / 250))
+    scene = np.ascontiguousarray(item.image.pixels[..., ::-1])  # annotators draw in BGR
+    if len(found):
+        if item.masks and found.mask is not None:
+            scene = sv.MaskAnnotator(opacity=item.opacity, color_lookup=look).annotate(scene, found)
+            scene = sv.PolygonAnnotator(thickness=width, color_lookup=look).annotate(scene, found)
+        if item.boxes:
+            scene = sv.BoxAnnotator(thickness=width, color_lookup=look).annotate(scene, found)
+        if item.labels:
+            writer = sv.LabelAnnotator(color_lookup=look, text_scale=0.3 + width / 10)
+            scene = writer.annotate(scene, found, labels=_labels(found))
+    return Image(np.ascontiguousarray(scene[..., ::-1]), item.image.id, item.image.path)
+
+
+def _labels(found: sv.Detections) -> list[str]:
+    names = found.data.get("class_name", ["object"] * len(found))
+    if found.confidence is None:
+        return [str(name) for name in names]
+    return [f"{name} {value:.2f}" for name, value in zip(names, found.confidence, strict=True)]

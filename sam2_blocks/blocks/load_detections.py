@@ -1,0 +1,75 @@
+"""``detections/load@v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import supervision as sv
+
+from sam2_blocks.detection_files import (
+    CocoBoxes,
+    boxes_to_detections,
+    load_json,
+    load_yolo,
+)
+from sam2_blocks.errors import did_you_mean
+from sam2_blocks.resources import Resources
+from sam2_blocks.values import Image
+
+PLACEHOLDERS = ("dir", "stem", "name", "id")
+
+
+class LoadDetections:
+    """Read the boxes of each picture; a COCO file is parsed once for all of them."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._coco: dict[Path, CocoBoxes] = {}
+
+    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+        """See the manifest."""
+        return [self._load_or_error(item) for item in items]
+
+    def _load_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+        try:
+            return {"detections": self._load(item)}
+        except (OSError, TypeError, ValueError) as error:
+            return error
+
+    def _load(self, item: Any) -> sv.Detections:
+        path = _fill(item.path, item.image)
+        if not path.exists():
+            if item.missing == "empty":
+                return boxes_to_detections([])
+            raise ValueError(
+                f"{path}: no such file beside the picture. "
+                "Set 'path', or 'missing: empty' if a picture may have no boxes."
+            )
+        form = item.format if item.format != "auto" else self._guess(path)
+        if form == "yolo":
+            return load_yolo(path, item.image, item.classes)
+        return self._coco_of(path).load(item.image) if form == "coco" else load_json(path)
+
+    def _guess(self, path: Path) -> str:
+        if path.suffix == ".txt":
+            return "yolo"
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return "coco" if path in self._coco or '"annotations"' in file.read() else "json"
+
+    def _coco_of(self, path: Path) -> CocoBoxes:
+        if path not in self._coco:
+            self._coco[path] = CocoBoxes(path)
+        return self._coco[path]
+
+
+def _fill(template: str, image: Image) -> Path:
+    """Put the picture's folder and names into a path template."""
+    file = image.path or Path(image.id)
+    values = {"dir": str(file.parent), "stem": file.stem, "name": file.name, "id": image.id}
+    try:
+        return Path(template.format(**values))
+    except (KeyError, IndexError, ValueError) as error:
+        name = str(error.args[0]) if isinstance(error, KeyError) else ""
+        hint = did_you_mean(name, PLACEHOLDERS)
+        raise ValueError(f"path {template!r} has a wrong placeholder: {error}.{hint}") from error

@@ -1,0 +1,42 @@
+"""``masks/polygons@v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sam2_blocks.masks import coco_to_rle
+from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.resources import Resources
+
+
+class MaskPolygons:
+    """Trace the outline of every mask and say how much of the mask the outline keeps."""
+
+    def __init__(self, resources: Resources) -> None:
+        pass
+
+    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+        """See the manifest."""
+        return [{"polygons": [_trace(item, index) for index in _rows(item)]} for item in items]
+
+
+def _rows(item: Any) -> range:
+    return range(len(item.predictions))
+
+
+def _trace(item: Any, index: int) -> dict[str, Any]:
+    data = item.predictions.data
+    traced = rle_to_polygons(
+        coco_to_rle(data["rle_mask"][index]),
+        hole_policy=item.hole_policy,
+        multipolygon_policy=item.multipolygon_policy,
+        tolerance_px=item.tolerance,
+        max_vertices=item.max_vertices,
+    )
+    return {
+        "class_name": str(data["class_name"][index]) if "class_name" in data else "object",
+        "outer": [ring.tolist() for ring in traced.outer],
+        "holes": [[ring.tolist() for ring in rings] for rings in traced.holes],
+        "iou": float(traced.iou),
+    }

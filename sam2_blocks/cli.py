@@ -1,0 +1,302 @@
+"""``sam2-blocks``: run and check pipelines, look at blocks, models and plugins.
+
+Exit codes: 0 everything succeeded; 1 some items failed, the others are written; 2 the command,
+the pipeline or a manifest is wrong; 3 a model, plugin or file stopped the run; 130 interrupted,
+what was finished is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from sam2_blocks import __version__
+from sam2_blocks.errors import DocumentError, Sam2BlocksError, did_you_mean
+from sam2_blocks.images import MAX_PIXELS
+from sam2_blocks.inputs import find_pictures, make_items, parse_settings
+from sam2_blocks.outputs import OutputFolder
+from sam2_blocks.pipeline import Pipeline, load_pipeline
+from sam2_blocks.plugins import Plugins, load_plugins
+from sam2_blocks.runner import ErrorRecord, ItemResult, Runner
+
+ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Workflow blocks for Segment Anything 2. Add --debug to any command for tracebacks.",
+)
+blocks_app = typer.Typer(no_args_is_help=True, help="Look at the blocks.")
+models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
+plugins_app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
+app.add_typer(blocks_app, name="blocks")
+app.add_typer(models_app, name="models")
+app.add_typer(plugins_app, name="plugins")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+PipelineFile = Annotated[Path, typer.Argument(help="Pipeline, a YAML file.", show_default=False)]
+Strict = Annotated[bool, typer.Option("--strict-plugins", help="A broken plugin is an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    pipeline: PipelineFile,
+    source: Annotated[str, typer.Option("--input", "-i", help="Picture, folder or glob.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Value of a pipeline input."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write a Chrome trace, for Perfetto."),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
+    strict_plugins: Strict = False,
+) -> None:
+    """Run a pipeline on pictures and write its outputs."""
+    plugins = load_plugins(strict=strict_plugins)
+    _warn_of_broken(plugins)
+    graph = _load(pipeline, plugins)
+    values = parse_settings(settings or [], graph)
+    pictures = find_pictures(source)
+    items = make_items(graph, pictures, values, max_pixels=max_pixels)
+    nested = list(pictures.values()) != [Path(source)]
+    target = OutputFolder(folder, graph, plugins, nested=nested)
+    for name in target.skipped:
+        err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
+    recorder = _start_trace(plugins) if trace else None
+    errors: list[ErrorRecord] = []
+    done = 0
+    resources = plugins.resources(folder)
+    try:
+        with (
+            Runner(graph, plugins, resources=resources, batch_size=batch_size) as runner,
+            Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
+        ):
+            task = progress.add_task("running", total=len(pictures))
+            for result in runner.run(items):
+                target.write(result)
+                done += not result.errors
+                errors += result.errors
+                progress.advance(task)
+                _print_result(result)
+    except KeyboardInterrupt:
+        err.print(f"[red]interrupted[/] after {done} of {len(pictures)}; they are in {folder}")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if errors:
+            target.write_errors(errors)
+        if recorder and trace:
+            recorder.write(trace)
+    out.print(f"{done} of {len(pictures)} done, in {escape(str(folder))}")
+    if errors:
+        raise typer.Exit(ITEMS_FAILED)
+
+
+@app.command()
+def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
+    """Check a pipeline without loading a model."""
+    graph = _load(pipeline, load_plugins(strict=strict_plugins))
+    steps = " → ".join(step.id for step in graph.steps)
+    out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
+
+
+@app.command()
+def schema(
+    which: Annotated[str, typer.Argument(help="pipeline or manifest.")] = "pipeline",
+) -> None:
+    """Print the JSON Schema that completes YAML in an editor."""
+    from sam2_blocks.schema import manifest_schema, pipeline_schema
+
+    makers: dict[str, Any] = {
+        "manifest": manifest_schema,
+        "pipeline": lambda: pipeline_schema(load_plugins().manifests.values()),
+    }
+    if which not in makers:
+        raise Sam2BlocksError(f"no schema of {which!r}.{did_you_mean(which, makers)}")
+    print(json.dumps(makers[which](), indent=2))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions and devices, and time a small segmentation."""
+    from sam2_blocks.doctor import diagnose
+
+    healthy = True
+    for finding in diagnose():
+        mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
+        out.print(f"{mark} {finding.name:<12} {escape(finding.text)}", soft_wrap=True)
+        healthy &= finding.ok
+    if not healthy:
+        raise typer.Exit(STOPPED)
+
+
+@blocks_app.command("list")
+def list_blocks(as_json: AsJson = False) -> None:
+    """List every block."""
+    plugins = load_plugins()
+    _warn_of_broken(plugins)
+    manifests = [plugins.manifests[name] for name in sorted(plugins.manifests)]
+    if as_json:
+        rows = [manifest.model_dump(mode="json", exclude_defaults=True) for manifest in manifests]
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("block", "summary")
+    for manifest in manifests:
+        table.add_row(manifest.id, manifest.summary)
+    out.print(table)
+
+
+@blocks_app.command("show")
+def show_block(block: str) -> None:
+    """Show inputs, parameters and outputs of one block."""
+    from sam2_blocks.reference import describe
+
+    manifests = load_plugins().manifests
+    if block not in manifests:
+        raise Sam2BlocksError(f"no block {block!r}.{did_you_mean(block, manifests)}")
+    print(describe(manifests[block]))
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the models we know, and which are on this machine."""
+    from sam2_blocks.executor.catalogue import MODELS
+    from sam2_blocks.executor.weights import weights_path
+
+    table = Table("model", "weights", "size", "SHA-256")
+    for name, spec in MODELS.items():
+        here = "in the package" if spec.embedded else "downloaded"
+        if not spec.embedded and not weights_path(spec).exists():
+            here = "to download"
+        size = f"{spec.nbytes / 1e6:.0f} MB" if spec.nbytes else ""
+        table.add_row(name, here, size, (spec.sha256 or "")[:12])
+    out.print(table)
+
+
+@models_app.command("download")
+def download_model(model: str) -> None:
+    """Download a model's weights; an interrupted download is continued."""
+    from sam2_blocks.executor.catalogue import find_model
+    from sam2_blocks.executor.weights import ensure_weights
+
+    spec = find_model(model)
+    if spec.embedded:
+        out.print(f"{spec.name} ships in the package, there is nothing to download")
+        return
+    with Progress(console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task(spec.name, total=spec.nbytes)
+        path = ensure_weights(
+            spec,
+            offline=False,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    out.print(escape(str(path)), soft_wrap=True)
+
+
+@models_app.command("verify")
+def verify_model(model: str) -> None:
+    """Check size and SHA-256 of a model's weights on this machine."""
+    from sam2_blocks.executor.catalogue import find_model
+    from sam2_blocks.executor.weights import verify
+
+    path = verify(find_model(model))
+    out.print(f"{escape(str(path))} is the published file", soft_wrap=True)
+
+
+@plugins_app.command("list")
+def list_plugins(as_json: AsJson = False, strict_plugins: Strict = False) -> None:
+    """List plugins, what they brought, and why one is broken."""
+    records = load_plugins(strict=strict_plugins).records
+    if as_json:
+        print(json.dumps([vars(record) for record in records], indent=2))
+        return
+    table = Table("plugin", "package", "brings")
+    for record in records:
+        brings = (
+            f"[red]broken: {escape(record.error)}[/]" if record.error else ", ".join(record.blocks)
+        )
+        table.add_row(record.name, f"{record.distribution} {record.version}".strip(), brings)
+    out.print(table)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sam2-blocks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _load(path: Path, plugins: Plugins) -> Pipeline:
+    graph = load_pipeline(path, plugins.manifests, plugins.kinds)
+    for warning in graph.warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning.render(graph.source))}", soft_wrap=True)
+    return graph
+
+
+def _warn_of_broken(plugins: Plugins) -> None:
+    for record in plugins.records:
+        if record.error:
+            message = f"plugin {record.name!r} is broken and skipped: {record.error}"
+            err.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+
+
+def _start_trace(plugins: Plugins) -> Any:
+    from sam2_blocks.trace import TraceRecorder
+
+    recorder = TraceRecorder()
+    plugins.manager.register(recorder, "trace")
+    return recorder
+
+
+def _print_result(result: ItemResult) -> None:
+    from sam2_blocks.tables import detections_table
+
+    for error in result.errors:
+        where = f"{error.item}, step {error.step!r}" if error.block else error.item
+        err.print(f"[red]failed:[/] {escape(where)}: {escape(error.message)}", soft_wrap=True)
+    for name, value in result.outputs.items():
+        table = detections_table(value, f"{result.id}: {name}")
+        if table is not None:
+            out.print(table)
+
+
+def main() -> None:
+    """Entry point: turns our errors into one readable block and an exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except (Sam2BlocksError, OSError) as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        err.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
+        sys.exit(WRONG_INPUT if isinstance(error, DocumentError) else STOPPED)
+    except KeyboardInterrupt:
+        err.print("[red]interrupted[/]")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Pipeline outputs → files, by kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image as Pil
+
+from sam2_blocks.files import write_atomically, write_text
+from sam2_blocks.hookspecs import Exporter
+from sam2_blocks.values import Image
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+
+def export_image(image: Image, path: Path) -> Path:
+    """Write a picture as PNG."""
+    picture = Pil.fromarray(image.pixels)
+    target = path.with_name(f"{path.name}.png")
+    return write_atomically(target, lambda file: picture.save(file, "PNG"))
+
+
+def export_detections(detections: sv.Detections, path: Path) -> Path:
+    """Write detections as JSON: boxes, classes, COCO RLE and polygons, one row an object."""
+    from sam2_blocks.detection_files import detections_to_rows
+
+    rows = ",\n  ".join(json.dumps(row) for row in detections_to_rows(detections))
+    text = f'{{\n "detections": [\n  {rows}\n ]\n}}\n'
+    return write_text(path.with_name(f"{path.name}.json"), text)
+
+
+def export_json(value: Any, path: Path) -> Path:
+    """Write a plain value as JSON."""
+    return write_text(path.with_name(f"{path.name}.json"), json.dumps(value, indent=1) + "\n")
+
+
+BUILTIN_EXPORTERS: Mapping[str, Exporter] = {
+    "image": export_image,
+    "object_detection_prediction": export_detections,
+    "instance_segmentation_prediction": export_detections,
+    "rle_instance_segmentation_prediction": export_detections,
+    "keypoint_detection_prediction": export_detections,
+    "string": export_json,
+    "integer": export_json,
+    "float": export_json,
+    "boolean": export_json,
+    "list_of_values": export_json,
+    "dictionary": export_json,
+}

@@ -1,0 +1,68 @@
+"""Every hook a plugin may implement.
+
+Arguments may be added in later releases, never renamed; an implementation asks for the ones it
+needs by name. Mark implementations with `sam2_blocks.hookimpl`. Do not rely on call order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from sam2_blocks.errors import StepError
+from sam2_blocks.kinds import Kind
+from sam2_blocks.resources import ExecutorFactory
+
+if TYPE_CHECKING:
+    from sam2_blocks.pipeline import Step
+
+PROJECT = "sam2_blocks"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Exporter = Callable[[Any, Path], Path]
+"""``exporter(value, path_without_suffix) -> path written``; writes whole files or none."""
+
+
+# What a plugin brings. Called once, when plugins load.
+
+
+@hookspec
+def register_manifests() -> Iterable[Path]:  # type: ignore[empty-body]
+    """Return the folders that hold block manifests, usually ``[Path(__file__).parent]``."""
+
+
+@hookspec
+def register_kinds() -> Iterable[Kind]:  # type: ignore[empty-body]
+    """Return new kinds; a kind that exists already cannot be replaced."""
+
+
+@hookspec
+def register_executors() -> Mapping[str, ExecutorFactory]:  # type: ignore[empty-body]
+    """Return executor factories by name; a model called ``name:…`` is loaded by ``name``."""
+
+
+@hookspec
+def register_exporters() -> Mapping[str, Exporter]:  # type: ignore[empty-body]
+    """Return functions that write a pipeline's output to a file, by kind."""
+
+
+# What happens while a pipeline runs. `item_ids` names the items of the micro-batch.
+
+
+@hookspec
+def before_step(step: Step, item_ids: Sequence[str]) -> None:
+    """Called before a block gets a micro-batch."""
+
+
+@hookspec
+def after_step(step: Step, item_ids: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Called with the checked outputs of the items that succeeded."""
+
+
+@hookspec
+def on_step_error(step: Step, item_id: str, error: StepError) -> None:
+    """Called for each item that a step failed on; the other items go on."""

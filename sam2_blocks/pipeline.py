@@ -1,0 +1,326 @@
+"""The pipeline format, and the checked graph a pipeline becomes before any model loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sam2_blocks.documents import Document, data_document, parse_yaml, validation_problems
+from sam2_blocks.documents import Path as DocumentPath
+from sam2_blocks.errors import PipelineError, Problem, did_you_mean
+from sam2_blocks.kinds import Kind, parse_value
+from sam2_blocks.manifest import Manifest, Name, sockets_fit
+from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, parse_selectors
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class InputDeclaration(_Strict):
+    """One input of a pipeline; without ``default`` it must be given for every run."""
+
+    kind: str | list[str]
+    description: str = ""
+    default: Any = Field(default_factory=lambda: ...)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds as a tuple."""
+        return (self.kind,) if isinstance(self.kind, str) else tuple(self.kind)
+
+    @property
+    def required(self) -> bool:
+        """Whether a run must give it."""
+        return self.default is ...
+
+
+class StepDeclaration(_Strict):
+    """One step: which block, and what is wired into it."""
+
+    use: str
+    with_: dict[str, Any] = Field(alias="with", default_factory=dict)
+
+
+class PipelineDocument(_Strict):
+    """A pipeline file as written."""
+
+    pipeline_version: Literal[1]
+    title: str = ""
+    description: str = ""
+    inputs: dict[Name, InputDeclaration]
+    steps: Annotated[dict[Name, StepDeclaration], Field(min_length=1)]
+    outputs: Annotated[dict[Name, str], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A checked step.
+
+    Attributes:
+        id: its name in the pipeline.
+        manifest: the block it uses.
+        values: literal values and `Selector` objects by input or parameter name.
+        item_model: pydantic model that every item is validated with at run time.
+    """
+
+    id: str
+    manifest: Manifest
+    values: Mapping[str, Any]
+    item_model: type[BaseModel]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked graph, immutable, with its steps in an order in which they can run.
+
+    Attributes:
+        source: file name for messages.
+        inputs: declared inputs; defaults are already values of their kind.
+        steps: topological order, ties as written.
+        outputs: selectors by output name.
+        kinds: the kinds it was checked with.
+        warnings: what works but looks like a mistake.
+    """
+
+    source: str
+    inputs: Mapping[str, InputDeclaration]
+    steps: tuple[Step, ...]
+    outputs: Mapping[str, Selector]
+    kinds: Mapping[str, Kind]
+    warnings: tuple[Problem, ...] = ()
+
+    def kinds_of(self, selector: Selector) -> tuple[str, ...]:
+        """Kinds of the value a selector of this pipeline stands for."""
+        if isinstance(selector, InputRef):
+            return self.inputs[selector.name].kinds
+        step = next(step for step in self.steps if step.id == selector.step)
+        return step.manifest.outputs[selector.output].kinds
+
+
+def load_pipeline(
+    source: str | Path | Mapping[str, Any],
+    manifests: Mapping[str, Manifest],
+    kinds: Mapping[str, Kind],
+) -> Pipeline:
+    """Read and check a pipeline.
+
+    Args:
+        source: path of a YAML file, or the document as plain data.
+        manifests: blocks that may be used, by id.
+        kinds: kinds that exist, by name.
+
+    Raises:
+        PipelineError: with every problem found, each with file, line and column.
+    """
+    if isinstance(source, Mapping):
+        return check_pipeline(data_document(dict(source), "pipeline"), manifests, kinds)
+    try:
+        text = Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(str(source), [Problem(f"cannot be read: {error}")]) from error
+    return check_pipeline(parse_yaml(text, str(source)), manifests, kinds)
+
+
+def check_pipeline(
+    document: Document, manifests: Mapping[str, Manifest], kinds: Mapping[str, Kind]
+) -> Pipeline:
+    """Check a parsed document; see `load_pipeline`."""
+    if document.problems:
+        raise PipelineError(document.source, document.problems)
+    try:
+        written = PipelineDocument.model_validate(document.data)
+    except ValidationError as error:
+        problems = validation_problems(document, error, PipelineDocument)
+        raise PipelineError(document.source, problems) from None
+    return _Checker(document, written, manifests, kinds).check()
+
+
+class _Checker:
+    """Collects the problems of one document; lives for one check."""
+
+    def __init__(
+        self,
+        document: Document,
+        written: PipelineDocument,
+        manifests: Mapping[str, Manifest],
+        kinds: Mapping[str, Kind],
+    ) -> None:
+        self.document = document
+        self.written = written
+        self.manifests = manifests
+        self.kinds = kinds
+        self.problems: list[Problem] = []
+
+    def check(self) -> Pipeline:
+        inputs = {name: self.check_input(name) for name in self.written.inputs}
+        steps = {name: self.check_step(name) for name in self.written.steps}
+        outputs = {name: self.check_output(name) for name in self.written.outputs}
+        order = self.sort_steps({name: step for name, step in steps.items() if step})
+        if self.problems:
+            problems = sorted(self.problems, key=lambda found: (found.line or 0, found.column or 0))
+            raise PipelineError(self.document.source, problems)
+        return Pipeline(
+            source=self.document.source,
+            inputs=inputs,
+            steps=tuple(order),
+            outputs={name: selector for name, selector in outputs.items() if selector},
+            kinds=self.kinds,
+            warnings=tuple(self.find_unused(order)),
+        )
+
+    def report(self, path: DocumentPath, message: str) -> None:
+        self.problems.append(self.document.problem(path, message))
+
+    def check_input(self, name: str) -> InputDeclaration:
+        declared = self.written.inputs[name]
+        known = [self.kinds[kind] for kind in declared.kinds if kind in self.kinds]
+        for kind in declared.kinds:
+            if kind not in self.kinds:
+                hint = did_you_mean(kind, self.kinds)
+                self.report(("inputs", name, "kind"), f"unknown kind {kind!r}.{hint}")
+        if declared.required or declared.default is None or not known:
+            return declared
+        try:
+            default = parse_value(declared.default, [kind for kind in known if kind.literal])
+        except (TypeError, ValueError) as error:
+            self.report(("inputs", name, "default"), f"the default is no {declared.kind}: {error}")
+            return declared
+        return declared.model_copy(update={"default": default})
+
+    def check_step(self, name: str) -> Step | None:
+        step = self.written.steps[name]
+        manifest = self.manifests.get(step.use)
+        if manifest is None:
+            self.report(("steps", name, "use"), self.unknown_block(step.use))
+            return None
+        path = ("steps", name, "with")
+        given: dict[str, Any] = {}
+        for key, value in step.with_.items():
+            try:
+                given[key] = parse_selectors(value)
+            except ValueError as error:
+                self.report((*path, key), f"{error}.")
+                given[key] = InputRef("")  # stands in, so that the input does not count as missing
+        values = self.check_literals(manifest, path, given)
+        for key in given:
+            if key in manifest.names:
+                self.check_wires(name, manifest, key, given[key])
+        self.check_required_groups(manifest, path, given)
+        return Step(name, manifest, values, manifest.item_model(self.kinds))
+
+    def unknown_block(self, use: str) -> str:
+        name = use.partition("@")[0]
+        versions = [known for known in self.manifests if known.partition("@")[0] == name]
+        if versions:
+            return f"there is no {use!r}; use {' or '.join(map(repr, versions))}."
+        return f"unknown block {use!r}.{did_you_mean(use, self.manifests)}"
+
+    def check_literals(
+        self, manifest: Manifest, path: DocumentPath, given: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        model = manifest.step_model(self.kinds)
+        try:
+            checked = model.model_validate(given)
+        except ValidationError as error:
+            self.problems += validation_problems(self.document, error, model, path)
+            return {}
+        return {key: getattr(checked, key) for key in given}
+
+    def check_wires(self, step: str, manifest: Manifest, key: str, value: Any) -> None:
+        path = ("steps", step, "with", key)
+        whole = isinstance(value, InputRef | StepRef)
+        socket = manifest.inputs.get(key)
+        if socket is not None and not whole and any(iter_selectors(value)):
+            self.report(path, f"input {key!r} takes one selector, not a selector inside a value.")
+        wanted = (socket or manifest.params[key]).kinds
+        for selector in iter_selectors(value):
+            given = self.kinds_given(path, selector)
+            if given and whole and not sockets_fit(given, wanted):
+                self.report(
+                    path,
+                    f"input {key!r} of {manifest.id} wants {' or '.join(wanted)}, "
+                    f"but {selector} is {' or '.join(given)}.",
+                )
+
+    def check_required_groups(
+        self, manifest: Manifest, path: DocumentPath, given: Mapping[str, Any]
+    ) -> None:
+        for group in manifest.require.exactly_one:
+            present = [name for name in group if given.get(name) is not None]
+            if len(present) != 1:
+                got = " and ".join(map(repr, present)) or "none"
+                self.report(path, f"give exactly one of {', '.join(map(repr, group))}; got {got}.")
+        for group in manifest.require.at_least_one:
+            if all(given.get(name) is None for name in group):
+                self.report(path, f"give at least one of {', '.join(map(repr, group))}.")
+
+    def check_output(self, name: str) -> Selector | None:
+        path = ("outputs", name)
+        try:
+            selector = parse_selectors(self.written.outputs[name])
+        except ValueError as error:
+            self.report(path, f"{error}.")
+            return None
+        if not isinstance(selector, InputRef | StepRef):
+            self.report(path, f"an output wants a selector, got {selector!r}.")
+            return None
+        self.kinds_given(path, selector)
+        return selector
+
+    def kinds_given(self, path: DocumentPath, selector: Selector) -> tuple[str, ...]:
+        """Kinds of what a selector names; reports and returns nothing where it names nothing."""
+        if isinstance(selector, InputRef):
+            if selector.name in self.written.inputs:
+                return self.written.inputs[selector.name].kinds
+            if selector.name:
+                hint = did_you_mean(selector.name, self.written.inputs)
+                self.report(path, f"the pipeline has no input {selector.name!r}.{hint}")
+            return ()
+        if selector.step not in self.written.steps:
+            hint = did_you_mean(selector.step, self.written.steps)
+            self.report(path, f"there is no step {selector.step!r}.{hint}")
+            return ()
+        manifest = self.manifests.get(self.written.steps[selector.step].use)
+        if manifest is None:
+            return ()  # the unknown block is reported at its own step
+        if selector.output not in manifest.outputs:
+            hint = did_you_mean(selector.output, manifest.outputs)
+            self.report(path, f"{manifest.id} has no output {selector.output!r}.{hint}")
+            return ()
+        return manifest.outputs[selector.output].kinds
+
+    def sort_steps(self, steps: Mapping[str, Step]) -> list[Step]:
+        needs = {
+            name: {ref.step for ref in _step_refs(self.written.steps[name].with_)} & set(steps)
+            for name in steps
+        }
+        try:
+            return [steps[name] for name in TopologicalSorter(needs).static_order()]
+        except CycleError as error:
+            loop = [str(name) for name in error.args[1]]
+            self.report(("steps", loop[0]), f"steps form a cycle: {' → '.join(loop)}.")
+            return []
+
+    def find_unused(self, order: Iterable[Step]) -> Iterator[Problem]:
+        used = {ref.step for ref in _step_refs(self.written.outputs)}
+        used |= {ref.step for step in order for ref in _step_refs(dict(step.values))}
+        for step in order:
+            if step.id not in used and not step.manifest.side_effects:
+                message = "nothing uses the outputs of this step; remove it or name an output."
+                yield self.document.problem(("steps", step.id), message)
+
+
+def _step_refs(value: Any) -> Iterator[StepRef]:
+    try:
+        parsed = parse_selectors(value)
+    except ValueError:
+        return
+    for selector in iter_selectors(parsed):
+        if isinstance(selector, StepRef):
+            yield selector

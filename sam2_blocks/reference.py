@@ -1,0 +1,54 @@
+"""The block reference, made from the manifests: Markdown for the docs and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sam2_blocks.manifest import Manifest, Param, Socket
+
+
+def block_table(manifests: Iterable[Manifest]) -> str:
+    """One row a block: id, what it does, inputs, outputs."""
+    rows = ["| block | does | in | out |", "|---|---|---|---|"]
+    for manifest in sorted(manifests, key=lambda manifest: manifest.id):
+        inputs = ", ".join(f"`{name}`" for name in manifest.inputs)
+        outputs = ", ".join(f"`{name}`" for name in manifest.outputs)
+        rows.append(f"| `{manifest.id}` | {manifest.summary} | {inputs} | {outputs} |")
+    return "\n".join(rows)
+
+
+def describe(manifest: Manifest) -> str:
+    """Everything about one block."""
+    lines = [f"# {manifest.id}: {manifest.title}", "", manifest.summary, "", "## Inputs", ""]
+    for name, socket in manifest.inputs.items():
+        need = ", required" if socket.required else ""
+        lines.append(f"- `{name}` ({_kinds(socket)}{need}): {socket.description}")
+    for group in manifest.require.exactly_one:
+        lines.append(f"- exactly one of {', '.join(f'`{name}`' for name in group)}")
+    for group in manifest.require.at_least_one:
+        lines.append(f"- at least one of {', '.join(f'`{name}`' for name in group)}")
+    if manifest.params:
+        lines += ["", "## Parameters", ""]
+    lines += [
+        f"- `{name}` ({_limits(param)}): {_text(param)}" for name, param in manifest.params.items()
+    ]
+    lines += ["", "## Outputs", ""]
+    for name, output in manifest.outputs.items():
+        lines.append(f"- `{name}` ({_kinds(output)}): {output.description}")
+    return "\n".join(lines)
+
+
+def _kinds(socket: Socket) -> str:
+    return " or ".join(f"`{kind}`" for kind in socket.kinds)
+
+
+def _limits(param: Param) -> str:
+    parts = ["one of " + ", ".join(map(str, param.enum)) if param.enum else param.type]
+    bounds = (("≥", param.minimum), ("≤", param.maximum))
+    parts += [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+    parts.append("required" if param.required else f"default {param.default}")
+    return ", ".join(parts)
+
+
+def _text(param: Param) -> str:
+    return f"{param.description} Unit: {param.unit}." if param.unit else param.description

@@ -1,0 +1,313 @@
+"""Batches of items through a pipeline: resolve inputs, call blocks, isolate what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from types import TracebackType
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from sam2_blocks.errors import (
+    DocumentError,
+    MissingExtraError,
+    ModelError,
+    PipelineError,
+    Problem,
+    StepError,
+    did_you_mean,
+)
+from sam2_blocks.kinds import check_value, parse_value
+from sam2_blocks.pipeline import Pipeline, Step
+from sam2_blocks.plugins import Plugins
+from sam2_blocks.resources import Resources
+from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
+
+FATAL = (ModelError, MissingExtraError, DocumentError)
+"""Causes that no item can escape: they end the run instead of failing item by item."""
+
+Outputs = Mapping[str, Any]
+
+
+class Block(Protocol):
+    """What a block's class offers. One instance serves one step for as long as the runner lives.
+
+    ``run`` gets a micro-batch: one validated pydantic object per item, whose attributes are the
+    inputs and parameters of the manifest. It returns, in the same order, a mapping of outputs per
+    item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
+    one item at a time. A method ``finish()``, if there is one, is called when the run ends, also
+    when it is interrupted.
+    """
+
+    def __init__(self, resources: Resources) -> None: ...
+
+    def run(self, items: Sequence[Any]) -> Sequence[Outputs | Exception]:
+        """Process one micro-batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One unit of work.
+
+    Attributes:
+        id: name for messages and output files, unique within a run.
+        inputs: values by pipeline input. A callable is called in a reader thread when its
+            micro-batch comes; plain data is parsed by the input's kind.
+    """
+
+    id: str
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """Why one item failed.
+
+    Attributes:
+        item: id of the item.
+        step: id of the step, or ``inputs`` if the item could not be read.
+        block: id of the step's block; empty for ``inputs``.
+        message: what was wrong and what to do.
+        cause: type of the underlying exception.
+    """
+
+    item: str
+    step: str
+    block: str
+    message: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """What became of one item.
+
+    Attributes:
+        id: id of the item.
+        outputs: pipeline outputs by name; those that a failed step should have made are missing.
+        errors: why they are missing; empty on success.
+    """
+
+    id: str
+    outputs: Outputs
+    errors: tuple[ErrorRecord, ...] = ()
+
+
+@dataclass
+class _Progress:
+    """One item on its way through the graph."""
+
+    id: str
+    values: dict[Selector, Any] = field(default_factory=dict)
+    errors: list[ErrorRecord] = field(default_factory=list)
+
+    def fail(self, step: str, block: str, message: str, cause: BaseException) -> None:
+        self.errors.append(ErrorRecord(self.id, step, block, message, type(cause).__name__))
+
+
+class Runner:
+    """Runs items through one pipeline; use as a context manager.
+
+    Args:
+        pipeline: the checked graph.
+        plugins: where blocks and hooks come from.
+        resources: executors to share with other runners; new ones if not given.
+        batch_size: items per micro-batch.
+        readers: threads that read the inputs of the next micro-batch meanwhile.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plugins: Plugins,
+        *,
+        resources: Resources | None = None,
+        batch_size: int = 8,
+        readers: int = 4,
+    ) -> None:
+        if batch_size < 1 or readers < 1:
+            raise ValueError(f"batch_size and readers want >= 1, got {batch_size} and {readers}")
+        self.pipeline = pipeline
+        self.resources = resources or plugins.resources()
+        self._hook = plugins.manager.hook
+        self._batch_size = batch_size
+        self._readers = readers
+        self._blocks: dict[str, Block] = {}
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Let every block write what it holds; called once, also after an interruption."""
+        blocks, self._blocks = self._blocks, {}
+        for block in blocks.values():
+            finish: Callable[[], None] = getattr(block, "finish", _nothing)
+            finish()
+
+    def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
+        """Run items, in order; results come as soon as their micro-batch is done.
+
+        Args:
+            items: read lazily, one micro-batch ahead of the one that runs.
+
+        Raises:
+            PipelineError: if an item lacks a required input or has an unknown one.
+            StepError: if a model cannot be loaded, which no item would survive.
+        """
+        source = iter(items)
+        with ThreadPoolExecutor(self._readers, "sam2-blocks-reader") as pool:
+            upcoming = self._read_batch(pool, source)
+            while upcoming:
+                current, upcoming = upcoming, self._read_batch(pool, source)
+                yield from self._run_batch([future.result() for future in current])
+
+    def _read_batch(
+        self, pool: ThreadPoolExecutor, items: Iterator[Item]
+    ) -> list[Future[_Progress]]:
+        return [pool.submit(self._read, item) for item in islice(items, self._batch_size)]
+
+    def _read(self, item: Item) -> _Progress:
+        self._check_names(item)
+        progress = _Progress(item.id)
+        for name, declared in self.pipeline.inputs.items():
+            value = item.inputs.get(name, declared.default)
+            try:
+                value = value() if callable(value) else value
+                if value is not None:
+                    value = parse_value(
+                        value, [self.pipeline.kinds[kind] for kind in declared.kinds]
+                    )
+            except Exception as error:  # whatever is wrong with this item, the others go on
+                progress.fail("inputs", "", f"input {name!r}: {error}", error)
+            else:
+                progress.values[InputRef(name)] = value
+        return progress
+
+    def _check_names(self, item: Item) -> None:
+        problems = [
+            Problem(
+                f"item {item.id!r}: no input is called {name!r}."
+                f"{did_you_mean(name, self.pipeline.inputs)}",
+                "inputs",
+            )
+            for name in item.inputs
+            if name not in self.pipeline.inputs
+        ]
+        problems += [
+            Problem(f"item {item.id!r}: input {name!r} is required, give it a value.", "inputs")
+            for name, declared in self.pipeline.inputs.items()
+            if declared.required and name not in item.inputs
+        ]
+        if problems:
+            raise PipelineError(self.pipeline.source, problems)
+
+    def _run_batch(self, batch: list[_Progress]) -> Iterator[ItemResult]:
+        for step in self.pipeline.steps:
+            self._run_step(step, batch)
+        for progress in batch:
+            outputs = {
+                name: progress.values[selector]
+                for name, selector in self.pipeline.outputs.items()
+                if selector in progress.values
+            }
+            yield ItemResult(progress.id, outputs, tuple(progress.errors))
+
+    def _run_step(self, step: Step, batch: Sequence[_Progress]) -> None:
+        ready = [progress for progress in batch if _has_inputs(step, progress)]
+        validated = [(progress, self._validate(step, progress)) for progress in ready]
+        work = [(progress, item) for progress, item in validated if item is not None]
+        if not work:
+            return
+        self._hook.before_step(step=step, item_ids=[progress.id for progress, _ in work])
+        results = self._call(step, [item for _, item in work])
+        done = []
+        for (progress, _), result in zip(work, results, strict=True):
+            outputs = self._accept(step, progress, result)
+            if outputs is not None:
+                done.append((progress.id, outputs))
+        self._hook.after_step(
+            step=step, item_ids=[name for name, _ in done], outputs=[out for _, out in done]
+        )
+
+    def _validate(self, step: Step, progress: _Progress) -> BaseModel | None:
+        values = {name: resolve(value, progress.values.get) for name, value in step.values.items()}
+        try:
+            return step.item_model.model_validate(values)
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            name = ".".join(map(str, detail["loc"]))
+            message = str(detail["msg"]).removeprefix("Value error, ")
+            self._fail(step, progress, f"{name!r}: {message}", error)
+            return None
+
+    def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
+        try:
+            results = self._block(step).run(items)
+            if len(results) != len(items):
+                raise RuntimeError(f"returned {len(results)} results for {len(items)} items")
+            return results
+        except FATAL as error:
+            raise StepError(step.id, step.manifest.id, str(error)) from error
+        except Exception as error:  # a block may fail in any way; find the item that did it
+            if len(items) == 1:
+                return [error]
+            return [result for item in items for result in self._call(step, [item])]
+
+    def _accept(
+        self, step: Step, progress: _Progress, result: Outputs | Exception
+    ) -> Outputs | None:
+        """Check what a block returned for one item and make it visible to later steps."""
+        if isinstance(result, Exception):
+            self._fail(step, progress, str(result) or type(result).__name__, result)
+            return None
+        try:
+            self._check_outputs(step, result)
+        except (TypeError, ValueError) as error:
+            self._fail(step, progress, str(error), error)
+            return None
+        for name, value in result.items():
+            progress.values[StepRef(step.id, name)] = value
+        return result
+
+    def _check_outputs(self, step: Step, result: Outputs) -> None:
+        declared = step.manifest.outputs
+        if set(result) != set(declared):
+            raise ValueError(f"the block promises {sorted(declared)}, but gave {sorted(result)}")
+        for name, socket in declared.items():
+            try:
+                check_value(result[name], [self.pipeline.kinds[kind] for kind in socket.kinds])
+            except TypeError as error:
+                raise TypeError(f"the block's output {name!r} is wrong: {error}") from error
+
+    def _fail(self, step: Step, progress: _Progress, message: str, cause: Exception) -> None:
+        progress.fail(step.id, step.manifest.id, message, cause)
+        error = StepError(step.id, step.manifest.id, message)
+        error.__cause__ = cause
+        self._hook.on_step_error(step=step, item_id=progress.id, error=error)
+
+    def _block(self, step: Step) -> Block:
+        if step.id not in self._blocks:
+            self._blocks[step.id] = step.manifest.load_entry()(self.resources)
+        return self._blocks[step.id]
+
+
+def _has_inputs(step: Step, progress: _Progress) -> bool:
+    """Whether everything the step is wired to is there; else an earlier step failed."""
+    wanted = iter_selectors(dict(step.values))
+    return all(selector in progress.values for selector in wanted)
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,218 @@
+"""For tests, ours and those of plugin authors: a model-free executor and a check of a block.
+
+Neither pytest nor torch is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from sam2_blocks.kinds import Kind
+from sam2_blocks.manifest import Example, Manifest
+from sam2_blocks.masks import mask_to_rle, rles_to_boxes_xyxy
+from sam2_blocks.pipeline import Pipeline, load_pipeline
+from sam2_blocks.plugins import Plugins, load_plugins
+from sam2_blocks.resources import Resources
+from sam2_blocks.runner import Item, Runner
+from sam2_blocks.selectors import InputRef, iter_selectors, parse_selectors
+from sam2_blocks.values import (
+    Embedding,
+    ExecutorSpec,
+    Hw,
+    Image,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+    Rle,
+)
+
+SAMPLE_HW = (24, 32)
+
+
+class FakeExecutor:
+    """An executor without a model: a box gives the filled box, a point a 5x5 square around it.
+
+    Attributes:
+        embedded: ids of the pictures it encoded, in order.
+    """
+
+    def __init__(self, model: str = "fake", *, device: str = "cpu", dtype: str = "float32") -> None:
+        self.spec = ExecutorSpec(model, "cpu", "float32")
+        self.embedded: list[str] = []
+
+    def embed(self, images: Sequence[Image]) -> list[Embedding]:
+        """Encode pictures into zeros."""
+        self.embedded += [image.id for image in images]
+        return [sample_embedding(image, self.spec) for image in images]
+
+    def segment(
+        self,
+        items: Sequence[tuple[Embedding, PromptSet]],
+        *,
+        multimask_output: bool = True,
+        mask_threshold: float = 0.0,
+        max_hole_area: int = 0,
+        max_sprinkle_area: int = 0,
+        return_candidates: bool = False,
+    ) -> list[MaskPrediction]:
+        """Fill the prompts."""
+        return [_fill_prompts(embedding.image_hw, prompts) for embedding, prompts in items]
+
+
+def sample_image(image_id: str = "sample.png") -> Image:
+    """A small picture, the same every time."""
+    rng = np.random.default_rng(0)
+    return Image(rng.integers(0, 256, (*SAMPLE_HW, 3), dtype=np.uint8), image_id)
+
+
+def sample_embedding(image: Image, spec: ExecutorSpec | None = None) -> Embedding:
+    """An embedding of zeros, made without torch."""
+    zeros = cast(Any, np.zeros((1, 4, 4, 4), dtype=np.float32))
+    spec = spec or ExecutorSpec("fake", "cpu", "float32")
+    return Embedding(zeros, (zeros, zeros), image.hw, image.id, f"fake:{image.id}", spec)
+
+
+def sample_detections(count: int = 2) -> Any:
+    """``sv.Detections`` with masks, RLE masks, classes and keypoints: they fit every such kind."""
+    from sam2_blocks.detection_files import rows_to_detections
+    from sam2_blocks.detections import to_detections
+
+    rows = [
+        {"box_xyxy": [2, 3, 12, 15], "class_name": "face", "confidence": 0.9},
+        {"box_xyxy": [14, 5, 30, 20], "class_name": "object", "class_id": 1, "confidence": 0.6},
+    ]
+    prompting = rows_to_detections(rows[:count])
+    prediction = _fill_prompts(SAMPLE_HW, PromptSet.from_boxes(prompting.xyxy))
+    detections = to_detections(prediction, prompting=prompting, image_id="sample.png")
+    detections.data["keypoints_xy"] = np.zeros((count, 3, 2), dtype=np.float32)
+    return detections
+
+
+def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
+    """A value of a built-in kind.
+
+    Args:
+        kind: the kind or its name.
+        empty: give detections and prompts without rows.
+
+    Raises:
+        LookupError: for a kind that has no sample; pass your own to `check_block`.
+    """
+    name = kind if isinstance(kind, str) else kind.name
+    if name.endswith("_prediction"):
+        return sample_detections(0 if empty else 2)
+    prompts = () if empty else (Prompt(box_xyxy=np.array([2, 3, 12, 15], np.float32)),)
+    samples: Mapping[str, Any] = {
+        "image": sample_image(),
+        "image_embedding": sample_embedding(sample_image()),
+        "prompts": PromptSet(prompts),
+        "string": "text",
+        "integer": 1,
+        "float": 0.5,
+        "boolean": True,
+        "list_of_values": [],
+        "dictionary": {},
+        "*": None,
+    }
+    if name not in samples:
+        raise LookupError(f"no sample of kind {name!r}; pass one to check_block(samples=…)")
+    return samples[name]
+
+
+def check_block(
+    block_id: str,
+    *,
+    plugins: Plugins | None = None,
+    samples: Mapping[str, Any] | None = None,
+    resources: Resources | None = None,
+) -> None:
+    """Run every example of a block's manifest and check what comes out.
+
+    Each example becomes a pipeline of one step. It is run on sample values of its inputs' kinds and
+    on empty ones; the runner checks the outputs against their kinds.
+
+    Args:
+        block_id: such as ``opencv/detect@v1``.
+        plugins: where the block is; the installed plugins if not given.
+        samples: values by input name, instead of the sample of its kind.
+        resources: executors; the ``fake`` one if not given.
+
+    Raises:
+        AssertionError: if the block has no example, or an example fails.
+    """
+    plugins = plugins or load_plugins(strict=True)
+    if block_id not in plugins.manifests:
+        raise AssertionError(f"no block {block_id!r}; there are {sorted(plugins.manifests)}")
+    manifest = plugins.manifests[block_id]
+    if not manifest.examples:
+        raise AssertionError(
+            f"{block_id}: the manifest has no examples, so there is nothing to run"
+        )
+    for example in manifest.examples:
+        _run_example(manifest, example, plugins, samples or {}, resources)
+
+
+def _run_example(
+    manifest: Manifest,
+    example: Example,
+    plugins: Plugins,
+    samples: Mapping[str, Any],
+    resources: Resources | None,
+) -> None:
+    pipeline = example_pipeline(manifest, example, plugins)
+    items = []
+    for item_id, empty in (("sample", False), ("empty", True)):
+        made = {
+            name: samples[name] if name in samples else sample_value(given.kinds[0], empty=empty)
+            for name, given in pipeline.inputs.items()
+        }
+        items.append(Item(item_id, made))
+    shared = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor))
+    with Runner(pipeline, plugins, resources=shared) as runner:
+        for result in runner.run(items):
+            if result.errors:
+                error = result.errors[0]
+                title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
+                raise AssertionError(f"{title}: {error.cause}: {error.message}")
+
+
+def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:
+    """The pipeline of one step that an example stands for."""
+    inputs: dict[str, Any] = {}
+    for key, value in parse_selectors(example.with_).items():
+        for selector in iter_selectors(value):
+            if isinstance(selector, InputRef):
+                socket = manifest.inputs.get(key) or manifest.params[key]
+                inputs[selector.name] = {"kind": list(socket.kinds)}
+    document = {
+        "pipeline_version": 1,
+        "inputs": inputs,
+        "steps": {"block": {"use": manifest.id, "with": example.with_}},
+        "outputs": {name: f"$steps.block.{name}" for name in manifest.outputs},
+    }
+    return load_pipeline(document, plugins.manifests, plugins.kinds)
+
+
+def _fill_prompts(image_hw: Hw, prompts: PromptSet) -> MaskPrediction:
+    rles = tuple(_fill_prompt(image_hw, prompt) for prompt in prompts.prompts)
+    return MaskPrediction(
+        image_hw=image_hw,
+        rles=rles,
+        iou_prediction=np.full(len(rles), 0.75, dtype=np.float32),
+        low_res_logits=np.zeros((len(rles), 8, 8), dtype=np.float32),
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
+    )
+
+
+def _fill_prompt(image_hw: Hw, prompt: Prompt) -> Rle:
+    mask = np.zeros(image_hw, dtype=bool)
+    if prompt.box_xyxy is not None:
+        x0, y0, x1, y1 = (round(float(value)) for value in prompt.box_xyxy)
+        mask[y0:y1, x0:x1] = True
+    elif prompt.point_coords is not None:
+        x, y = (round(float(value)) for value in prompt.point_coords[0])
+        mask[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] = True
+    return mask_to_rle(mask)

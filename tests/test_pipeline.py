@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2_blocks import load_pipeline
+from sam2_blocks.documents import parse_yaml
+from sam2_blocks.errors import PipelineError
+from sam2_blocks.pipeline import check_pipeline
+from sam2_blocks.selectors import InputRef, StepRef
+
+GOOD = """\
+pipeline_version: 1
+inputs:
+  image: {kind: image}
+  boxes: {kind: object_detection_prediction}
+  limit: {kind: float, default: 0.5}
+steps:
+  draw:
+    use: draw/masks@v1
+    with: {image: $inputs.image, predictions: $steps.segment.predictions}
+  segment:
+    use: sam2/segment@v1
+    with:
+      embedding: $steps.embed.embedding
+      boxes: $inputs.boxes
+      min_confidence: $inputs.limit
+  embed:   {use: sam2/embed@v1, with: {image: $inputs.image}}
+outputs:
+  picture: $steps.draw.image
+"""
+
+
+@pytest.fixture
+def check(plugins):
+    def run(text):
+        return check_pipeline(parse_yaml(text, "p.yaml"), plugins.manifests, plugins.kinds)
+
+    return run
+
+
+@pytest.fixture
+def problems(check):
+    def run(text):
+        with pytest.raises(PipelineError) as caught:
+            check(text)
+        return str(caught.value).splitlines()
+
+    return run
+
+
+def test_steps_are_sorted_whatever_their_order_in_the_file(check):
+    assert [step.id for step in check(GOOD).steps] == ["embed", "segment", "draw"]
+
+
+def test_selectors_become_references(check):
+    pipeline = check(GOOD)
+    assert pipeline.steps[1].values["embedding"] == StepRef("embed", "embedding")
+    assert pipeline.steps[1].values["min_confidence"] == InputRef("limit")
+    assert pipeline.kinds_of(pipeline.outputs["picture"]) == ("image",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pipeline_version: 1", "pipeline_version: 2", "p.yaml:1:1: pipeline_version: Input"),
+        ("sam2/embed@v1", "sam2/embd@v1", "unknown block 'sam2/embd@v1'. Did you mean 'sam2/embed"),
+        ("sam2/embed@v1", "sam2/embed@v9", "there is no 'sam2/embed@v9'; use 'sam2/embed@v1'."),
+        ("sam2/embed@v1", "sam2/embed", "there is no 'sam2/embed'; use 'sam2/embed@v1'."),
+        ("boxes: $inputs.boxes", "boxs: $inputs.boxes", "unknown key 'boxs'. Did you mean 'boxes'"),
+        (
+            "$inputs.boxes",
+            "$inputs.boxs",
+            "the pipeline has no input 'boxs'. Did you mean 'boxes'?",
+        ),
+        ("$steps.embed.", "$steps.embd.", "there is no step 'embd'. Did you mean 'embed'?"),
+        (".embedding\n", ".embeding\n", "has no output 'embeding'. Did you mean 'embedding'?"),
+        ("$inputs.boxes", "$input.boxes", "'$input.boxes' is no selector; write $inputs.NAME"),
+        ("{kind: image}", "{kind: imag}", "unknown kind 'imag'. Did you mean 'image'?"),
+        ("default: 0.5", "default: high", "the default is no float"),
+        ("$inputs.limit", "2", "less than or equal to 1, got 2."),
+        ("picture: $steps.draw.image", "picture: hello", "an output wants a selector, got 'hello'"),
+        (
+            "boxes: $inputs.boxes",
+            "max_hole_area: 0",
+            "give exactly one of 'boxes', 'prompts'; got none.",
+        ),
+        ("with: {image: $inputs.image}}", "with: {}}", "'image' is required."),
+        (
+            "with: {image: $inputs.image}}",
+            "with: {image: x.jpg}}",
+            "wants a selector to a value of",
+        ),
+    ],
+)
+def test_a_mistake_is_named_at_its_place(problems, old, new, message):
+    assert old in GOOD
+    found = problems(GOOD.replace(old, new))
+    assert any(message in problem for problem in found), found
+    assert all(problem.startswith("p.yaml:") for problem in found)
+
+
+def test_a_wrong_kind_on_a_wire_names_both_ends(problems):
+    [problem] = problems(GOOD.replace("image: $inputs.image, pred", "image: $inputs.boxes, pred"))
+    assert problem == (
+        "p.yaml:9:12: steps.draw.with.image: input 'image' of draw/masks@v1 wants image, "
+        "but $inputs.boxes is object_detection_prediction."
+    )
+
+
+def test_two_of_an_exclusive_group_are_refused(problems):
+    text = GOOD.replace("embedding: $steps", "image: $inputs.image\n      embedding: $steps")
+    [problem] = problems(text)
+    assert "give exactly one of 'image', 'embedding'; got 'image' and 'embedding'." in problem
+
+
+def test_a_cycle_is_shown(problems):
+    text = GOOD.replace("{image: $inputs.image}}", "{image: $steps.draw.image}}")
+    [problem] = problems(text)
+    assert "steps form a cycle:" in problem
+    assert "embed" in problem
+    assert "draw" in problem
+
+
+def test_a_step_named_twice_is_an_error(problems):
+    lines = GOOD.splitlines(keepends=True)
+    [problem] = problems("".join([*lines[:16], lines[15], *lines[16:]]))
+    assert "key 'embed' is given twice; the first is in line 16" in problem
+
+
+def test_all_mistakes_come_in_one_report_in_the_order_of_the_file(problems):
+    text = GOOD.replace("draw/masks@v1", "draw/mask@v1").replace("$inputs.boxes", "$inputs.b0xes")
+    found = problems(text.replace("picture: $steps.draw.image", "picture: $steps.nope.image"))
+    assert [problem.split(":")[1] for problem in found] == ["8", "14", "18"]
+
+
+def test_an_unused_step_is_a_warning(check):
+    text = GOOD.replace("picture: $steps.draw.image", "picture: $steps.segment.predictions")
+    [warning] = check(text).warnings
+    assert warning.render("p.yaml").startswith("p.yaml:7:3: steps.draw: nothing uses the outputs")
+
+
+def test_a_step_that_writes_files_may_stay_unused(check, plugins):
+    extra = (
+        "  save: {use: export/coco@v1, with: {image: $inputs.image, "
+        "predictions: $steps.segment.predictions}}\noutputs:"
+    )
+    assert not check(GOOD.replace("outputs:", extra)).warnings
+
+
+def test_a_doubled_dollar_is_a_literal_one(check):
+    text = GOOD.replace("image: $inputs.image}}", "image: $inputs.image, model: $$HOME/m.pt}}")
+    assert check(text).steps[0].values["model"] == "$HOME/m.pt"
+
+
+def test_selectors_work_inside_lists(check, problems):
+    text = """\
+pipeline_version: 1
+inputs:
+  boxes: {kind: object_detection_prediction}
+  name: {kind: string}
+steps:
+  keep: {use: detections/filter@v1, with: {detections: $inputs.boxes, classes: [cat, $inputs.name]}}
+outputs: {kept: $steps.keep.detections}
+"""
+    assert check(text).steps[0].values["classes"] == ["cat", InputRef("name")]
+    [problem] = problems(text.replace("$inputs.name]", "$inputs.nam]"))
+    assert "no input 'nam'. Did you mean 'name'?" in problem
+
+
+def test_literal_prompts_are_checked_when_loading(check, problems):
+    text = GOOD.replace("boxes: $inputs.boxes", "prompts: [{point_coords: [[3, 4]]}]")
+    [step] = [step for step in check(text).steps if step.id == "segment"]
+    assert step.values["prompts"].prompts[0].point_coords.tolist() == [[3, 4]]
+    assert step.values["prompts"].prompts[0].point_labels.tolist() == [1]
+    [problem] = problems(text.replace("point_coords: [[3, 4]]", "point: [3, 4]"))
+    assert "prompt 0: wants box_xyxy, point_coords and point_labels, got ['point']" in problem
+
+
+def test_plain_data_can_be_checked_too(plugins):
+    with pytest.raises(PipelineError, match=r"pipeline: steps\.a\.use: unknown block 'x/y@v1'"):
+        load_pipeline(
+            {
+                "pipeline_version": 1,
+                "inputs": {},
+                "steps": {"a": {"use": "x/y@v1"}},
+                "outputs": {"o": "$steps.a.b"},
+            },
+            plugins.manifests,
+            plugins.kinds,
+        )
+
+
+def test_a_missing_file_is_a_pipeline_error(plugins, tmp_path):
+    with pytest.raises(PipelineError, match=r"none\.yaml: cannot be read: .*No such file"):
+        load_pipeline(tmp_path / "none.yaml", plugins.manifests, plugins.kinds)
