@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from PIL import Image as Pil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -68,6 +69,7 @@ def run(
     strict_plugins: Strict = False,
 ) -> None:
     """Run a pipeline on pictures and write its outputs."""
+    Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
     plugins = load_plugins(strict=strict_plugins)
     _warn_of_broken(plugins)
     graph = _load(pipeline, plugins)

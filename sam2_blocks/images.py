@@ -27,7 +27,8 @@ def read_image(
     Args:
         source: a path, or the bytes of an encoded picture.
         image_id: name of the result; the file name if not given.
-        max_pixels: refuse larger pictures before decoding them.
+        max_pixels: refuse larger pictures before decoding them. Pillow refuses those of more than
+            twice ``PIL.Image.MAX_IMAGE_PIXELS`` on its own.
 
     Returns:
         The picture in RGB. Transparent pixels are blended onto white, 16-bit values are scaled to
@@ -50,7 +51,10 @@ def read_image(
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that Pillow can read.") from error
     except Pil.DecompressionBombError as error:
-        raise ImageError(f"{label}: {error}. Scale the picture down first.") from error
+        raise ImageError(
+            f"{label}: {error} Scale it down, or raise the limit with --max-pixels "
+            "(in Python, PIL.Image.MAX_IMAGE_PIXELS)."
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
     return Image(pixels, name, None if isinstance(source, bytes) else Path(source))

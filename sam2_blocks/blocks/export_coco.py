@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import supervision as sv
+from pycocotools import mask as coco_mask
 
 from sam2_blocks.files import write_text
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
@@ -47,11 +48,10 @@ def _picture(item: Any) -> dict[str, Any]:
 def _annotation(item: Any, index: int) -> dict[str, Any]:
     found: sv.Detections = item.predictions
     rle = coco_to_rle(found.data["rle_mask"][index])
-    x0, y0, x1, y1 = (float(value) for value in found.xyxy[index])
     names = found.data.get("class_name")
     row: dict[str, Any] = {
         "category": "object" if names is None else str(names[index]),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "bbox": coco_mask.toBbox(rle_to_coco(rle)).tolist(),
         "area": int(rle_area(rle)),
         "iscrowd": 0,
     }

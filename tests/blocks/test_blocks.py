@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from sam2_blocks import Item, Runner, load_pipeline, read_image
+from sam2_blocks.detection_files import boxes_to_detections
+from sam2_blocks.manifest import manifest_dir
+from sam2_blocks.resources import Resources
+from sam2_blocks.testing import FakeExecutor, check_block, sample_detections, sample_image
+from sam2_blocks.values import PromptSet
+from tests.conftest import PICTURES, ROOT
+
+BLOCK_FILES = sorted(file.stem for file in manifest_dir().glob("*.yaml"))
+
+
+def test_examples_of_every_block_run(plugins):
+    assert len(plugins.manifests) == len(BLOCK_FILES)
+    for block in plugins.manifests:
+        check_block(block, plugins=plugins)
+
+
+# detections/load@v1
+
+
+@pytest.fixture
+def picture(tmp_path):
+    target = tmp_path / "coffee.jpg"
+    target.write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    return read_image(target)
+
+
+@pytest.fixture
+def load(run_one_step, picture):
+    def run(**params):
+        return run_one_step("detections/load@v1", {"image": picture}, params)
+
+    return run
+
+
+def test_json_beside_the_picture_is_loaded(load, tmp_path):
+    (tmp_path / "coffee.json").write_bytes((PICTURES / "coffee.json").read_bytes())
+    found = load().outputs["detections"]
+    assert found.data["class_name"].tolist() == ["saucer", "cup", "coffee", "spoon"]
+    assert found.xyxy[1].tolist() == [172, 16, 411, 246]
+
+
+def test_coco_is_recognised_and_boxes_are_corners(load):
+    found = load(path=str(ROOT / "examples" / "coco" / "boxes.json")).outputs["detections"]
+    assert found.data["class_name"].tolist() == ["cup", "spoon"]
+    assert found.xyxy[0].tolist() == [172, 16, 411, 246]
+
+
+def test_yolo_lines_are_boxes_and_outlines(load, tmp_path):
+    lines = "1 0.5 0.5 0.2 0.5\n\n0 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n1 0.5 0.5 1 1 0.25\n"
+    (tmp_path / "coffee.txt").write_text(lines)
+    found = load(path="{dir}/{stem}.txt", classes=["cup", "spoon"]).outputs["detections"]
+    assert found.data["class_name"].tolist() == ["spoon", "cup", "spoon"]
+    assert np.allclose(found.xyxy[0], [240, 100, 360, 300])
+    assert np.allclose(found.xyxy[1], [60, 40, 180, 160])
+    assert found.confidence is None  # not every line has one
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("coffee.json", None, "no such file beside the picture. Set 'path', or 'missing: empty'"),
+        ("coffee.json", "{", "not JSON"),
+        (
+            "coffee.json",
+            '{"annotations": []}',
+            "not COCO, wants images, annotations and categories",
+        ),
+        ("coffee.json", '{"detections": [[1, 2]]}', "row 0: wants box_xyxy"),
+        ("coffee.txt", "0 0.5 0.5", "line 1: wants 5, 6 or an odd number of values"),
+        ("coffee.txt", "cup 0.5 0.5 1 1", "line 1: could not convert string to float"),
+    ],
+)
+def test_a_wrong_file_is_explained(load, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    [error] = load(path=f"{{dir}}/{name}").errors
+    assert message in error.message
+
+
+def test_a_coco_file_of_another_size_is_refused(load, tmp_path):
+    data = json.loads((ROOT / "examples" / "coco" / "boxes.json").read_text())
+    data["images"][0]["width"] = 10
+    (tmp_path / "boxes.json").write_text(json.dumps(data))
+    [error] = load(path="{dir}/boxes.json").errors
+    assert "says 'coffee.jpg' is 10x400 pixels, the picture is 600x400" in error.message
+
+
+def test_a_picture_that_coco_does_not_list_is_refused(run_one_step):
+    path = str(ROOT / "examples" / "coco" / "boxes.json")
+    result = run_one_step("detections/load@v1", {"image": sample_image("x.png")}, {"path": path})
+    assert "lists no picture 'x.png'" in result.errors[0].message
+
+
+def test_a_missing_file_may_mean_no_boxes(load):
+    assert len(load(missing="empty").outputs["detections"]) == 0
+
+
+def test_a_wrong_placeholder_is_explained(load):
+    [error] = load(path="{folder}/x.json").errors
+    assert "path '{folder}/x.json' has a wrong placeholder: 'folder'" in error.message
+
+
+# detections/filter@v1
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({}, ["face", "object"]),
+        ({"classes": ["face"]}, ["face"]),
+        ({"min_confidence": 0.7}, ["face"]),
+        ({"min_area": 150}, ["object"]),
+        ({"max_area": 150}, ["face"]),
+        ({"max_count": 1}, ["face"]),
+        ({"max_count": 0}, []),
+    ],
+)
+def test_filter_keeps_what_passes(run_one_step, params, kept):
+    found = sample_detections()
+    result = run_one_step("detections/filter@v1", {"detections": found}, params)
+    passed = result.outputs["detections"]
+    assert passed.data["class_name"].tolist() == kept
+    assert len(passed.data["rle_mask"]) == len(kept)
+
+
+def test_filter_by_class_wants_class_names(run_one_step):
+    found = sample_detections()
+    del found.data["class_name"]
+    result = run_one_step("detections/filter@v1", {"detections": found}, {"classes": ["a"]})
+    assert "cannot filter by class" in result.errors[0].message
+
+
+def test_filter_takes_boxes_without_confidence_as_certain(run_one_step):
+    from sam2_blocks.detection_files import rows_to_detections
+
+    found = rows_to_detections([[0, 0, 9, 9]])
+    result = run_one_step("detections/filter@v1", {"detections": found}, {"min_confidence": 0.9})
+    assert len(result.outputs["detections"]) == 1
+
+
+# sam2/segment@v1
+
+
+def test_segment_carries_class_and_confidence_over(run_one_step):
+    found = sample_detections()
+    result = run_one_step("sam2/segment@v1", {"image": sample_image(), "boxes": found})
+    predictions = result.outputs["predictions"]
+    assert predictions.data["class_name"].tolist() == ["face", "object"]
+    assert np.allclose(predictions.confidence, [0.9, 0.6])
+    assert np.allclose(predictions.data["iou_prediction"], 0.75)
+    assert predictions.data["parent_id"].tolist() == found.data["detection_id"].tolist()
+
+
+def test_segment_drops_uncertain_masks_but_keeps_their_numbers(run_one_step):
+    result = run_one_step(
+        "sam2/segment@v1",
+        {"image": sample_image(), "boxes": sample_detections()},
+        {"min_confidence": 0.8},
+    )
+    assert len(result.outputs["predictions"]) == 0
+
+
+def test_segment_takes_no_prompts(run_one_step):
+    result = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": PromptSet()})
+    assert len(result.outputs["predictions"]) == 0
+    assert not result.errors
+
+
+def test_segment_takes_ten_thousand_prompts(run_one_step):
+    boxes = np.tile(np.array([[2, 3, 12, 15]], np.float32), (10_000, 1))
+    prompts = PromptSet.from_boxes(boxes)
+    result = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": prompts})
+    assert len(result.outputs["predictions"]) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([12, 3, 2, 15], "inverted"),
+        ([2, 15, 12, 3], "inverted"),
+        ([100, 100, 120, 120], "outside"),
+    ],
+)
+def test_segment_refuses_meaningless_boxes(run_one_step, box, message):
+    prompts = PromptSet.from_boxes([[1, 1, 5, 5], box])
+    [error] = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": prompts}).errors
+    assert "prompt 1" in error.message
+    assert message in error.message
+
+
+def test_segment_clips_boxes_that_reach_outside(run_one_step):
+    prompts = PromptSet.from_boxes([[20, 10, 90, 90]])
+    with pytest.warns(UserWarning, match="clipped"):
+        result = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": prompts})
+    assert result.outputs["predictions"].data["prompt_xyxy"][0].tolist() == [20, 10, 90, 90]
+
+
+# masks/polygons@v1 and draw/masks@v1
+
+
+def test_polygons_say_how_exact_they_are(run_one_step):
+    result = run_one_step("masks/polygons@v1", {"predictions": sample_detections()})
+    first, second = result.outputs["polygons"]
+    assert first["class_name"] == "face"
+    assert first["iou"] == second["iou"] == 1.0
+    assert sorted(map(tuple, first["outer"][0])) == [(2, 3), (2, 15), (12, 3), (12, 15)]
+
+
+def test_drawing_changes_only_a_copy(run_one_step):
+    image = sample_image()
+    before = image.pixels.copy()
+    params = {"labels": False, "boxes": True}
+    result = run_one_step(
+        "draw/masks@v1", {"image": image, "predictions": sample_detections()}, params
+    )
+    drawn = result.outputs["image"].pixels
+    assert np.array_equal(image.pixels, before)
+    assert (drawn[8, 6] != before[8, 6]).any()
+    assert np.array_equal(drawn[22, 2], before[22, 2])
+
+
+def test_drawing_nothing_returns_the_picture(run_one_step):
+    image = sample_image()
+    nothing = boxes_to_detections([])
+    result = run_one_step("draw/masks@v1", {"image": image, "predictions": nothing})
+    assert np.array_equal(result.outputs["image"].pixels, image.pixels)
+
+
+def test_masks_are_drawn_in_the_palette_s_colours(run_one_step):
+    params = {"labels": False, "opacity": 1.0}
+    found = sample_detections(1)
+    result = run_one_step("draw/masks@v1", {"image": sample_image(), "predictions": found}, params)
+    assert result.outputs["image"].pixels[9, 7].tolist() == [163, 81, 251]
+
+
+# export/coco@v1
+
+
+@pytest.mark.parametrize("form", ["rle", "polygons"])
+def test_coco_is_written_once_at_the_end(plugins, tmp_path, form):
+    document = {
+        "pipeline_version": 1,
+        "inputs": {
+            "image": {"kind": "image"},
+            "found": {"kind": "rle_instance_segmentation_prediction"},
+        },
+        "steps": {
+            "export": {
+                "use": "export/coco@v1",
+                "with": {
+                    "image": "$inputs.image",
+                    "predictions": "$inputs.found",
+                    "segmentation": form,
+                },
+            }
+        },
+        "outputs": {"rows": "$steps.export.annotations"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    resources = Resources({"sam2": FakeExecutor}, tmp_path)
+    target = tmp_path / "annotations.json"
+    with Runner(pipeline, plugins, resources=resources, batch_size=1) as runner:
+        for name, count in (("a.png", 2), ("b.png", 0)):
+            inputs = {"image": sample_image(name), "found": sample_detections(count)}
+            assert not next(runner.run([Item(name, inputs)])).errors
+        assert not target.exists()
+    coco = json.loads(target.read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.png"]
+    assert coco["categories"] == [{"id": 1, "name": "face"}, {"id": 2, "name": "object"}]
+    first, second = coco["annotations"]
+    assert (first["image_id"], first["category_id"], first["area"]) == (1, 1, 120)
+    assert first["bbox"] == [2, 3, 10, 12]
+    assert second["id"] == 2
+    segmentation = first["segmentation"]
+    if form == "polygons":
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, 24, 32))
+    assert coco_mask.area(segmentation) == 120

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.images import array_to_image, read_image
+
+
+@pytest.fixture
+def save(tmp_path):
+    def run(picture, name, **options):
+        path = tmp_path / name
+        picture.save(path, **options)
+        return path
+
+    return run
+
+
+def test_rgb_comes_back_unchanged(save):
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    image = read_image(save(Pil.fromarray(pixels), "a.png"))
+    assert np.array_equal(image.pixels, pixels)
+    assert image.id == "a.png"
+    assert image.hw == (4, 5)
+
+
+def test_exif_orientation_is_applied(save):
+    picture = Pil.new("RGB", (4, 2), "black")
+    picture.putpixel((0, 0), (255, 255, 255))
+    exif = Pil.Exif()
+    exif[0x0112] = 6  # rotate 90 degrees clockwise to be upright
+    image = read_image(save(picture, "a.png", exif=exif))
+    assert image.hw == (4, 2)
+    assert image.pixels[0, 1].tolist() == [255, 255, 255]
+
+
+def test_transparent_pixels_become_white(save):
+    picture = Pil.new("RGBA", (2, 1), (255, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    assert read_image(save(picture, "a.png")).pixels.tolist() == [[[255, 0, 0], [255, 255, 255]]]
+
+
+def test_a_palette_becomes_its_colours(save):
+    picture = Pil.new("RGB", (2, 1), (10, 200, 30)).convert("P", palette=Pil.Palette.ADAPTIVE)
+    pixels = read_image(save(picture, "a.png")).pixels
+    assert abs(pixels.astype(int) - [10, 200, 30]).max() <= 4
+
+
+def test_cmyk_becomes_rgb(save):
+    pixels = read_image(save(Pil.new("CMYK", (8, 8), (0, 255, 255, 0)), "a.jpg")).pixels
+    red, green, blue = pixels[4, 4].tolist()
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_sixteen_bits_are_scaled_to_eight(save):
+    values = np.array([[0, 32768, 65535]], dtype=np.uint16)
+    pixels = read_image(save(Pil.fromarray(values), "a.png")).pixels
+    assert pixels[0, :, 0].tolist() == [0, 128, 255]
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"none\.jpg: no such file\. Check the path\."):
+        read_image(tmp_path / "none.jpg")
+
+
+def test_a_truncated_jpeg_is_refused(save):
+    path = save(Pil.effect_noise((64, 64), 90).convert("RGB"), "a.jpg")
+    path.write_bytes(path.read_bytes()[:800])
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be decoded, is it cut short\?"):
+        read_image(path)
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(ImageError, match=r"a\.jpg: not a picture that Pillow can read"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(ImageError, match="not a picture"):
+        read_image(tmp_path / "a.jpg")
+
+
+def _png_header(width, height):
+    """A PNG that claims a size; its pixels are never there."""
+    picture = io.BytesIO()
+    Pil.new("1", (1, 1)).save(picture, "PNG")
+    content = bytearray(picture.getvalue())
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def test_a_bomb_is_refused_before_decoding():
+    with pytest.raises(ImageError, match=r"900000000 pixels.*raise the limit with --max-pixels"):
+        read_image(_png_header(30_000, 30_000))
+
+
+def test_the_pixel_limit_can_be_changed(save):
+    path = save(Pil.new("RGB", (20, 20)), "a.png")
+    with pytest.raises(ImageError, match="20x20 pixels, the limit is 399"):
+        read_image(path, max_pixels=399)
+    assert read_image(path, max_pixels=400).hw == (20, 20)
+
+
+def test_a_zero_size_picture_is_refused():
+    with pytest.raises(ImageError, match=r"zero\.ppm.*"):
+        read_image(b"P6 0 4 255 ", image_id="zero.ppm")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 2)), r"wants a uint8 array \(H, W, 3\) in RGB, got float64 array"),
+        ("x", "got str"),
+        (np.zeros((2, 2), np.uint8), r"wants shape \(H, W, 3\) with H, W >= 1, got \(2, 2\)"),
+        (np.zeros((0, 2, 3), np.uint8), r"got \(0, 2, 3\)"),
+    ],
+)
+def test_only_rgb_arrays_are_wrapped(array, message):
+    with pytest.raises(ImageError, match=message):
+        array_to_image(array, "a")

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sam2_blocks import Item, Runner, hookimpl, load_pipeline
+from sam2_blocks.errors import ModelError, PipelineError, StepError
+from sam2_blocks.manifest import load_manifest
+from sam2_blocks.resources import Resources
+from sam2_blocks.testing import FakeExecutor, sample_image
+from sam2_blocks.trace import TraceRecorder
+
+MANIFEST = """\
+manifest_version: 1
+id: test/double@v1
+title: Double
+summary: Doubles a number.
+entry: tests.test_runner:Double
+inputs: {number: {kind: float, required: true}}
+params: {limit: {type: number, default: 100, minimum: 0, description: Largest result.}}
+outputs: {number: {kind: float}}
+"""
+
+
+class Double:
+    """A block whose misbehaviour is asked for by its input."""
+
+    made = 0
+    batches: list[list[float]] = []  # noqa: RUF012
+    finished = 0
+
+    def __init__(self, resources):
+        Double.made += 1
+
+    def run(self, items):
+        Double.batches.append([item.number for item in items])
+        if any(item.number == 13 for item in items):
+            raise RuntimeError("13 is unlucky")
+        if any(item.number == 99 for item in items):
+            raise ModelError("no such model")
+        return [self.double(item) for item in items]
+
+    def double(self, item):
+        special = {7: ValueError("7 is refused"), 8: {"number": "eight"}, 9: {"result": 1}}
+        return special.get(item.number, {"number": min(item.number * 2, item.limit)})
+
+    def finish(self):
+        Double.finished += 1
+
+
+@pytest.fixture
+def doubling(plugins):
+    """Build a pipeline of two doublings: ``run(numbers, **runner_options)``."""
+    Double.made = Double.finished = 0
+    Double.batches = []
+    plugins.manifests["test/double@v1"] = load_manifest(MANIFEST, "double.yaml", plugins.kinds)
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"x": {"kind": "float"}, "limit": {"kind": "float", "default": 100}},
+        "steps": {
+            "once": {"use": "test/double@v1", "with": {"number": "$inputs.x"}},
+            "twice": {
+                "use": "test/double@v1",
+                "with": {"number": "$steps.once.number", "limit": "$inputs.limit"},
+            },
+        },
+        "outputs": {"two": "$steps.once.number", "four": "$steps.twice.number"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+
+    def run(numbers, **options):
+        items = [Item(str(i), {"x": number}) for i, number in enumerate(numbers)]
+        with Runner(pipeline, plugins, **options) as runner:
+            return list(runner.run(items))
+
+    return SimpleNamespace(run=run, pipeline=pipeline, plugins=plugins)
+
+
+def test_items_go_through_in_micro_batches(doubling):
+    results = doubling.run([1, 2, 3], batch_size=2)
+    assert [result.outputs["four"] for result in results] == [4, 8, 12]
+    assert Double.batches == [[1, 2], [2, 4], [3], [6]]
+
+
+def test_each_step_is_made_once_and_finished_once(doubling):
+    doubling.run([1, 2, 3], batch_size=1)
+    assert (Double.made, Double.finished) == (2, 2)
+
+
+def test_a_returned_exception_fails_only_its_item(doubling):
+    good, bad, other = doubling.run([1, 7, 2])
+    assert not good.errors
+    assert other.outputs == {"two": 4, "four": 8}
+    [error] = bad.errors
+    assert bad.outputs == {}
+    assert (error.item, error.step, error.block) == ("1", "once", "test/double@v1")
+    assert (error.message, error.cause) == ("7 is refused", "ValueError")
+
+
+def test_a_raising_batch_is_retried_one_by_one(doubling):
+    results = doubling.run([1, 13, 2])
+    assert [bool(result.errors) for result in results] == [False, True, False]
+    assert results[1].errors[0].message == "13 is unlucky"
+
+
+def test_outputs_made_before_the_failure_are_kept(doubling):
+    [result] = doubling.run([6.5])  # 6.5 doubles to 13, which the second step cannot take
+    assert result.outputs == {"two": 13}
+    assert result.errors[0].step == "twice"
+
+
+def test_a_model_that_cannot_load_stops_the_run(doubling):
+    with pytest.raises(StepError, match=r"step 'once' \(test/double@v1\): no such model"):
+        doubling.run([99, 1])
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (8, "the block's output 'number' is wrong: float: wants float or int, got str"),
+        (9, r"the block promises ['number'], but gave ['result']"),
+    ],
+)
+def test_what_a_block_returns_is_checked(doubling, number, message):
+    [result] = doubling.run([number])
+    assert result.errors[0].message == message
+
+
+def test_a_parameter_from_a_selector_is_checked_again(doubling):
+    items = [Item("a", {"x": 1, "limit": -5})]
+    with Runner(doubling.pipeline, doubling.plugins) as runner:
+        [result] = runner.run(items)
+    assert "'limit': Input should be greater than or equal to 0" in result.errors[0].message
+
+
+def test_an_input_of_the_wrong_kind_fails_its_item(doubling):
+    [bad, good] = doubling.run(["one", 1])
+    assert bad.errors[0].step == "inputs"
+    assert bad.errors[0].message == "input 'x': wants float or int, got str"
+    assert not good.errors
+
+
+def test_a_callable_input_is_read_in_another_thread(doubling):
+    seen = []
+
+    def read():
+        seen.append(threading.current_thread().name)
+        return 5
+
+    [result] = doubling.run([read])
+    assert result.outputs["two"] == 10
+    assert seen[0].startswith("sam2-blocks-reader")
+
+
+def test_a_missing_and_an_unknown_input_end_the_run(doubling):
+    with (
+        Runner(doubling.pipeline, doubling.plugins) as runner,
+        pytest.raises(PipelineError, match=r"no input is called 'y'.*\n.*input 'x' is required"),
+    ):
+        list(runner.run([Item("a", {"y": 1})]))
+
+
+def test_blocks_are_finished_after_an_interruption(doubling):
+    def items():
+        yield Item("a", {"x": 1})
+        yield Item("b", {"x": 1})
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Runner(doubling.pipeline, doubling.plugins, batch_size=1) as runner,
+    ):
+        list(runner.run(items()))
+    assert Double.finished == 2
+
+
+def test_batch_size_is_checked(doubling):
+    with pytest.raises(ValueError, match="batch_size and readers want >= 1, got 0 and 4"):
+        Runner(doubling.pipeline, doubling.plugins, batch_size=0)
+
+
+def test_hooks_are_called(doubling):
+    calls = []
+
+    class Listener:
+        @hookimpl
+        def before_step(self, step, item_ids):
+            calls.append(("before", step.id, item_ids))
+
+        @hookimpl
+        def after_step(self, step, outputs):
+            calls.append(("after", step.id, outputs))
+
+        @hookimpl
+        def on_step_error(self, step, item_id, error):
+            calls.append(("error", step.id, item_id, str(error)))
+
+    doubling.plugins.manager.register(Listener())
+    doubling.run([1, 7])
+    assert calls == [
+        ("before", "once", ["0", "1"]),
+        ("error", "once", "1", "step 'once' (test/double@v1): 7 is refused"),
+        ("after", "once", [{"number": 2}]),
+        ("before", "twice", ["0"]),
+        ("after", "twice", [{"number": 4}]),
+    ]
+
+
+def test_a_trace_holds_a_span_for_each_step_and_batch(doubling, tmp_path):
+    recorder = TraceRecorder()
+    doubling.plugins.manager.register(recorder)
+    doubling.run([1, 2, 7], batch_size=2)
+    recorder.write(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert [(span["name"], span["args"]["items"]) for span in spans[:2]] == [
+        ("once", ["0", "1"]),
+        ("twice", ["0", "1"]),
+    ]
+    assert all(span["dur"] >= 0 and span["ts"] >= 0 for span in spans)
+    assert [event["args"]["item"] for event in events if event["ph"] == "i"] == ["2"]
+
+
+def test_steps_share_one_executor_and_pictures_are_embedded_together(plugins):
+    loaded = []
+
+    def factory(model, *, device, dtype):
+        loaded.append(FakeExecutor(model))
+        return loaded[-1]
+
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "boxes": {"kind": "object_detection_prediction"}},
+        "steps": {
+            "embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}},
+            "one": {
+                "use": "sam2/segment@v1",
+                "with": {"embedding": "$steps.embed.embedding", "boxes": "$inputs.boxes"},
+            },
+            "two": {
+                "use": "sam2/segment@v1",
+                "with": {
+                    "embedding": "$steps.embed.embedding",
+                    "prompts": [{"point_coords": [[5, 5]]}],
+                },
+            },
+        },
+        "outputs": {"one": "$steps.one.predictions", "two": "$steps.two.predictions"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    items = [
+        Item("full", {"image": sample_image("a"), "boxes": [[2, 3, 12, 15], [1, 1, 4, 4]]}),
+        Item("none", {"image": sample_image("b"), "boxes": []}),
+        Item("bad", {"image": sample_image("c"), "boxes": [[500, 500, 600, 600]]}),
+    ]
+    with Runner(pipeline, plugins, resources=Resources({"sam2": factory})) as runner:
+        full, none, bad = runner.run(items)
+    assert len(loaded) == 1
+    assert loaded[0].embedded == ["a", "b", "c"]
+    assert full.outputs["one"].area.tolist() == [120, 9]
+    assert len(none.outputs["one"]) == 0
+    assert none.outputs["one"].data.keys() == full.outputs["one"].data.keys()
+    assert len(none.outputs["two"]) == 1
+    assert "outside" in bad.errors[0].message
+    assert len(bad.outputs["two"]) == 1
+    assert np.array_equal(full.outputs["one"].data["prompt_index"], [0, 1])
