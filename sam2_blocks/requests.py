@@ -1,0 +1,430 @@
+"""The ``Sam2*`` requests and responses of Roboflow Inference, as its clients send and read them.
+
+Names, defaults and coercions are those of the public server, so a client may point at either.
+Unknown keys of a request are ignored, as there. What is different:
+
+- A prompt that cannot be understood is an error with its path, never silently "no prompt".
+- Numbers must be finite, boxes must have a size, and ``format`` and image types are checked.
+- ``image`` may be left out when ``image_id`` names an image sent before.
+- Fields marked as extensions are ours; unused, they are absent from what we send.
+
+Source: ``inference/core/entities/{requests,responses}/sam2.py`` in roboflow/inference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from uuid import uuid4
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from sam2_blocks.prompts import check_prompts
+from sam2_blocks.values import Hw, Prompt, PromptSet
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ImageType = Literal["base64", "url", "numpy", "file", "multipart", "pil", "numpy_object"]
+
+
+class Sam2Inputs(TypedDict):
+    """Arguments of ``SAM2ImagePredictor.predict``; None where no prompt has such a part."""
+
+    point_coords: list[list[list[float]]] | None
+    point_labels: list[list[int]] | None
+    box: list[list[float]] | None
+
+
+class _Entity(BaseModel):
+    """Base of all: ignores unknown keys, and leaves out the extensions that are not used."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    extensions: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        unused = {name for name in self.extensions if fields.get(name) is None}
+        return {name: value for name, value in fields.items() if name not in unused}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the fields; pydantic would see only that the serializer returns a dict."""
+        return handler(_without_serializer(core_schema))
+
+
+def _without_serializer(schema: Any) -> Any:
+    is_validator = schema["type"].startswith("function")
+    return {
+        key: _without_serializer(part) if key == "schema" and is_validator else part
+        for key, part in schema.items()
+        if key != "serialization"
+    }
+
+
+# --- prompts ----------------------------------------------------------------------------------
+
+
+class Box(_Entity):
+    """A box in pixels, given by its centre."""
+
+    x: Finite
+    y: Finite
+    width: Length
+    height: Length
+
+    def to_xyxy(self) -> list[float]:
+        """Return the corners ``[x_min, y_min, x_max, y_max]``."""
+        half_width, half_height = self.width / 2, self.height / 2
+        return [
+            self.x - half_width,
+            self.y - half_height,
+            self.x + half_width,
+            self.y + half_height,
+        ]
+
+
+class Point(_Entity):
+    """A click in pixels, on the object or (not ``positive``) beside it."""
+
+    x: Finite
+    y: Finite
+    positive: bool
+
+    def to_hashable(self) -> tuple[float, float, bool]:
+        """Return ``(x, y, positive)``."""
+        return self.x, self.y, self.positive
+
+
+class Sam2Prompt(_Entity):
+    """What shall be segmented: a box, points, or both. One mask comes back.
+
+    The older form ``point_coords`` [[x, y], …] with ``point_labels`` [1 or 0, …] is read as points.
+    """
+
+    box: Box | None = None
+    points: list[Point] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        fields = dict(given)
+        coords, labels = fields.pop("point_coords", None), fields.pop("point_labels", None)
+        if coords or labels:
+            if fields.get("points"):
+                raise ValueError("give points or point_coords, not both")
+            fields["points"] = _legacy_points(coords, labels)
+        if fields.get("box") is None and fields.get("points") in (None, []):
+            raise ValueError(f"a prompt needs a box or points, got the keys {list(given)}")
+        return fields
+
+    def num_points(self) -> int:
+        """Count the points."""
+        return len(self.points or [])
+
+
+def _legacy_points(coords: Any, labels: Any) -> list[dict[str, Any]]:
+    try:
+        return [
+            {"x": x, "y": y, "positive": {1: True, 0: False}[label]}
+            for (x, y), label in zip(coords, labels, strict=True)
+        ]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            "point_coords must be [[x, y], …] and point_labels as many labels, 1 or 0"
+        ) from error
+
+
+class Sam2PromptSet(_Entity):
+    """The prompts of one image."""
+
+    prompts: list[Sam2Prompt] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_both_forms(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "prompts" in given:
+            beside = {"box", "points", "point_coords"} & given.keys()
+            if beside:
+                raise ValueError(f"put {sorted(beside)} inside a prompt, not beside 'prompts'")
+        return given
+
+    def num_points(self) -> int:
+        """Count the points of all prompts."""
+        return sum(prompt.num_points() for prompt in self.prompts or [])
+
+    def to_sam2_inputs(self) -> Sam2Inputs:
+        """Lay the prompts out as ``SAM2ImagePredictor.predict`` wants them.
+
+        Kept as on the public server: rows of points are ragged, and prompts without a box have no
+        row in ``box``, so a set that mixes both needs `to_prompt_set`.
+        """
+        prompts = self.prompts or []
+        points = [prompt.points or [] for prompt in prompts]
+        coords = [[[point.x, point.y] for point in row] for row in points]
+        labels = [[int(point.positive) for point in row] for row in points]
+        boxes = [prompt.box.to_xyxy() for prompt in prompts if prompt.box is not None]
+        return {
+            "point_coords": coords if any(coords) else None,
+            "point_labels": labels if any(labels) else None,
+            "box": boxes or None,
+        }
+
+    def to_prompt_set(self, image_hw: Hw) -> PromptSet:
+        """Convert to our own prompts, checked against the image.
+
+        Args:
+            image_hw: size of the image in pixels.
+
+        Raises:
+            ValueError: if a prompt lies outside the image; see `check_prompts`.
+
+        Warns:
+            UserWarning: if boxes were clipped.
+        """
+        return check_prompts(PromptSet(tuple(map(_to_prompt, self.prompts or []))), image_hw)
+
+
+def _to_prompt(prompt: Sam2Prompt) -> Prompt:
+    points = prompt.points or []
+    with np.errstate(over="ignore"):  # becomes inf, which `check_prompts` refuses by name
+        return Prompt(
+            None if prompt.box is None else np.array(prompt.box.to_xyxy()).astype(np.float32),
+            np.array([(p.x, p.y) for p in points]).astype(np.float32) if points else None,
+            np.array([p.positive for p in points], np.int32) if points else None,
+        )
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+class InferenceRequestImage(_Entity):
+    """An image, or where to get it.
+
+    ``base64`` may be a data URI; ``url`` is http or https. Whether a server reads ``file`` and
+    ``numpy`` at all is its own decision. ``multipart``, ``pil`` and ``numpy_object`` do not travel
+    in JSON; they are for callers in the same process.
+    """
+
+    type: ImageType = Field(examples=["url"])
+    value: Any = Field(
+        default=None, examples=["https://example.com/cat.jpg"], validate_default=True
+    )
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _lower(cls, given: Any) -> Any:
+        return given.lower() if isinstance(given, str) else given
+
+    @field_validator("value")
+    @classmethod
+    def _fits_type(cls, value: Any, info: ValidationInfo) -> Any:
+        type_ = info.data.get("type")
+        if type_ is None:  # already reported
+            return value
+        if value is None or (isinstance(value, str | bytes) and not value):
+            raise ValueError(f"an image of type {type_!r} needs a value")
+        if type_ in ("base64", "url", "file") and not isinstance(value, str | bytes):
+            raise ValueError(f"an image of type {type_!r} is a string, not {type(value).__name__}")
+        if type_ == "url" and not str(value).lower().startswith(("http://", "https://")):
+            raise ValueError("the URL of an image starts with http:// or https://")
+        return value
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+def _default_version() -> str:
+    return os.environ.get("SAM2_VERSION_ID", "hiera_large")
+
+
+class Sam2InferenceRequest(_Entity):
+    """What all requests share.
+
+    ``model_id`` and ``sam2_version_id`` say the same and are made from each other.
+    """
+
+    extensions: ClassVar[frozenset[str]] = frozenset({"model_version"})
+
+    id: str = Field(default_factory=lambda: str(uuid4()))
+    api_key: str | None = None
+    usage_billable: bool = True
+    start: float | None = None
+    source: str | None = None
+    source_info: str | None = None
+    disable_model_monitoring: bool | None = False
+    sam2_version_id: str | None = Field(
+        default_factory=_default_version,
+        validate_default=True,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
+        max_length=64,
+        description="hiera_tiny, hiera_small, hiera_b_plus or hiera_large.",
+        examples=["hiera_large"],  # null leaves the choice to the server
+    )
+    model_id: str | None = Field(
+        default=None, validate_default=True, description="sam2/<sam2_version_id>"
+    )
+    model_version: Literal["2.0", "2.1"] | None = Field(
+        default=None, description="Extension: which release of the weights."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_model_id(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("sam2_version_id") is None:
+            family, _, version = str(given.get("model_id") or "").partition("/")
+            if family == "sam2" and version:
+                return {**given, "sam2_version_id": version}
+        return given
+
+    @field_validator("model_id")
+    @classmethod
+    def _complete_model_id(cls, model_id: str | None, info: ValidationInfo) -> str | None:
+        version = info.data.get("sam2_version_id")
+        if version is None:
+            return model_id
+        expected = f"sam2/{version}"
+        if model_id is not None and model_id.startswith("sam2/") and model_id != expected:
+            raise ValueError(f"{model_id!r} is not the model of sam2_version_id {version!r}")
+        return expected if model_id is None else model_id
+
+
+class _ImageRequest(Sam2InferenceRequest):
+    image: InferenceRequestImage | None = Field(
+        default=None, description="The image; may be left out if image_id names a known one."
+    )
+    image_id: str | None = Field(
+        default=None,
+        validate_default=True,
+        examples=["image_id"],
+        description="A name for the image, under which it can be used again.",
+    )
+
+    @field_validator("image_id")
+    @classmethod
+    def _some_image(cls, image_id: str | None, info: ValidationInfo) -> str | None:
+        if not image_id and "image" in info.data and info.data["image"] is None:
+            raise ValueError("give image, or the image_id of an image sent before")
+        return image_id or None
+
+
+class Sam2EmbeddingRequest(_ImageRequest):
+    """Embed an image and keep the result under ``image_id``."""
+
+    format: Literal["json", "binary"] = Field(
+        default="json",
+        description="json answers with the image_id; binary, an extension, with the tensors.",
+    )
+
+
+class Sam2SegmentationRequest(_ImageRequest):
+    """Segment an image: one mask for each prompt.
+
+    ``prompts`` may be a prompt set, a list of prompts, or one prompt.
+    """
+
+    extensions: ClassVar[frozenset[str]] = frozenset(
+        {"model_version", "min_confidence", "tolerance"}
+    )
+
+    format: Literal["json", "rle", "binary"] = Field(
+        default="json",
+        description="json answers with polygons, rle with COCO run lengths, binary with logits.",
+    )
+    prompts: Sam2PromptSet = Field(
+        default_factory=Sam2PromptSet,
+        examples=[{"prompts": [{"points": [{"x": 100, "y": 100, "positive": True}]}]}],
+    )
+    multimask_output: bool = Field(
+        default=True,
+        description="Propose three masks for each prompt and answer with the best.",
+    )
+    save_logits_to_cache: bool = Field(
+        default=False, description="Keep the low-resolution logits for later requests."
+    )
+    load_logits_from_cache: bool = Field(
+        default=False, description="Start from the logits of an earlier prompt with fewer points."
+    )
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="Extension: leave out masks less sure than this."
+    )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Extension: polygons may move by at most this many pixels.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_legacy_points(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        legacy = {name: given.get(name) for name in ("point_coords", "point_labels")}
+        if not any(legacy.values()):
+            return given
+        if given.get("prompts") is not None:
+            raise ValueError("give prompts or point_coords, not both")
+        return {**given, "prompts": [legacy]}
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _read_prompts(cls, given: Any) -> Any:
+        if given is None:
+            return Sam2PromptSet()
+        if isinstance(given, list | tuple):
+            return {"prompts": given}
+        if isinstance(given, Sam2Prompt) or (isinstance(given, Mapping) and "prompts" not in given):
+            return {"prompts": [given] if given else None}
+        return given
+
+
+# --- responses --------------------------------------------------------------------------------
+
+
+class Sam2EmbeddingResponse(_Entity):
+    """Where an embedding was kept."""
+
+    image_id: str = Field(description="Name under which the image can be used again.")
+    time: float = Field(description="Seconds it took, preprocessing included.")
+
+
+class Sam2SegmentationPrediction(_Entity):
+    """The mask of one prompt."""
+
+    masks: list[list[list[int]]] | dict[str, Any] = Field(
+        description="Polygons, each a list of [x, y]; or a COCO RLE with size and counts."
+    )
+    confidence: float = Field(description="The model's own estimate of the quality of the mask.")
+    format: str | None = Field(default="polygon", description="polygon or rle")
+
+
+class Sam2SegmentationResponse(_Entity):
+    """The masks of an image, in the order of the prompts."""
+
+    extensions: ClassVar[frozenset[str]] = frozenset({"unprompted"})
+
+    predictions: list[Sam2SegmentationPrediction]
+    time: float = Field(description="Seconds it took, preprocessing included.")
+    unprompted: Literal[True] | None = Field(
+        default=None,
+        description="Extension: there was no prompt; the mask is what the model makes of none.",
+    )
