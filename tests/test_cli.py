@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks import cli, files
+from sam2_blocks.testing import FakeExecutor
+from tests.conftest import PICTURES, ROOT
+
+QUICKSTART = str(ROOT / "examples" / "quickstart.yaml")
+COFFEE = str(PICTURES / "coffee.jpg")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the program in this process with the fake executor: ``(exit code, stdout, stderr)``."""
+    monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
+    monkeypatch.setattr("sam2_blocks.builtin.load_sam2", FakeExecutor)
+    monkeypatch.setattr(cli.out, "width", 120)
+    monkeypatch.setattr(cli.Pil, "MAX_IMAGE_PIXELS", cli.Pil.MAX_IMAGE_PIXELS)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sam2-blocks", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two good pictures, one of them deeper, and one broken one."""
+    pictures = tmp_path / "pictures"
+    (pictures / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "deep/b.jpg"):
+        (pictures / name).write_bytes((PICTURES / "coffee.jpg").read_bytes())
+        json_name = (pictures / name).with_suffix(".json")
+        json_name.write_bytes((PICTURES / "coffee.json").read_bytes())
+    (pictures / "broken.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes()[:5000])
+    return pictures
+
+
+def test_run_writes_masks_and_picture_and_prints_a_table(call, tmp_path):
+    code, out, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
+    assert code == 0, err
+    assert "saucer" in out
+    assert "1 of 1 done" in out
+    assert sorted(os.listdir(tmp_path)) == ["overlay.png", "predictions.json"]
+    with Pil.open(tmp_path / "overlay.png") as overlay:
+        assert overlay.size == (600, 400)
+    rows = json.loads((tmp_path / "predictions.json").read_text())["detections"]
+    assert [row["class_name"] for row in rows] == ["saucer", "cup", "coffee", "spoon"]
+    assert rows[1]["segmentation"]["size"] == [400, 600]
+    assert rows[1]["polygons_iou"] == 1.0
+    assert rows[1]["area_px"] == 239 * 230
+
+
+def test_its_output_can_be_loaded_as_boxes(call, tmp_path):
+    assert call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)[0] == 0
+    from sam2_blocks.detection_files import load_json
+
+    assert len(load_json(tmp_path / "predictions.json")) == 4
+
+
+def test_a_broken_picture_is_reported_and_the_others_finish(call, folder, tmp_path):
+    code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert code == cli.ITEMS_FAILED
+    assert "2 of 3 done" in out
+    assert "failed: broken.jpg: input 'image':" in err
+    assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
+    assert (tmp_path / "out" / "deep" / "b.jpg" / "predictions.json").exists()
+    [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert (record["item"], record["step"], record["cause"]) == (
+        "broken.jpg",
+        "inputs",
+        "ImageError",
+    )
+
+
+def test_old_error_records_go_away(call, tmp_path):
+    (tmp_path / "errors.json").write_text("[]")
+    call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
+    assert not (tmp_path / "errors.json").exists()
+
+
+def test_a_glob_takes_several_pictures(call, folder, tmp_path):
+    code, out, _ = call("run", QUICKSTART, "-i", f"{folder}/**/?.jpg", "-o", tmp_path / "out")
+    assert code == 0
+    assert "2 of 2 done" in out
+
+
+def test_a_folder_of_coco_boxes_becomes_coco_masks(call, tmp_path):
+    pipeline = ROOT / "examples" / "coco_folder.yaml"
+    boxes = ROOT / "examples" / "coco" / "boxes.json"
+    code, _, err = call(
+        "run", pipeline, "-i", PICTURES, "-s", f"annotations={boxes}", "-o", tmp_path
+    )
+    assert code == 0, err
+    coco = json.loads((tmp_path / "masks.json").read_text())
+    assert len(coco["images"]) == 3
+    assert [row["area"] for row in coco["annotations"]] == [330 * 362, 239 * 230, 84 * 94]
+
+
+def test_a_trace_is_written(call, tmp_path):
+    call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path, "--trace", tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert [event["name"] for event in events] == ["boxes", "segment", "draw"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", QUICKSTART, "-i", "none.jpg"), 3, "none.jpg: no such file, folder or match"),
+        (("run", "none.yaml", "-i", COFFEE), 2, "none.yaml: cannot be read"),
+        (("run", QUICKSTART, "-i", COFFEE, "-s", "modl=x"), 3, "Did you mean 'model'?"),
+        (("run", QUICKSTART, "-i", COFFEE, "-s", "model"), 3, "wants name=value"),
+        (("validate", "none.yaml"), 2, "none.yaml: cannot be read"),
+        (("blocks", "show", "sam2/embd@v1"), 3, "Did you mean 'sam2/embed@v1'?"),
+        (("models", "verify", "hiera_tny"), 3, "there is no model 'hiera_tny'"),
+        (("schema", "pipelin"), 3, "no schema of 'pipelin'. Did you mean 'pipeline'?"),
+        (("run", QUICKSTART), 2, "Missing option"),
+    ],
+)
+def test_a_mistake_is_one_readable_block(call, arguments, code, message):
+    got, _, err = call(*arguments)
+    assert got == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(call):
+    from sam2_blocks.errors import Sam2BlocksError
+
+    with pytest.raises(Sam2BlocksError, match="no such file, folder or match"):
+        call("--debug", "run", QUICKSTART, "-i", "none.jpg")
+
+
+def test_all_mistakes_of_a_pipeline_are_printed(call, tmp_path):
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    path = tmp_path / "p.yaml"
+    path.write_text(text.replace("draw/masks@v1", "draw/mask@v1").replace("boxes.det", "boxs.det"))
+    code, _, err = call("validate", path)
+    assert code == 2
+    assert err.count(f"{path}:") == 2
+
+
+def test_a_picture_over_the_limit_is_refused(call, tmp_path):
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path, "--max-pixels", 1000)
+    assert code == cli.ITEMS_FAILED
+    assert "raise the limit with --max-pixels" in err
+
+
+def test_a_full_disk_leaves_no_half_file(call, tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
+    assert code == cli.STOPPED
+    assert "No space left on device" in err
+    assert os.listdir(tmp_path) == []
+
+
+def test_blocks_plugins_and_models_are_listed(call):
+    assert "sam2/segment@v1" in call("blocks", "list")[1]
+    assert any(
+        row["id"] == "sam2/embed@v1" for row in json.loads(call("blocks", "list", "--json")[1])
+    )
+    assert "exactly one of `image`, `embedding`" in call("blocks", "show", "sam2/segment@v1")[1]
+    assert json.loads(call("plugins", "list", "--json")[1])[0]["name"] == "builtin"
+    assert "sam2.1/hiera_tiny" in call("models", "list")[1]
+    assert json.loads(call("schema", "manifest")[1])["title"] == "sam2_blocks manifest"
+    assert call("validate", QUICKSTART)[1].endswith("is valid: boxes → segment → draw\n")
+
+
+def test_an_interruption_keeps_what_is_finished(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    for number in range(200):
+        Pil.fromarray(np.roll(noise, number, 0)).save(pictures / f"{number:03}.png")
+        (pictures / f"{number:03}.json").write_text('{"detections": [[10, 10, 200, 200]]}')
+    target = tmp_path / "out"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli"),
+            *("run", QUICKSTART, "-i", str(pictures), "-o", str(target), "--batch-size", "1"),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(target.glob("*/overlay.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED, err
+    assert "interrupted after" in err
+    written = list(target.rglob("*.*"))
+    assert not [path for path in written if path.name.endswith(".part")]
+    for path in target.glob("*/predictions.json"):
+        json.loads(path.read_text())

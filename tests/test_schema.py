@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from sam2_blocks.generated import generated_files
+from sam2_blocks.manifest import manifest_dir
+from sam2_blocks.schema import manifest_schema, pipeline_schema
+from tests.conftest import ROOT
+
+yaml = YAML(typ="safe", pure=True)
+
+
+def test_generated_files_are_up_to_date():
+    for path, text in generated_files().items():
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path} is out of date; run python -m sam2_blocks.generated"
+        )
+
+
+@pytest.mark.parametrize("path", sorted(manifest_dir().glob("*.yaml")), ids=lambda path: path.stem)
+def test_manifests_fit_their_schema(path):
+    jsonschema.Draft202012Validator(manifest_schema()).validate(yaml.load(path))
+
+
+@pytest.fixture
+def validator(plugins):
+    schema = pipeline_schema(plugins.manifests.values())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "points", "coco_folder"])
+def test_examples_fit_the_schema(validator, name):
+    validator.validate(yaml.load(ROOT / "examples" / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sam2/segment@v1", "sam2/segment@v2"),
+        ("boxes: $steps", "boxs: $steps"),
+        ("model: $inputs.model", "model: 5"),
+        ("$inputs.image", "$input.image"),
+        ("image: {kind: image}", "image: {knd: image}"),
+        (", boxes: $steps.boxes.detections", ""),
+    ],
+)
+def test_an_editor_sees_a_mistake(validator, old, new):
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    assert old in text
+    assert list(validator.iter_errors(yaml.load(text.replace(old, new))))
+
+
+def test_an_editor_gets_one_branch_a_block(validator, plugins):
+    branches = validator.schema["$defs"]["StepDeclaration"]["oneOf"]
+    assert [branch["properties"]["use"]["const"] for branch in branches] == sorted(
+        plugins.manifests
+    )
+    segment = branches[-1]["properties"]["with"]["properties"]
+    assert segment["min_confidence"]["default"] == 0
+    assert segment["min_confidence"]["anyOf"][0]["maximum"] == 1
