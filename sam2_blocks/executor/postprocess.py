@@ -25,7 +25,9 @@ from sam2_blocks.values import Hw, Int64Array, Rle
 
 # Bytes of edge marks gathered before they cross to the host together.
 EDGE_BYTES = 32 * 2**20
-CHECKED_SIZES = ((480, 640), (853, 1279), (61, 1920), (1080, 97), (256, 256), (100, 75))
+# For tiny outputs (H + W <= 128) ATen has another kernel, and there is nothing to save anyway.
+SMALLEST_CROPPED = 256  # H + W
+CHECKED_SIZES = ((480, 640), (853, 1279), (61, 1920), (1080, 97), (256, 256), (200, 56))
 
 
 class Crop(NamedTuple):
@@ -216,13 +218,18 @@ def _find_runs(
     """
     sizes = [crop.nbytes for crop in crops]
     edges = torch.empty(sum(sizes), dtype=torch.bool, device=logits.device)
-    exact = logits.device.type == "cpu" and crops_are_exact(tuple(logits.shape[1:]))
-    upsample = upsample_crop if exact else upsample_full
+    upsample = upsample_crop if _may_crop(logits, image_hw) else upsample_full
     for crop, marks in zip(crops, torch.split(edges, sizes), strict=True):
         mask = upsample(logits[crop.mask], crop, image_hw) > threshold
         _mark_edges(mask, marks.view(-1, mask.shape[1]))
     toggles, owners = _toggles_to_positions(_find_true(edges), crops, image_hw)
     return toggles[0::2], toggles[1::2], owners[0::2]
+
+
+def _may_crop(logits: Tensor, image_hw: Hw) -> bool:
+    if logits.device.type != "cpu" or sum(image_hw) < SMALLEST_CROPPED:
+        return False
+    return crops_are_exact((logits.shape[1], logits.shape[2]))
 
 
 def _mark_edges(mask: Tensor, marks: Tensor) -> None:

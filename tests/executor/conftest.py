@@ -1,0 +1,90 @@
+"""One network of each kind, three real pictures, and the official predictor to compare with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PilImage
+
+from sam2_blocks.executor import load
+from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.values import Embedding, Image
+
+SEED = 7
+SIZES_WH = {"photo": (640, 480), "odd": (1279, 853), "panorama": (480, 1920)}
+# What torchvision's compiled library defines; `import torchvision` fails without them where that
+# library does not load. The official predictor needs torchvision's Python code only.
+TORCHVISION_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, Image]:
+    """Photographs that ship inside scikit-image, at the sizes the parity figures name."""
+    data = pytest.importorskip("skimage.data")
+    sources = {"photo": data.astronaut(), "odd": data.coffee(), "panorama": data.chelsea()}
+    return {
+        name: Image(np.array(PilImage.fromarray(pixels).resize(SIZES_WH[name])), id=name)
+        for name, pixels in sources.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Sam2Executor:
+    return load("sam2.1/hiera_tiny", device="cpu", seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def small() -> Sam2Executor:
+    return load("sam2/hiera_small", device="cpu", seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def nano() -> Sam2Executor:
+    """The smallest network, with random weights: quick, for everything but parity."""
+    return load("nano", device="cpu", seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding(tiny: Sam2Executor, pictures: dict[str, Image]) -> Embedding:
+    return tiny.embed([pictures["photo"]])[0]
+
+
+@pytest.fixture(scope="session")
+def small_embedding(small: Sam2Executor, pictures: dict[str, Image]) -> Embedding:
+    return small.embed([pictures["odd"]])[0]
+
+
+@pytest.fixture(scope="session")
+def nano_embedding(nano: Sam2Executor, pictures: dict[str, Image]) -> Embedding:
+    return nano.embed([pictures["photo"]])[0]
+
+
+@pytest.fixture(scope="session")
+def official_class() -> Iterator[type]:
+    """The official ``SAM2ImagePredictor``."""
+    library = _define_torchvision_schemas()
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    yield SAM2ImagePredictor
+    del library
+
+
+def _define_torchvision_schemas() -> torch.library.Library | None:
+    """Make ``import torchvision`` work; the schemas live as long as the library returned."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for schema in TORCHVISION_SCHEMAS:
+            library.define(schema)
+        return library
+    return None

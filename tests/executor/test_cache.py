@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from sam2_blocks.executor.cache import ByteCache, CacheStats
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    nbytes: int = 10
+
+
+def entries(keys):
+    return [Entry(key) for key in keys]
+
+
+def refuse(keys):
+    raise AssertionError(f"asked to compute {keys}")
+
+
+def test_equal_keys_are_computed_once():
+    cache: ByteCache[Entry] = ByteCache(100)
+    assert cache.get_many(["a", "b", "a"], entries) == entries(["a", "b", "a"])
+    assert cache.get_many(["b", "a"], refuse) == entries(["b", "a"])
+    assert cache.stats() == CacheStats(hits=3, misses=2, evictions=0, entries=2, nbytes=20)
+
+
+def test_least_recently_used_goes_first():
+    cache: ByteCache[Entry] = ByteCache(30)
+    cache.get_many(["a", "b", "c"], entries)
+    cache.get_many(["a"], refuse)
+    cache.get_many(["d"], entries)
+    cache.get_many(["a", "c", "d"], refuse)
+    with pytest.raises(AssertionError, match="asked to compute"):
+        cache.get_many(["b"], refuse)
+
+
+def test_bounded_in_entries():
+    cache: ByteCache[Entry] = ByteCache(1000, max_entries=2)
+    cache.get_many(["a", "b", "c"], entries)
+    assert cache.stats() == CacheStats(misses=3, evictions=1, entries=2, nbytes=20)
+
+
+def test_what_does_not_fit_is_answered_but_not_kept():
+    cache: ByteCache[Entry] = ByteCache(9)
+    assert cache.get_many(["a"], entries) == entries(["a"])
+    assert cache.stats() == CacheStats(misses=1)
+
+
+def test_clear_drops_the_entries():
+    cache: ByteCache[Entry] = ByteCache(100)
+    cache.get_many(["a"], entries)
+    cache.clear()
+    assert cache.stats() == CacheStats(misses=1)
+
+
+def test_many_who_ask_at_once_share_one_computation():
+    cache: ByteCache[Entry] = ByteCache(100)
+    started, finish = threading.Event(), threading.Event()
+    computed: list[str] = []
+    answers: list[Entry] = []
+
+    def slowly(keys):
+        computed.extend(keys)
+        started.set()
+        assert finish.wait(10)
+        return entries(keys)
+
+    def ask(keys):
+        answers.extend(cache.get_many(keys, slowly))
+
+    threads = [threading.Thread(target=ask, args=(["a"],))]
+    threads[0].start()
+    assert started.wait(10)
+    threads += [threading.Thread(target=ask, args=(["a"],)) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    finish.set()
+    for thread in threads:
+        thread.join()
+    assert computed == ["a"]
+    assert answers == entries(["a"] * 4)
+
+
+def test_a_failure_is_raised_and_not_remembered():
+    cache: ByteCache[Entry] = ByteCache(100)
+
+    def fail(keys):
+        raise ValueError("bad picture")
+
+    with pytest.raises(ValueError, match="bad picture"):
+        cache.get_many(["a"], fail)
+    assert cache.get_many(["a"], entries) == entries(["a"])

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2_blocks.errors import ModelError
+from sam2_blocks.executor.catalogue import MODELS, find_model
+
+
+def test_nano_and_the_eight_public_checkpoints():
+    sizes = ("tiny", "small", "b_plus", "large")
+    public = [f"{family}/hiera_{size}" for family in ("sam2.1", "sam2") for size in sizes]
+    assert list(MODELS) == ["nano", *public]
+    assert all(len(MODELS[name].sha256 or "") == 64 for name in public)
+
+
+def test_a_short_name_means_sam2_1():
+    assert find_model("hiera_tiny") is MODELS["sam2.1/hiera_tiny"]
+    assert find_model("sam2/hiera_tiny").url.endswith("072824/sam2_hiera_tiny.pt")
+
+
+def test_configurations_exist_in_the_installed_package():
+    from sam2_blocks.executor.upstream import sam2_folder
+
+    for spec in MODELS.values():
+        if not spec.embedded:
+            assert (sam2_folder() / spec.config).is_file()
+
+
+def test_an_unknown_name_suggests_the_closest():
+    with pytest.raises(ModelError, match=r"no model 'hiera_tinny'. Did you mean 'hiera_tiny'\?"):
+        find_model("hiera_tinny")

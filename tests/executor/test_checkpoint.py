@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sam2_blocks.errors import ModelError
+from sam2_blocks.executor.checkpoint import apply_checkpoint, read_checkpoint
+
+
+class Opens:
+    """An object that would run code when unpickled."""
+
+    def __reduce__(self):
+        return open, ("should-never-exist", "w")
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_torch_files_hold_the_state_bare_or_under_model(state, wrapped, tmp_path):
+    torch.save({"model": state} if wrapped else state, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt").keys() == state.keys()
+
+
+def test_safetensors_in_half_precision_fill_a_float32_network(state, tmp_path):
+    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "a.safetensors")
+    network = nn.Linear(3, 2)
+    apply_checkpoint(network, read_checkpoint(tmp_path / "a.safetensors"), source="a")
+    assert network.weight.dtype == torch.float32
+    assert torch.equal(network.weight, torch.ones(2, 3))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Opens()}, "a.pt")
+    with pytest.raises(ModelError, match=r"a\.pt is not a readable checkpoint of plain tensors"):
+        read_checkpoint(tmp_path / "a.pt")
+    assert not (tmp_path / "should-never-exist").exists()
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"a": 1}, protocol=2)])
+def test_garbage_is_refused(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=r"is not a readable checkpoint|holds no state dict"):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"no checkpoint at .*absent\.pt"):
+        read_checkpoint(tmp_path / "absent.pt")
+
+
+def test_differing_keys_and_shapes_are_named(state):
+    network = nn.Linear(4, 2)
+    before = network.weight.clone()
+    wrong = {"weight": state["weight"], **{f"extra.{i}": state["bias"] for i in range(5)}}
+    expected = (
+        r"a\.pt does not fit this architecture: 1 keys missing \(bias\); "
+        r"5 keys unexpected \(extra\.0, extra\.1, extra\.2, …\); "
+        r"1 keys of another shape \(weight \(2, 3\) for \(2, 4\)\)"
+    )
+    with pytest.raises(ModelError, match=expected):
+        apply_checkpoint(network, wrong, source="a.pt")
+    assert torch.equal(network.weight, before)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sam2_blocks.errors import ModelError
+from sam2_blocks.executor.chunks import map_chunks
+
+
+def doubling(limit: int, calls: list[int]):
+    """A function that runs out of memory for more than `limit` items."""
+
+    def double(chunk):
+        calls.append(len(chunk))
+        if len(chunk) > limit:
+            raise torch.OutOfMemoryError("simulated")
+        return [2 * item for item in chunk]
+
+    return double
+
+
+def test_results_keep_the_order_of_the_items():
+    calls: list[int] = []
+    assert map_chunks(doubling(9, calls), range(10), 4) == list(range(0, 20, 2))
+    assert calls == [4, 4, 2]
+
+
+def test_out_of_memory_halves_the_chunk_and_goes_on():
+    calls: list[int] = []
+    assert map_chunks(doubling(3, calls), range(20), 8) == list(range(0, 40, 2))
+    assert calls == [8, 4, *[2] * 10]
+
+
+def test_no_items():
+    assert map_chunks(doubling(1, []), [], 4) == []
+
+
+def test_one_item_that_does_not_fit_is_an_error():
+    with pytest.raises(ModelError, match="not enough memory left for one item at a time"):
+        map_chunks(doubling(0, []), [1, 2], 2)

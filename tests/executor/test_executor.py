@@ -1,0 +1,278 @@
+"""The executor as its callers see it, on the smallest network."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sam2_blocks.executor import embed, load
+from sam2_blocks.executor.decode import Decoder
+from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.resources import Executor
+from sam2_blocks.values import (
+    Embedding,
+    ExecutorSpec,
+    Image,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+)
+
+
+def picture(seed: int, hw: tuple[int, int] = (90, 120)) -> Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*hw, 3), np.uint8)
+    return Image(pixels, id=f"picture {seed}")
+
+
+def box_prompt(x0: float, y0: float, x1: float, y1: float) -> Prompt:
+    return Prompt(box_xyxy=np.array([x0, y0, x1, y1], np.float32))
+
+
+def point_prompt(*points: tuple[float, float, int]) -> Prompt:
+    table = np.array(points, np.float32)
+    return Prompt(point_coords=table[:, :2], point_labels=table[:, 2].astype(np.int32))
+
+
+def ragged_prompts(mask: np.ndarray) -> PromptSet:
+    box, points = box_prompt(10, 5, 90, 70), point_prompt((20, 30, 1), (80, 60, 0))
+    return PromptSet(
+        (
+            point_prompt((40, 40, 1)),
+            box,
+            replace(box, point_coords=points.point_coords, point_labels=points.point_labels),
+            points,
+            Prompt(mask_input=mask),
+            box_prompt(0, 0, 119, 89),
+            replace(points, mask_input=mask),
+        )
+    )
+
+
+def assert_equal(a: MaskPrediction, b: MaskPrediction) -> None:
+    np.testing.assert_allclose(a.low_res_logits, b.low_res_logits, atol=1e-5)
+    np.testing.assert_allclose(a.iou_prediction, b.iou_prediction, atol=1e-6)
+    for one, other in zip(a.rles, b.rles, strict=True):
+        assert one.size == other.size
+        # Logits of random weights lie near zero everywhere: allow a pixel to flip by rounding.
+        assert abs(len(one.counts) - len(other.counts)) <= 4
+
+
+@pytest.fixture(scope="module")
+def mask(nano: Sam2Executor, nano_embedding: Embedding) -> np.ndarray:
+    prompts = PromptSet((box_prompt(10, 10, 600, 400),))
+    return nano.segment([(nano_embedding, prompts)])[0].low_res_logits
+
+
+def test_implements_the_protocol(nano):
+    assert isinstance(nano, Executor)
+    assert nano.spec == ExecutorSpec("nano", "cpu", "float32")
+    assert nano.mode == "strict"
+
+
+def test_embeddings_are_values_that_own_their_memory(nano, pictures):
+    images = list(pictures.values())
+    embeddings = nano.embed(images)
+    assert [e.image_hw for e in embeddings] == [image.hw for image in images]
+    assert [e.image_id for e in embeddings] == [image.id for image in images]
+    for embedding in embeddings:
+        for tensor in (embedding.image_embed, *embedding.high_res_feats):
+            assert len(tensor) == 1
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+            assert not tensor.is_inference()
+    assert len({e.key for e in embeddings}) == 3
+
+
+def test_a_batch_equals_one_at_a_time(pictures):
+    executor = load("nano", device="cpu", seed=1, cache_bytes=0)
+    images = list(pictures.values())
+    for together, image in zip(executor.embed(images), images, strict=True):
+        [alone] = executor.embed([image])
+        torch.testing.assert_close(together.image_embed, alone.image_embed, atol=1e-5, rtol=0)
+
+
+def test_read_only_and_strided_pixels(nano):
+    image = picture(0, (64, 64))
+    image.pixels.setflags(write=False)
+    mirrored = Image(image.pixels[:, ::-1])
+    copied = Image(np.ascontiguousarray(mirrored.pixels))
+    assert nano.embed([mirrored])[0].key == nano.embed([copied])[0].key
+    assert nano.embed([image])[0].key != nano.embed([mirrored])[0].key
+
+
+def test_equal_bytes_of_another_shape_are_another_picture(nano):
+    wide, tall = (Image(np.zeros((*hw, 3), np.uint8)) for hw in ((10, 20), (20, 10)))
+    keys = {embedding.key for embedding in nano.embed([wide, tall])}
+    assert len(keys) == 2
+
+
+def test_a_picture_seen_before_is_not_encoded_again(monkeypatch):
+    executor = load("nano", device="cpu", seed=1)
+    encoded: list[int] = []
+    encode = embed.encode_batch
+    monkeypatch.setattr(
+        embed,
+        "encode_batch",
+        lambda model, batch: encoded.append(len(batch)) or encode(model, batch),
+    )
+    first, second = picture(1), picture(2)
+    executor.embed([first, second, first])
+    renamed = executor.embed([replace(first, id="another name")])[0]
+    assert sum(encoded) == 2
+    assert renamed.image_id == "another name"
+    stats = executor.cache_stats()
+    assert (stats.hits, stats.misses, stats.entries) == (2, 2, 2)
+    assert stats.nbytes == 2 * renamed.nbytes
+
+
+def test_ragged_prompts_of_several_images_equal_one_at_a_time(nano, mask):
+    embeddings = nano.embed([picture(3), picture(4)])
+    prompts = ragged_prompts(mask)
+    together = nano.segment([(embeddings[0], prompts), (embeddings[1], prompts)])
+    for embedding, prediction in zip(embeddings, together, strict=True):
+        assert len(prediction) == len(prompts)
+        for index, prompt in enumerate(prompts.prompts):
+            [alone] = nano.segment([(embedding, PromptSet((prompt,)))])
+            assert_equal(
+                alone,
+                replace(
+                    prediction,
+                    rles=prediction.rles[index : index + 1],
+                    iou_prediction=prediction.iou_prediction[index : index + 1],
+                    low_res_logits=prediction.low_res_logits[index : index + 1],
+                ),
+            )
+
+
+@pytest.mark.parametrize("multimask_output", [True, False])
+def test_sharing_the_image_side_changes_nothing(nano, mask, multimask_output):
+    """The fast decoder is bit for bit the network's own forward pass."""
+    plain = load("nano", device="cpu", seed=7)
+    plain._decoder._shared = False
+    items = [(nano.embed([picture(6)])[0], ragged_prompts(mask))]
+    [ours] = nano.segment(items, multimask_output=multimask_output, return_candidates=True)
+    [theirs] = plain.segment(items, multimask_output=multimask_output, return_candidates=True)
+    assert np.array_equal(ours.candidates.low_res_logits, theirs.candidates.low_res_logits)
+    assert np.array_equal(ours.candidates.iou_prediction, theirs.candidates.iou_prediction)
+
+
+def test_no_prompts_is_an_empty_prediction(nano, nano_embedding):
+    some = PromptSet((box_prompt(0, 0, 50, 50),))
+    empty, full = nano.segment([(nano_embedding, PromptSet()), (nano_embedding, some)])
+    assert (len(empty), len(full)) == (0, 1)
+    assert empty.low_res_logits.shape == (0, *nano.model.low_res_hw)
+    assert empty.mask_box_xyxy.shape == (0, 4)
+    assert nano.segment([]) == []
+    assert nano.embed([]) == []
+
+
+def test_the_chosen_candidate_has_the_highest_predicted_iou(nano, nano_embedding):
+    boxes = PromptSet.from_boxes([[10, 10, 300, 200], [50, 80, 90, 400]])
+    [prediction] = nano.segment([(nano_embedding, boxes)], return_candidates=True)
+    candidates = prediction.candidates
+    assert candidates.iou_prediction.shape == (2, 3)
+    best = candidates.iou_prediction.argmax(1)
+    assert np.array_equal(prediction.iou_prediction, candidates.iou_prediction.max(1))
+    assert np.array_equal(prediction.low_res_logits, candidates.low_res_logits[[0, 1], best])
+    for i in range(2):
+        assert np.array_equal(prediction.rles[i].counts, candidates.rles[i][best[i]].counts)
+
+
+def test_area_filters_remove_small_parts(nano, nano_embedding):
+    items = [(nano_embedding, PromptSet.from_boxes([[10, 10, 300, 200]]))]
+    [raw] = nano.segment(items)
+    [clean] = nano.segment(items, max_hole_area=20, max_sprinkle_area=20)
+    assert len(clean.rles[0].counts) < len(raw.rles[0].counts)
+    assert np.array_equal(clean.low_res_logits, raw.low_res_logits)
+
+
+def test_out_of_memory_halves_the_chunk_of_prompts(monkeypatch, nano, nano_embedding):
+    decode, sizes = Decoder.decode, []
+
+    def limited(self, rows, *, multimask_output):
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("simulated")
+        return decode(self, rows, multimask_output=multimask_output)
+
+    items = [(nano_embedding, PromptSet.from_boxes([[i, i, 200 + i, 150] for i in range(9)]))]
+    [expected] = nano.segment(items)
+    monkeypatch.setattr(Decoder, "decode", limited)
+    monkeypatch.setattr(Decoder, "chunk_size", 8)
+    [halved] = nano.segment(items)
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert_equal(halved, expected)
+
+
+def test_threads_share_an_executor():
+    executor = load("nano", device="cpu", seed=7)
+    images = [picture(seed) for seed in range(4)]
+    prompts = PromptSet.from_boxes([[10, 10, 80, 60], [5, 20, 110, 85]])
+    [expected] = executor.segment([(executor.embed(images[:1])[0], prompts)])
+    barrier = threading.Barrier(8)
+
+    def work(thread: int) -> list[MaskPrediction]:
+        barrier.wait()
+        order = images[thread % 4 :] + images[: thread % 4]
+        found = {e.image_id: e for e in executor.embed(order)}
+        return executor.segment([(found[image.id], prompts) for image in images])
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, range(8)))
+    for predictions in results:
+        for a, b in zip(predictions, results[0], strict=True):
+            assert_equal(a, b)
+        assert_equal(predictions[0], expected)
+    assert executor.cache_stats().misses == 4
+
+
+def test_half_precision_stays_inside_our_calls(nano_embedding):
+    executor = load("nano", device="cpu", seed=7, dtype="bfloat16")
+    assert executor.mode == "fast"
+    [embedding] = executor.embed([picture(5)])
+    assert embedding.image_embed.dtype == torch.bfloat16
+    [prediction] = executor.segment([(embedding, PromptSet.from_boxes([[10, 10, 80, 60]]))])
+    assert prediction.low_res_logits.dtype == np.float32
+    assert not torch.is_autocast_enabled("cpu")
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_warm_up_leaves_nothing_in_the_cache():
+    executor = load("nano", device="cpu", seed=7)
+    executor.warm_up()
+    assert executor.cache_stats().entries == 0
+
+
+def test_an_embedding_of_another_model_is_refused(nano, tiny, nano_embedding):
+    prompts = PromptSet.from_boxes([[10, 10, 80, 60]])
+    with pytest.raises(
+        ValueError, match=r"image 'photo' was made by 'nano@seed-7/float32' .* but "
+    ):
+        tiny.segment([(nano_embedding, prompts)])
+    other_weights = load("nano", device="cpu", seed=8)
+    with pytest.raises(ValueError, match=r"this executor is 'nano@seed-8/float32'"):
+        other_weights.segment([(nano_embedding, prompts)])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (Prompt(), r"prompt 1 of image 'photo': it says nothing"),
+        (
+            Prompt(mask_input=np.zeros((1, 7, 7), np.float32)),
+            r"'photo': mask_input wants logits of shape \(1, 64, 64\), got \(1, 7, 7\)",
+        ),
+        (
+            Prompt(point_coords=np.zeros((2, 2), np.float32), point_labels=np.ones(1, np.int32)),
+            r"prompt 1 of image 'photo': 2 points have 1 labels",
+        ),
+    ],
+)
+def test_malformed_prompts_are_named(nano, nano_embedding, prompt, message):
+    prompts = PromptSet((box_prompt(0, 0, 9, 9), prompt))
+    with pytest.raises(ValueError, match=message):
+        nano.segment([(nano_embedding, prompts)])

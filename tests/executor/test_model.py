@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sam2_blocks.errors import ModelError
+from sam2_blocks.executor import load, model
+from sam2_blocks.executor.model import load_model, resolve_device, resolve_dtype
+from sam2_blocks.values import ExecutorSpec
+
+
+def test_importing_the_executor_imports_no_torch():
+    script = (
+        "import sys, sam2_blocks.executor, sam2_blocks.executor.catalogue,"
+        "sam2_blocks.executor.weights; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_auto_takes_the_best_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert resolve_device("cuda") == torch.device("cuda:1")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ModelError, match=r"'cuda:2' is not available here: torch .* sees 2 cuda"):
+        resolve_device("cuda:2")
+    with pytest.raises(ModelError, match=r"no device 'cud'. Did you mean 'cuda'\?"):
+        resolve_device("cud")
+
+
+def test_mode_and_dtype_agree():
+    assert resolve_dtype("auto", None) == (torch.float32, "strict")
+    assert resolve_dtype("auto", "fast") == (torch.bfloat16, "fast")
+    assert resolve_dtype("float16", None) == (torch.float16, "fast")
+    with pytest.raises(ModelError, match="mode 'strict' computes in float32, not 'bfloat16'"):
+        resolve_dtype("bfloat16", "strict")
+    with pytest.raises(ModelError, match=r"no dtype 'bf16'. Did you mean"):
+        resolve_dtype("bf16", None)
+    with pytest.raises(ModelError, match=r"no mode 'quick'"):
+        resolve_dtype("auto", "quick")
+
+
+def test_seeded_weights_are_reproducible_and_leave_the_random_state_alone():
+    state = torch.random.get_rng_state()
+    first, second, other = (load_model("nano", device="cpu", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.key == second.key != other.key
+    weight = first.network.sam_mask_decoder.iou_token.weight
+    assert torch.equal(weight, second.network.sam_mask_decoder.iou_token.weight)
+    assert not torch.equal(weight, other.network.sam_mask_decoder.iou_token.weight)
+    assert first.spec == ExecutorSpec("nano", "cpu", "float32")
+
+
+def test_a_local_checkpoint_needs_its_configuration(tmp_path):
+    network = load_model("nano", device="cpu", seed=3).network
+    path = tmp_path / "mine.safetensors"
+    save_file(network.state_dict(), path)
+    loaded = load_model(path, device="cpu", config="nano")
+    token = loaded.network.sam_mask_decoder.iou_token.weight
+    assert torch.equal(token, network.sam_mask_decoder.iou_token.weight)
+    assert loaded.spec.model == str(path)
+    yaml = Path(model.__file__).parent / "nano.yaml"
+    assert load_model(path, device="cpu", config=yaml).image_size == loaded.image_size
+    with pytest.raises(ModelError, match=r"mine\.safetensors' needs its architecture, such as"):
+        load_model(path)
+    with pytest.raises(
+        ModelError, match="config goes with the path of a checkpoint, not with 'nano'"
+    ):
+        load_model("nano", config="nano")
+
+
+def test_a_checkpoint_of_another_variant_is_refused(tmp_path):
+    path = tmp_path / "nano.safetensors"
+    save_file(load_model("nano", device="cpu", seed=0).network.state_dict(), path)
+    with pytest.raises(ModelError, match=r"does not fit this architecture: \d+ keys missing"):
+        load_model(path, device="cpu", config="hiera_tiny")
+
+
+def test_nano_without_its_weights_warns(monkeypatch, tmp_path):
+    nano_folder(monkeypatch, tmp_path)
+    with pytest.warns(UserWarning, match="embedded weights of 'nano' are missing"):
+        executor = load("nano", device="cpu")
+    assert "seed-0" in executor.model.key
+
+
+def test_nano_checks_its_weights(monkeypatch, tmp_path):
+    nano_folder(monkeypatch, tmp_path)
+    state = load_model("nano", device="cpu", seed=5).network.state_dict()
+    save_file(
+        {name: tensor.half() for name, tensor in state.items()}, tmp_path / "nano.safetensors"
+    )
+    sha256 = model.sha256_of(tmp_path / "nano.safetensors")
+    (tmp_path / "nano.json").write_text(json.dumps({"sha256": sha256}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sha256[:12] in load_model("nano", device="cpu").key
+    (tmp_path / "nano.json").write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(ModelError, match=r"is damaged: .* Reinstall sam2-blocks"):
+        load_model("nano", device="cpu")
+
+
+def nano_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A package folder with the configuration of nano and no weights."""
+    (folder / "nano.yaml").write_text((model.NANO_FOLDER / "nano.yaml").read_text())
+    monkeypatch.setattr(model, "NANO_FOLDER", folder)
