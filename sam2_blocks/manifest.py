@@ -174,14 +174,31 @@ class ResourceNeeds(_Strict):
     hints: Hints = Hints()
 
 
+class HostOverrides(_Strict):
+    """What one host needs to know about a block, and nothing else in the manifest can say.
+
+    Attributes:
+        leave_out: why this host does not get the block; empty if it does.
+        aliases: more names of inputs and parameters, those its users know them by.
+        defaults: other defaults of parameters.
+        extra: passed to the host as it is, such as ``ui_manifest`` for Roboflow.
+    """
+
+    leave_out: str = ""
+    aliases: dict[Name, list[str]] = {}
+    defaults: dict[Name, Any] = {}
+    extra: dict[str, Any] = {}
+
+
 class Manifest(_Strict):
     """One block, as its YAML file describes it.
 
     Attributes:
         entry: ``module:Class``, imported only when a step runs.
         require: rules over several inputs.
-        side_effects: the block is used for what it writes; its outputs may stay unused.
-        hosts: overrides by host name, for what a host needs and nothing else can say.
+        file_access: what the block does with files of its machine. A step that writes may have
+            unused outputs; a host that takes pipelines from strangers runs only ``none``.
+        hosts: overrides by host, such as ``roboflow``.
     """
 
     manifest_version: Literal[1]
@@ -193,9 +210,9 @@ class Manifest(_Strict):
     params: dict[Name, Param] = {}
     outputs: Annotated[dict[Name, Socket], Field(min_length=1)]
     require: Require = Require()
-    side_effects: bool = False
+    file_access: Literal["none", "read", "write"] = "none"
     resources: ResourceNeeds = ResourceNeeds()
-    hosts: dict[Name, dict[str, Any]] = {}
+    hosts: dict[Name, HostOverrides] = {}
     examples: list[Example] = []
 
     @model_validator(mode="after")
@@ -208,12 +225,44 @@ class Manifest(_Strict):
                 if name not in self.inputs:
                     hint = did_you_mean(name, self.inputs)
                     raise ValueError(f"'require' names the unknown input {name!r}.{hint}")
+        for host, overrides in self.hosts.items():
+            self._check_overrides(host, overrides)
         return self
+
+    def _check_overrides(self, host: str, overrides: HostOverrides) -> None:
+        taken = set(self.names)
+        for name, aliases in overrides.aliases.items():
+            if name not in self.names:
+                hint = did_you_mean(name, self.names)
+                raise ValueError(f"host {host!r} gives aliases to the unknown {name!r}.{hint}")
+            clash = sorted(taken.intersection(aliases))
+            if clash:
+                raise ValueError(f"host {host!r}: the alias {clash[0]!r} is taken; choose another")
+            taken.update(aliases)
+        for name in overrides.defaults:
+            if name not in self.params:
+                hint = did_you_mean(name, self.params)
+                raise ValueError(f"host {host!r} sets the unknown parameter {name!r}.{hint}")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everything a step may give in ``with:``."""
         return (*self.inputs, *self.params)
+
+    def for_host(self, host: str) -> HostOverrides:
+        """What this host must know about the block."""
+        return self.hosts.get(host, HostOverrides())
+
+    def unmet_groups(self, given: Mapping[str, Any]) -> Iterator[str]:
+        """Say which rules of ``require`` are broken by these values; None is not given."""
+        for group in self.require.exactly_one:
+            present = [name for name in group if given.get(name) is not None]
+            if len(present) != 1:
+                got = " and ".join(map(repr, present)) or "none"
+                yield f"give exactly one of {', '.join(map(repr, group))}; got {got}."
+        for group in self.require.at_least_one:
+            if all(given.get(name) is None for name in group):
+                yield f"give at least one of {', '.join(map(repr, group))}."
 
     def step_model(self, kinds: Mapping[str, Kind]) -> type[BaseModel]:
         """Pydantic model of a step's ``with:`` once its selectors are parsed.

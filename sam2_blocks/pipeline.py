@@ -311,7 +311,7 @@ class _Checker:
         used = {ref.step for ref in _step_refs(self.written.outputs)}
         used |= {ref.step for step in order for ref in _step_refs(dict(step.values))}
         for step in order:
-            if step.id not in used and not step.manifest.side_effects:
+            if step.id not in used and step.manifest.file_access != "write":
                 message = "nothing uses the outputs of this step; remove it or name an output."
                 yield self.document.problem(("steps", step.id), message)
 
