@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,12 +87,13 @@ def run(
     resources = plugins.resources(folder)
     try:
         with (
+            target,
             Runner(graph, plugins, resources=resources, batch_size=batch_size) as runner,
             Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
         ):
             task = progress.add_task("running", total=len(pictures))
             for result in runner.run(items):
-                target.write(result)
+                target.submit(result)
                 done += not result.errors
                 errors += result.errors
                 progress.advance(task)
@@ -285,8 +287,14 @@ def _print_result(result: ItemResult) -> None:
             out.print(table)
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: turns our errors into one readable block and an exit code."""
+    warnings.filterwarnings("ignore", "OpenCV .* is not installed", UserWarning)
+    warnings.showwarning = _show_warning
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
@@ -16,8 +19,15 @@ from sam2_blocks.runner import ErrorRecord, ItemResult
 ERRORS_FILE = "errors.json"
 
 
+WRITERS = 2
+MAX_WAITING = 8
+
+
 class OutputFolder:
     """Writes every output of every item; each file is whole or not there.
+
+    Use as a context manager: files are encoded in threads beside the run, at most `MAX_WAITING`
+    items behind it, and all are written when the block ends.
 
     Args:
         folder: where the files go; made when the first is written.
@@ -33,12 +43,40 @@ class OutputFolder:
             name: _find_exporter(pipeline.kinds_of(selector), plugins)
             for name, selector in pipeline.outputs.items()
         }
+        self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
+        self._waiting: deque[Future[list[Path]]] = deque()
         (folder / ERRORS_FILE).unlink(missing_ok=True)
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writers.shutdown()
+        if error is None:
+            self._raise_failures(0)
 
     @property
     def skipped(self) -> list[str]:
         """Outputs whose kind has no file format, such as embeddings."""
         return [name for name, exporter in self._exporters.items() if exporter is None]
+
+    def submit(self, result: ItemResult) -> None:
+        """Write the outputs of one item soon.
+
+        Raises:
+            OSError: if an earlier item could not be written.
+        """
+        self._waiting.append(self._writers.submit(self.write, result))
+        self._raise_failures(MAX_WAITING)
+
+    def _raise_failures(self, may_wait: int) -> None:
+        while len(self._waiting) > may_wait:
+            self._waiting.popleft().result()
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.

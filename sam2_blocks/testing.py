@@ -6,6 +6,7 @@ Neither pytest nor torch is imported.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -170,13 +171,14 @@ def _run_example(
             for name, given in pipeline.inputs.items()
         }
         items.append(Item(item_id, made))
-    shared = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor))
-    with Runner(pipeline, plugins, resources=shared) as runner:
-        for result in runner.run(items):
-            if result.errors:
-                error = result.errors[0]
-                title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
-                raise AssertionError(f"{title}: {error.cause}: {error.message}")
+    with TemporaryDirectory() as folder:
+        resources = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor), folder)
+        with Runner(pipeline, plugins, resources=resources) as runner:
+            results = list(runner.run(items))
+    for result in results:
+        for error in result.errors:
+            title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
+            raise AssertionError(f"{title}: {error.cause}: {error.message}")
 
 
 def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:

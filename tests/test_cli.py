@@ -26,6 +26,7 @@ def call(monkeypatch, capsys):
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
     monkeypatch.setattr("sam2_blocks.builtin.load_sam2", FakeExecutor)
     monkeypatch.setattr(cli.out, "width", 120)
+    monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it
     monkeypatch.setattr(cli.Pil, "MAX_IMAGE_PIXELS", cli.Pil.MAX_IMAGE_PIXELS)
 
     def run(*arguments):
