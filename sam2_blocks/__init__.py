@@ -27,8 +27,11 @@ from sam2_blocks.runner import Block, Item, Runner
 from sam2_blocks.values import Embedding, Image, MaskPrediction, Prompt, PromptSet, Rle
 
 if TYPE_CHECKING:
+    from sam2_blocks.detection_files import rows_to_detections
     from sam2_blocks.detections import to_detections
     from sam2_blocks.executor import load as load_executor
+    from sam2_blocks.masks import masks_to_prediction
+    from sam2_blocks.prompts import check_prompts
 
 __version__ = "0.1.0"
 
@@ -51,17 +54,23 @@ __all__ = [
     "Runner",
     "Sam2BlocksError",
     "StepError",
+    "check_prompts",
     "hookimpl",
     "load_executor",
     "load_pipeline",
     "load_plugins",
+    "masks_to_prediction",
     "read_image",
+    "rows_to_detections",
     "to_detections",
 ]
 
 # Slow to import (torch, supervision), hence only on first use.
 _LAZY = {
+    "check_prompts": ("sam2_blocks.prompts", "check_prompts"),
     "load_executor": ("sam2_blocks.executor", "load"),
+    "masks_to_prediction": ("sam2_blocks.masks", "masks_to_prediction"),
+    "rows_to_detections": ("sam2_blocks.detection_files", "rows_to_detections"),
     "to_detections": ("sam2_blocks.detections", "to_detections"),
 }
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.values import Hw, Int64Array, Rle
+from sam2_blocks.values import Hw, Int64Array, MaskPrediction, Rle
 
 
 class CocoRle(TypedDict):
@@ -285,3 +285,34 @@ def rle_crop(rle: Rle, box_xyxy: ArrayLike) -> Rle:
 def rles_to_boxes_xyxy(rles: Iterable[Rle]) -> Int64Array:
     """Find the tight box of each mask: int64, (N, 4), inclusive pixel indices."""
     return np.array([rle_to_box_xyxy(rle) for rle in rles], np.int64).reshape(-1, 4)
+
+
+def masks_to_prediction(
+    masks: NDArray[np.bool_], iou_prediction: ArrayLike | None = None
+) -> MaskPrediction:
+    """Wrap masks of any origin as a prediction, for blocks that segment without SAM 2.
+
+    Args:
+        masks: bool, (N, H, W).
+        iou_prediction: float, (N,), how good each mask is thought to be; 1 if not given.
+
+    Returns:
+        A prediction without low-resolution logits: their array is (N, 0, 0).
+
+    Raises:
+        ValueError: if ``masks`` is not bool (N, H, W), or ``iou_prediction`` not (N,).
+    """
+    if masks.ndim != 3 or masks.dtype != np.bool_:
+        raise ValueError(f"wants bool masks (N, H, W), got {masks.dtype} {masks.shape}")
+    count, height, width = masks.shape
+    quality = np.asarray(np.ones(count) if iou_prediction is None else iou_prediction, np.float32)
+    if quality.shape != (count,):
+        raise ValueError(f"wants iou_prediction of shape ({count},), got {quality.shape}")
+    rles = tuple(mask_to_rle(mask) for mask in masks)
+    return MaskPrediction(
+        image_hw=(height, width),
+        rles=rles,
+        iou_prediction=quality,
+        low_res_logits=np.zeros((count, 0, 0), np.float32),
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
+    )

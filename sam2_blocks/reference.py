@@ -44,7 +44,12 @@ def _kinds(socket: Socket) -> str:
 
 def _limits(param: Param) -> str:
     parts = ["one of " + ", ".join(map(str, param.enum)) if param.enum else param.type]
-    bounds = (("≥", param.minimum), ("≤", param.maximum))
+    bounds = (
+        ("≥", param.minimum),
+        ("≤", param.maximum),
+        (">", param.exclusiveMinimum),
+        ("<", param.exclusiveMaximum),
+    )
     parts += [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
     parts.append("required" if param.required else f"default {param.default}")
     return ", ".join(parts)

@@ -39,7 +39,8 @@ class Block(Protocol):
     inputs and parameters of the manifest. It returns, in the same order, a mapping of outputs per
     item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
     one item at a time. A method ``finish()``, if there is one, is called when the run ends, also
-    when it is interrupted.
+    when it is interrupted. A runner calls its instances from one thread; several runners may be
+    at work in several threads, each with instances of its own.
     """
 
     def __init__(self, resources: Resources) -> None: ...

@@ -17,7 +17,7 @@ from sam2_blocks.masks import mask_to_rle, rles_to_boxes_xyxy
 from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.resources import Resources
-from sam2_blocks.runner import Item, Runner
+from sam2_blocks.runner import Item, ItemResult, Runner
 from sam2_blocks.selectors import InputRef, iter_selectors, parse_selectors
 from sam2_blocks.values import (
     Embedding,
@@ -123,6 +123,53 @@ def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
     return samples[name]
 
 
+def run_block(
+    block_id: str,
+    inputs: Mapping[str, Any],
+    *,
+    plugins: Plugins | None = None,
+    resources: Resources | None = None,
+    **params: Any,
+) -> ItemResult:
+    """Run one block on one item, as a pipeline of one step.
+
+    Args:
+        block_id: such as ``opencv/detect@v1``.
+        inputs: values of the block's inputs.
+        plugins: where the block is; the installed plugins if not given.
+        resources: executors; the fake one if not given.
+        params: parameters of the block.
+
+    Returns:
+        Outputs under their names in the manifest, or the errors.
+    """
+    plugins = plugins or load_plugins(strict=True)
+    manifest = plugins.manifests[block_id]
+    document = {
+        "pipeline_version": 1,
+        "inputs": {name: {"kind": list(manifest.inputs[name].kinds)} for name in inputs},
+        "steps": {
+            "block": {
+                "use": block_id,
+                "with": {**{name: f"$inputs.{name}" for name in inputs}, **params},
+            }
+        },
+        "outputs": {name: f"$steps.block.{name}" for name in manifest.outputs},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    [result] = _run(pipeline, [Item("item", inputs)], plugins, resources)
+    return result
+
+
+def _run(
+    pipeline: Pipeline, items: Sequence[Item], plugins: Plugins, resources: Resources | None
+) -> list[ItemResult]:
+    with TemporaryDirectory() as folder:
+        resources = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor), folder)
+        with Runner(pipeline, plugins, resources=resources) as runner:
+            return list(runner.run(items))
+
+
 def check_block(
     block_id: str,
     *,
@@ -171,11 +218,7 @@ def _run_example(
             for name, given in pipeline.inputs.items()
         }
         items.append(Item(item_id, made))
-    with TemporaryDirectory() as folder:
-        resources = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor), folder)
-        with Runner(pipeline, plugins, resources=resources) as runner:
-            results = list(runner.run(items))
-    for result in results:
+    for result in _run(pipeline, items, plugins, resources):
         for error in result.errors:
             title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
             raise AssertionError(f"{title}: {error.cause}: {error.message}")

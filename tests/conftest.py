@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sam2_blocks import Item, Runner, load_pipeline, load_plugins
+from sam2_blocks import load_plugins
 from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
-from sam2_blocks.testing import FakeExecutor
+from sam2_blocks.testing import run_block
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "pictures"
@@ -20,31 +19,10 @@ def plugins() -> Plugins:
 
 
 @pytest.fixture
-def fake_resources() -> Resources:
-    """Executors without a model."""
-    return Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor))
+def run_one_step(plugins):
+    """Run a built-in block on one item: ``run_one_step(block_id, {input: value}, {param: …})``."""
 
-
-@pytest.fixture
-def run_one_step(plugins, fake_resources):
-    """Run one block on one item: ``run_one_step(block_id, {input: value}, {param: value})``."""
-
-    def run(block_id, inputs, params=None, resources=None):
-        manifest = plugins.manifests[block_id]
-        document = {
-            "pipeline_version": 1,
-            "inputs": {name: {"kind": list(manifest.inputs[name].kinds)} for name in inputs},
-            "steps": {
-                "step": {
-                    "use": block_id,
-                    "with": {**{name: f"$inputs.{name}" for name in inputs}, **(params or {})},
-                }
-            },
-            "outputs": {name: f"$steps.step.{name}" for name in manifest.outputs},
-        }
-        pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
-        with Runner(pipeline, plugins, resources=resources or fake_resources) as runner:
-            [result] = runner.run([Item("item", inputs)])
-        return result
+    def run(block_id, inputs, params=None):
+        return run_block(block_id, inputs, plugins=plugins, **(params or {}))
 
     return run

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from sam2_blocks.masks import (
     coco_to_rle,
     mask_to_rle,
+    masks_to_prediction,
     rle_area,
     rle_crop,
     rle_iou,
@@ -182,3 +183,21 @@ def test_a_crop_holds_the_pixels_of_the_box(mask, data):
 def test_a_crop_outside_the_image_is_refused(box):
     with pytest.raises(ValueError, match="not inside the 2x2 image"):
         rle_crop(mask_to_rle(drawn("##", "##")), box)
+
+
+def test_masks_of_any_origin_become_a_prediction():
+    masks = np.zeros((2, 3, 4), bool)
+    masks[1, 1, 2] = True
+    prediction = masks_to_prediction(masks, [0.5, 0.25])
+    assert prediction.image_hw == (3, 4)
+    assert [rle_area(rle) for rle in prediction.rles] == [0, 1]
+    assert prediction.mask_box_xyxy.tolist() == [[0, 0, 0, 0], [2, 1, 2, 1]]
+    assert prediction.iou_prediction.tolist() == [0.5, 0.25]
+    assert len(masks_to_prediction(np.zeros((0, 3, 4), bool))) == 0
+
+
+def test_masks_to_prediction_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"wants bool masks \(N, H, W\), got bool \(3, 4\)"):
+        masks_to_prediction(np.zeros((3, 4), bool))
+    with pytest.raises(ValueError, match=r"wants iou_prediction of shape \(1,\), got \(2,\)"):
+        masks_to_prediction(np.zeros((1, 3, 4), bool), [1, 1])

@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 import supervision as sv
+from numpy.typing import NDArray
 
-from sam2_blocks import MaskPrediction, Rle, to_detections
-from sam2_blocks.masks import mask_to_rle, rles_to_boxes_xyxy
+from sam2_blocks import masks_to_prediction, to_detections
 
 
 class GrabCut:
@@ -26,18 +26,12 @@ class GrabCut:
 
 def _segment(item: Any) -> sv.Detections:
     cuts = [_cut(item, index) for index in range(len(item.boxes))]
-    rles = tuple(rle for rle, _ in cuts)
-    prediction = MaskPrediction(
-        image_hw=item.image.hw,
-        rles=rles,
-        iou_prediction=np.array([settled for _, settled in cuts], np.float32),
-        low_res_logits=np.empty((len(rles), 0, 0), np.float32),  # there is no network to have any
-        mask_box_xyxy=rles_to_boxes_xyxy(rles),
-    )
+    masks = np.array([mask for mask, _ in cuts], bool).reshape(-1, *item.image.hw)
+    prediction = masks_to_prediction(masks, [settled for _, settled in cuts])
     return to_detections(prediction, prompting=item.boxes, image_id=item.image.id)
 
 
-def _cut(item: Any, index: int) -> tuple[Rle, float]:
+def _cut(item: Any, index: int) -> tuple[NDArray[np.bool_], float]:
     """Cut one box out.
 
     Returns:
@@ -63,7 +57,7 @@ def _cut(item: Any, index: int) -> tuple[Rle, float]:
     after = crop_labels == cv2.GC_PR_FGD
     mask = np.zeros(item.image.hw, bool)
     mask[around] = after
-    return mask_to_rle(mask), float((before & after).sum() / max(1, (before | after).sum()))
+    return mask, float((before & after).sum() / max(1, (before | after).sum()))
 
 
 def _window(box_xyxy: Any, margin: float, image_hw: tuple[int, int]) -> tuple[slice, slice]:
