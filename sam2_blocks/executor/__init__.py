@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES
+
 if TYPE_CHECKING:
     from sam2_blocks.executor.executor import Sam2Executor
 
@@ -28,6 +30,7 @@ def load(
     config: str | Path | None = None,
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
+    cache_entries: int = DEFAULT_CACHE_ENTRIES,
     offline: bool | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Sam2Executor:
@@ -44,6 +47,7 @@ def load(
             laid out like those of the ``sam2`` package.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
         cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
+        cache_entries: how many embeddings it may hold.
         offline: never download; by default as the variable ``SAM2_BLOCKS_OFFLINE`` says.
         progress: called with bytes done and bytes in total (None if unknown) while downloading.
 
@@ -64,4 +68,4 @@ def load(
         offline=offline,
         progress=progress,
     )
-    return Sam2Executor(loaded, cache_bytes=cache_bytes)
+    return Sam2Executor(loaded, cache_bytes=cache_bytes, cache_entries=cache_entries)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 
+DEFAULT_CACHE_ENTRIES = 100_000
+
+
 class Sized(Protocol):
     """Anything that knows how many bytes it holds."""
 
@@ -49,7 +52,7 @@ class ByteCache(Generic[Value]):
         max_entries: upper bound on the number of entries.
     """
 
-    def __init__(self, max_bytes: int, max_entries: int = 100_000) -> None:
+    def __init__(self, max_bytes: int, max_entries: int = DEFAULT_CACHE_ENTRIES) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._entries: OrderedDict[str, Value] = OrderedDict()
@@ -80,6 +83,15 @@ class ByteCache(Generic[Value]):
             self._keep_promises(promises, compute)
         everything = {**answers, **promises}
         return [_value_of(everything[key]) for key in keys]
+
+    def find(self, key: str) -> Value | None:
+        """Return what is held under a key; nothing is computed or waited for."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            self._hits += 1
+            return self._entries[key]
 
     def stats(self) -> CacheStats:
         """Return a snapshot of the counters."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.cache import ByteCache, CacheStats
+from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, ByteCache, CacheStats
 from sam2_blocks.executor.chunks import map_chunks
 from sam2_blocks.executor.components import clean_logits
 from sam2_blocks.executor.decode import Decoder
@@ -66,12 +66,19 @@ class Sam2Executor:
     Args:
         model: the network, as `load_model` returns it.
         cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
+        cache_entries: how many embeddings it may hold.
     """
 
-    def __init__(self, model: LoadedModel, *, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        cache_bytes: int,
+        cache_entries: int = DEFAULT_CACHE_ENTRIES,
+    ) -> None:
         self._model = model
         self._decoder = Decoder(model)
-        self._cache: ByteCache[Embedding] = ByteCache(cache_bytes)
+        self._cache: ByteCache[Embedding] = ByteCache(cache_bytes, cache_entries)
         self._device_lock = threading.RLock()
 
     @property
@@ -92,6 +99,10 @@ class Sam2Executor:
     def cache_stats(self) -> CacheStats:
         """Return what the cache of embeddings has done so far."""
         return self._cache.stats()
+
+    def find(self, key: str) -> Embedding | None:
+        """Return the embedding with this content key if the cache still holds it."""
+        return self._cache.find(key)
 
     def warm_up(self) -> None:
         """Pay one-time costs now: kernels, self-checks and allocations."""

@@ -45,6 +45,16 @@ def test_bounded_in_entries():
     assert cache.stats() == CacheStats(misses=3, evictions=1, entries=2, nbytes=20)
 
 
+def test_find_computes_nothing_and_counts_as_use():
+    cache: ByteCache[Entry] = ByteCache(20)
+    assert cache.find("a") is None
+    cache.get_many(["a", "b"], entries)
+    assert cache.find("a") == Entry("a")
+    cache.get_many(["c"], entries)
+    assert cache.find("b") is None
+    assert cache.stats() == CacheStats(hits=1, misses=3, evictions=1, entries=2, nbytes=20)
+
+
 def test_what_does_not_fit_is_answered_but_not_kept():
     cache: ByteCache[Entry] = ByteCache(9)
     assert cache.get_many(["a"], entries) == entries(["a"])

@@ -241,6 +241,14 @@ def test_half_precision_stays_inside_our_calls(nano_embedding):
     assert not torch.is_inference_mode_enabled()
 
 
+def test_an_embedding_is_found_by_its_key_while_the_cache_holds_it():
+    executor = load("nano", device="cpu", seed=1, cache_entries=1)
+    [first] = executor.embed([picture(1)])
+    assert executor.find(first.key) is first
+    executor.embed([picture(2)])
+    assert executor.find(first.key) is None
+
+
 def test_warm_up_leaves_nothing_in_the_cache():
     executor = load("nano", device="cpu", seed=7)
     executor.warm_up()
