@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from sam2_blocks.values import Float32Array, Hw, Prompt, PromptSet
 
 
-def check_prompts(prompt_set: PromptSet, image_hw: Hw) -> PromptSet:
+def check_prompts(prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True) -> PromptSet:
     """Refuse prompts that mean nothing in this picture, and clip boxes to it.
 
     Args:
         prompt_set: the prompts of one picture; may be empty.
         image_hw: its size in pixels.
+        warn: False clips silently, for servers: nobody reads their warnings, and Python remembers
+            every different one.
 
     Returns:
         The same prompts, float32 and int32, every box inside the picture.
@@ -38,7 +40,7 @@ def check_prompts(prompt_set: PromptSet, image_hw: Hw) -> PromptSet:
         for index, (before, after) in enumerate(zip(prompt_set.prompts, prompts, strict=True))
         if before.box_xyxy is not None and not _same(before.box_xyxy, after.box_xyxy)
     ]
-    if clipped:
+    if clipped and warn:
         warnings.warn(_clipping_message(clipped, prompt_set, image_hw), stacklevel=2)
     return PromptSet(prompts)
 

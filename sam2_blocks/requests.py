@@ -188,11 +188,12 @@ class Sam2PromptSet(_Entity):
             "box": boxes or None,
         }
 
-    def to_prompt_set(self, image_hw: Hw) -> PromptSet:
+    def to_prompt_set(self, image_hw: Hw, *, warn: bool = True) -> PromptSet:
         """Convert to our own prompts, checked against the image.
 
         Args:
             image_hw: size of the image in pixels.
+            warn: False clips boxes silently.
 
         Raises:
             ValueError: if a prompt lies outside the image; see `check_prompts`.
@@ -200,7 +201,8 @@ class Sam2PromptSet(_Entity):
         Warns:
             UserWarning: if boxes were clipped.
         """
-        return check_prompts(PromptSet(tuple(map(_to_prompt, self.prompts or []))), image_hw)
+        prompts = PromptSet(tuple(map(_to_prompt, self.prompts or [])))
+        return check_prompts(prompts, image_hw, warn=warn)
 
 
 def _to_prompt(prompt: Sam2Prompt) -> Prompt:

@@ -65,6 +65,12 @@ def test_boxes_are_clipped_with_one_warning():
     ]
 
 
+def test_boxes_are_clipped_silently_when_asked_to():
+    boxes = PromptSet.from_boxes([[-5, -5, 4, 4]])
+    [prompt] = check_prompts(boxes, HW, warn=False).prompts
+    assert prompt.box_xyxy.tolist() == [0, 0, 4, 4]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
