@@ -20,7 +20,11 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 
 
 def read_image(
-    source: str | Path | bytes, *, image_id: str | None = None, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes,
+    *,
+    image_id: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
 ) -> Image:
     """Read one picture.
 
@@ -29,6 +33,8 @@ def read_image(
         image_id: name of the result; the file name if not given.
         max_pixels: refuse larger pictures before decoding them. Pillow refuses those of more than
             twice ``PIL.Image.MAX_IMAGE_PIXELS`` on its own.
+        formats: names of the Pillow formats to read, such as ``PNG``; all if not given. Pillow runs
+            other programs for some.
 
     Returns:
         The picture in RGB. Transparent pixels are blended onto white, 16-bit values are scaled to
@@ -43,7 +49,7 @@ def read_image(
         stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
-            with Pil.open(stream) as picture:
+            with Pil.open(stream, formats=formats) as picture:
                 _refuse_bomb(picture, label, max_pixels)
                 pixels = pil_to_rgb(picture)
     except FileNotFoundError as error:

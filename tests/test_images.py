@@ -128,3 +128,10 @@ def test_a_zero_size_picture_is_refused():
 def test_only_rgb_arrays_are_wrapped(array, message):
     with pytest.raises(ImageError, match=message):
         array_to_image(array, "a")
+
+
+def test_only_the_formats_asked_for_are_read(save):
+    path = save(Pil.new("RGB", (4, 4)), "a.bmp")
+    assert read_image(path, formats=("BMP",)).hw == (4, 4)
+    with pytest.raises(ImageError, match="not a picture that Pillow can read"):
+        read_image(path, formats=("PNG", "JPEG"))
