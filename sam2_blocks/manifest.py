@@ -178,13 +178,11 @@ class HostOverrides(_Strict):
     """What one host needs to know about a block, and nothing else in the manifest can say.
 
     Attributes:
-        leave_out: why this host does not get the block; empty if it does.
         aliases: more names of inputs and parameters, those its users know them by.
         defaults: other defaults of parameters.
         extra: passed to the host as it is, such as ``ui_manifest`` for Roboflow.
     """
 
-    leave_out: str = ""
     aliases: dict[Name, list[str]] = {}
     defaults: dict[Name, Any] = {}
     extra: dict[str, Any] = {}
