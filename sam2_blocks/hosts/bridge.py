@@ -1,0 +1,180 @@
+"""What every host adapter needs: which blocks it gets, and one block called from outside."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sam2_blocks.errors import StepError
+from sam2_blocks.manifest import Manifest
+from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.plugins import Plugins
+from sam2_blocks.resources import Resources
+from sam2_blocks.runner import Item, Outputs, Runner
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Which blocks a host gets.
+
+    Attributes:
+        blocks: manifests by the name their block has there.
+        left_out: why the others are not there, by block id.
+    """
+
+    blocks: Mapping[str, Manifest]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """One host, for ``sam2-blocks hosts list``.
+
+    Attributes:
+        title: name of the host.
+        installed: distribution and version that was found; empty if there is none.
+        how: what a user does to have the blocks there.
+        offer: the blocks it gets.
+    """
+
+    title: str
+    installed: str
+    how: str
+    offer: Offer
+
+
+def make_offer(
+    plugins: Plugins,
+    *,
+    kinds: Collection[str],
+    name_of: Callable[[str], str],
+    trusted: bool,
+    reserved: Collection[str] = (),
+) -> Offer:
+    """Choose the blocks that can work in a host.
+
+    Args:
+        plugins: where the blocks are.
+        kinds: names of the kinds that exist there.
+        name_of: makes the block's name there from its id.
+        trusted: whether those who write its pipelines may read and write files of its machine.
+        reserved: names that inputs and parameters cannot have there.
+    """
+    names = {block: name_of(block) for block in plugins.manifests}
+    uses = Counter(names.values())
+    blocks: dict[str, Manifest] = {}
+    left_out: dict[str, str] = {}
+    for block, manifest in sorted(plugins.manifests.items()):
+        reason = _obstacle(manifest, kinds, reserved)
+        if manifest.file_access != "none" and not trusted:
+            reason = f"it {manifest.file_access}s files of the machine, on behalf of strangers"
+        if not reason and uses[names[block]] > 1:
+            reason = f"another block would be called {names[block]!r} there too"
+        if reason:
+            left_out[block] = reason
+        else:
+            blocks[names[block]] = manifest
+    return Offer(blocks, left_out)
+
+
+def installed_version(*distributions: str) -> str:
+    """Name and version of the first of these distributions that is installed, or nothing."""
+    for name in distributions:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+class BlockBridge:
+    """One block as a host calls it: rows of values in, rows of outputs out.
+
+    Behind it is our own runner with a pipeline of this one step, so that checks, hooks and messages
+    are those of any pipeline. Threads may share it as far as the block allows.
+
+    Args:
+        manifest: the block.
+        plugins: where it comes from.
+        resources: executors, shared by all blocks of the host.
+    """
+
+    def __init__(self, manifest: Manifest, plugins: Plugins, resources: Resources) -> None:
+        self._manifest = manifest
+        self._plugins = plugins
+        self._resources = resources
+        self._runners: dict[tuple[str, ...], Runner] = {}
+        self._lock = threading.Lock()
+
+    def run(self, rows: Sequence[Mapping[str, Any]], *, step: str = "step") -> list[Outputs]:
+        """Call the block.
+
+        Args:
+            rows: values by input or parameter; None is the same as not given.
+            step: name of the step, for messages.
+
+        Raises:
+            StepError: if any row fails; a host has no use for half a batch.
+            PipelineError: if the rows do not connect what the manifest requires.
+        """
+        given = [{k: v for k, v in row.items() if v is not None} for row in rows]
+        names = tuple(name for name in self._manifest.names if any(name in row for row in given))
+        items = [
+            Item(str(index), {name: row.get(name) for name in names})
+            for index, row in enumerate(given)
+        ]
+        try:
+            results = list(self._runner(names).run(items))
+        except StepError as error:  # names our inner step; the host's user knows another name
+            raise StepError(step, self._manifest.id, str(error.__cause__)) from error.__cause__
+        errors = [error for result in results for error in result.errors]
+        if errors:
+            of_many = f"item {errors[0].item} of {len(items)}: " if len(items) > 1 else ""
+            raise StepError(step, self._manifest.id, of_many + errors[0].message)
+        return [result.outputs for result in results]
+
+    def finish(self) -> None:
+        """Let the block write what it holds."""
+        with self._lock:
+            for runner in self._runners.values():
+                runner.finish()
+
+    def _runner(self, names: tuple[str, ...]) -> Runner:
+        with self._lock:
+            if names not in self._runners:
+                document = _one_step(self._manifest, names)
+                pipeline = load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
+                self._runners[names] = Runner(
+                    pipeline, self._plugins, resources=self._resources, batch_size=BATCH_SIZE
+                )
+            return self._runners[names]
+
+
+def _one_step(manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
+    """A pipeline of one step, all of whose values are inputs of the pipeline."""
+    sockets = {name: manifest.inputs.get(name) or manifest.params[name] for name in names}
+    return {
+        "pipeline_version": 1,
+        "inputs": {name: {"kind": list(socket.kinds)} for name, socket in sockets.items()},
+        "steps": {
+            "step": {"use": manifest.id, "with": {name: f"$inputs.{name}" for name in names}}
+        },
+        "outputs": {name: f"$steps.step.{name}" for name in manifest.outputs},
+    }
+
+
+def _obstacle(manifest: Manifest, kinds: Collection[str], reserved: Collection[str]) -> str:
+    """What keeps a block out of a host; empty if nothing does."""
+    clash = sorted(set(manifest.names) & set(reserved))
+    if clash:
+        return f"{clash[0]!r} is a name the host keeps for itself"
+    for name, socket in (*manifest.inputs.items(), *manifest.outputs.items()):
+        if not set(socket.kinds) & set(kinds):
+            return f"the kind of {name!r}, {' or '.join(socket.kinds)}, does not exist there"
+    return ""

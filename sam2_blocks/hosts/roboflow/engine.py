@@ -1,0 +1,75 @@
+"""The engine of Roboflow Workflows, wherever it is installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from sam2_blocks.errors import MissingExtraError
+from sam2_blocks.kinds import BUILTIN_KINDS, Kind
+from sam2_blocks.manifest import Param, Socket
+
+ENGINES = ("roboflow_workflows", "inference.core.workflows")
+"""The engine on its own; and inside older releases of ``inference``, newer import the first."""
+
+OUR_KINDS = ("image_embedding", "prompts")
+RLE_KIND = "rle_instance_segmentation_prediction"
+ALSO_ACCEPTED = {"float": ("float_zero_to_one",)}
+"""Kinds of the engine that are ours under another name."""
+
+
+class Engine(NamedTuple):
+    """The modules of the engine that we build on, and its kinds by name."""
+
+    base: ModuleType
+    types: ModuleType
+    block: ModuleType
+    utils: ModuleType
+    kinds: Mapping[str, Any]
+
+    def find_kinds(self, socket: Socket | Param) -> list[Any]:
+        """The kinds of a socket, without those that this engine is too old for."""
+        names = [name for kind in socket.kinds for name in (kind, *ALSO_ACCEPTED.get(kind, ()))]
+        names.sort(key=lambda name: name != RLE_KIND)  # serialised by the first that can
+        return [self.kinds[name] for name in names if name in self.kinds]
+
+
+@cache
+def load_engine() -> Engine:
+    """Import the engine: the one that is running already, else the one that is installed.
+
+    Raises:
+        MissingExtraError: if neither ``roboflow-workflows`` nor ``inference`` is installed.
+    """
+    running = [root for root in ENGINES if f"{root}.prototypes.block" in sys.modules]
+    installed = (root for root in ENGINES if find_spec(root.partition(".")[0]))
+    root = next(iter((*running, *installed)), None)
+    if root is None:
+        raise MissingExtraError(
+            "Roboflow Workflows is not installed; pip install 'sam2-blocks[roboflow]'"
+        )
+    types = import_module(f"{root}.execution_engine.entities.types")
+    theirs = {kind.name: kind for kind in vars(types).values() if isinstance(kind, types.Kind)}
+    ours = {kind.name: _their_kind(kind, types) for kind in BUILTIN_KINDS if kind.name in OUR_KINDS}
+    return Engine(
+        base=import_module(f"{root}.execution_engine.entities.base"),
+        types=types,
+        block=import_module(f"{root}.prototypes.block"),
+        utils=import_module(f"{root}.core_steps.common.utils"),
+        kinds={**theirs, **ours},
+    )
+
+
+def _their_kind(kind: Kind, types: ModuleType) -> Any:
+    return types.Kind(
+        name=kind.name,
+        description=kind.description,
+        docs=kind.description,
+        serialised_data_type="dict" if kind.name == "image_embedding" else "list",
+        internal_data_type=kind.description.partition(":")[0],
+    )

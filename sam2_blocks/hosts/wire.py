@@ -1,0 +1,71 @@
+"""Embeddings and prompts as JSON, for hosts that send values between processes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from sam2_blocks.values import Embedding, ExecutorSpec, Prompt, PromptSet
+
+
+def embedding_to_json(embedding: Embedding) -> dict[str, Any]:
+    """Write an embedding as JSON; its tensors exactly, as safetensors in base64."""
+    from safetensors.torch import save
+
+    tensors = {"image_embed": embedding.image_embed}
+    tensors |= {f"high_res_feats.{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
+    saved = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return {
+        "image_hw": list(embedding.image_hw),
+        "image_id": embedding.image_id,
+        "key": embedding.key,
+        "spec": embedding.spec._asdict(),
+        "safetensors": base64.b64encode(saved).decode("ascii"),
+    }
+
+
+def json_to_embedding(value: object) -> Embedding:
+    """Read an embedding; its tensors go to the device they were made on.
+
+    Raises:
+        ValueError: if it is not what `embedding_to_json` writes, or the device is not here.
+    """
+    from safetensors.torch import load
+
+    if not isinstance(value, dict):
+        raise ValueError(f"wants the mapping of a serialised embedding, got {value!r:.80}")
+    try:
+        spec = ExecutorSpec(**value["spec"])
+        tensors = load(base64.b64decode(value["safetensors"], validate=True))
+        feats = sorted(name for name in tensors if name.startswith("high_res_feats."))
+        height, width = value["image_hw"]
+        return Embedding(
+            image_embed=tensors["image_embed"].to(spec.device),
+            high_res_feats=tuple(tensors[name].to(spec.device) for name in feats),
+            image_hw=(int(height), int(width)),
+            image_id=str(value["image_id"]),
+            key=str(value["key"]),
+            spec=spec,
+        )
+    except Exception as error:  # the parsers and the device raise errors of many types
+        raise ValueError(f"not a serialised embedding, or not for this machine: {error}") from error
+
+
+def prompts_to_json(prompts: PromptSet) -> list[dict[str, Any]]:
+    """Write prompts as the rows that `sam2_blocks.kinds.parse_prompts` reads.
+
+    Raises:
+        ValueError: if a prompt has ``mask_input``, which has no such form.
+    """
+    return [_prompt_to_json(index, prompt) for index, prompt in enumerate(prompts.prompts)]
+
+
+def _prompt_to_json(index: int, prompt: Prompt) -> dict[str, Any]:
+    if prompt.mask_input is not None:
+        raise ValueError(f"prompt {index}: mask_input cannot be written as JSON; leave it out")
+    arrays = {
+        "box_xyxy": prompt.box_xyxy,
+        "point_coords": prompt.point_coords,
+        "point_labels": prompt.point_labels,
+    }
+    return {name: array.tolist() for name, array in arrays.items() if array is not None}
