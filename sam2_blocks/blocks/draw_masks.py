@@ -35,7 +35,12 @@ def _draw(item: Any) -> Image:
         if item.boxes:
             scene = sv.BoxAnnotator(thickness=width, color_lookup=look).annotate(scene, found)
         if item.labels:
-            writer = sv.LabelAnnotator(color_lookup=look, text_scale=0.3 + width / 10)
+            writer = sv.LabelAnnotator(
+                color_lookup=look,
+                text_scale=0.3 + width / 10,
+                text_padding=3 * width,
+                smart_position=True,  # inside the picture, and beside each other
+            )
             scene = writer.annotate(scene, found, labels=_labels(found))
     return Image(np.ascontiguousarray(scene[..., ::-1]), item.image.id, item.image.path)
 
