@@ -1,4 +1,4 @@
-"""``sam2-blocks``: run and check pipelines, look at blocks, models and plugins.
+"""``sam2-blocks``: run and check pipelines, look at blocks, models, plugins and hosts.
 
 Exit codes: 0 everything succeeded; 1 some items failed, the others are written; 2 the command,
 the pipeline or a manifest is wrong; 3 a model, plugin or file stopped the run; 130 interrupted,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,9 +41,11 @@ app = typer.Typer(
 blocks_app = typer.Typer(no_args_is_help=True, help="Look at the blocks.")
 models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 plugins_app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
+hosts_app = typer.Typer(no_args_is_help=True, help="Look at the hosts our blocks run inside.")
 app.add_typer(blocks_app, name="blocks")
 app.add_typer(models_app, name="models")
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(hosts_app, name="hosts")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -236,6 +239,28 @@ def list_plugins(as_json: AsJson = False, strict_plugins: Strict = False) -> Non
         )
         table.add_row(record.name, f"{record.distribution} {record.version}".strip(), brings)
     out.print(table)
+
+
+@hosts_app.command("list")
+def list_hosts(as_json: AsJson = False) -> None:
+    """List hosts, which blocks each gets, and why one is left out."""
+    from sam2_blocks.hosts import HOSTS
+
+    plugins = load_plugins()
+    _warn_of_broken(plugins)
+    reports = [import_module(f"sam2_blocks.hosts.{name}").report(plugins) for name in HOSTS]
+    if as_json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+        return
+    for report in reports:
+        found = report.installed or "not installed"
+        out.print(f"{report.title} ({found}): {report.how}", soft_wrap=True)
+        table = Table("block", "there")
+        for name, manifest in report.offer.blocks.items():
+            table.add_row(manifest.id, name)
+        for block, reason in report.offer.left_out.items():
+            table.add_row(block, f"[yellow]left out: {escape(reason)}[/]")
+        out.print(table)
 
 
 def _version(asked: bool) -> None:

@@ -5,7 +5,7 @@ Neither pytest nor torch is imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -222,6 +222,71 @@ def _run_example(
         for error in result.errors:
             title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
             raise AssertionError(f"{title}: {error.cause}: {error.message}")
+
+
+Segment = Callable[[Image, Any, Mapping[str, Any]], Any]
+"""``segment(image, boxes, params) -> sv.Detections``, run by a host."""
+
+
+def check_host(
+    segment: Segment,
+    *,
+    image: Image | None = None,
+    params: Mapping[str, Any] | None = None,
+    resources: Resources | None = None,
+) -> None:
+    """Check that ``sam2/segment@v1`` gives the same in a host as in our own runner.
+
+    Masks are compared byte for byte, and every column that the detector or the model filled.
+
+    Args:
+        segment: runs the block inside the host on one picture and the detections in it.
+        image: the picture; a small one if not given.
+        params: parameters of the block, for both.
+        resources: executors; hand the same to the host. The ``fake`` one if not given.
+
+    Raises:
+        AssertionError: naming the first difference.
+    """
+    image = image or sample_image()
+    params = params or {}
+    plugins = load_plugins(points=[])
+    for count in (0, 1, 2):
+        inputs = {"image": image, "boxes": _boxes_of_a_detector(image.hw, count)}
+        ours = run_block("sam2/segment@v1", inputs, plugins=plugins, resources=resources, **params)
+        theirs = segment(image, inputs["boxes"], params)
+        _compare_detections(theirs, ours.outputs["predictions"], f"{count} boxes")
+
+
+def _boxes_of_a_detector(image_hw: Hw, count: int) -> Any:
+    """Boxes with a class, a confidence, an id and a column that only their detector knows."""
+    from sam2_blocks.detection_files import rows_to_detections
+
+    scale = np.tile(np.array(image_hw[::-1]) / np.array(SAMPLE_HW[::-1]), 2)
+    rows = [
+        {"box_xyxy": (scale * box).tolist(), "class_name": name, "class_id": index, "confidence": c}
+        for index, (box, name, c) in enumerate(
+            [((2, 3, 12, 15), "face", 0.9), ((14, 5, 30, 20), "object", 0.6)]
+        )
+    ]
+    boxes = rows_to_detections(rows[:count])
+    boxes.data["detection_id"] = np.array([f"box-{index}" for index in range(count)], np.str_)
+    boxes.data["colour"] = np.array(["red", "blue"][:count], np.str_)
+    return boxes
+
+
+def _compare_detections(found: Any, wanted: Any, where: str) -> None:
+    columns = ("rle_mask", "class_name", "prompt_index", "prompt_xyxy", "iou_prediction", "colour")
+    pairs = {name: (found.data.get(name), wanted.data.get(name)) for name in columns}
+    pairs |= {
+        name: (getattr(found, name), getattr(wanted, name))
+        for name in ("xyxy", "confidence", "class_id")
+    }
+    if len(wanted):
+        pairs["parent_id"] = (found.data.get("parent_id"), wanted.data["parent_id"])
+    for name, (got, expected) in pairs.items():
+        if not np.array_equal(got, expected):
+            raise AssertionError(f"{where}: {name!r} is {got}, but our own runner gave {expected}")
 
 
 def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:

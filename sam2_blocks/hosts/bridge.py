@@ -48,6 +48,16 @@ class HostReport:
     how: str
     offer: Offer
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything about it as plain data."""
+        return {
+            "title": self.title,
+            "installed": self.installed,
+            "how": self.how,
+            "blocks": {manifest.id: name for name, manifest in self.offer.blocks.items()},
+            "left_out": dict(self.offer.left_out),
+        }
+
 
 def make_offer(
     plugins: Plugins,

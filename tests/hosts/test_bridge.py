@@ -1,0 +1,208 @@
+"""What all hosts share; needs none of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from sam2_blocks import MissingExtraError, PipelineError, PromptSet, StepError
+from sam2_blocks.cli import app
+from sam2_blocks.hosts import HOSTS, roboflow
+from sam2_blocks.hosts.bridge import BlockBridge, make_offer
+from sam2_blocks.hosts.roboflow import engine
+from sam2_blocks.hosts.wire import embedding_to_json, json_to_embedding, prompts_to_json
+from sam2_blocks.kinds import parse_prompts
+from sam2_blocks.manifest import load_manifest
+from sam2_blocks.resources import Resources
+from sam2_blocks.testing import FakeExecutor, check_host, sample_detections, sample_image
+from sam2_blocks.values import Embedding, ExecutorSpec, Prompt
+
+BLOCK = """
+manifest_version: 1
+id: mine/{name}@v1
+title: Mine
+summary: A block of somebody else.
+entry: nowhere:Mine
+inputs: {{{inputs}}}
+outputs: {{out: {{kind: string}}}}
+"""
+
+
+@pytest.fixture
+def fake_resources():
+    return Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor))
+
+
+@pytest.fixture
+def bridge(plugins, fake_resources):
+    return BlockBridge(plugins.manifests["sam2/segment@v1"], plugins, fake_resources)
+
+
+def test_rows_are_run_together(bridge):
+    rows = [
+        {"image": sample_image(), "boxes": sample_detections(n), "model": "fake"} for n in (0, 2)
+    ]
+    assert [len(outputs["predictions"]) for outputs in bridge.run(rows)] == [0, 2]
+
+
+def test_none_is_not_given(bridge):
+    row = {"image": sample_image(), "boxes": sample_detections(), "prompts": None, "model": "fake"}
+    assert len(bridge.run([row])[0]["predictions"]) == 2
+
+
+def test_literals_are_parsed(bridge):
+    prompts = [{"point_coords": [[9, 9]]}]
+    [outputs] = bridge.run([{"image": sample_image(), "prompts": prompts, "model": "fake"}])
+    assert len(outputs["predictions"]) == 1
+
+
+def test_a_failing_row_names_the_hosts_step_and_the_item(bridge):
+    outside = sv.Detections(np.array([[500.0, 500, 600, 600]]))
+    rows = [{"image": sample_image(), "boxes": boxes} for boxes in (sample_detections(), outside)]
+    with pytest.raises(StepError, match=r"step 'cut' \(sam2/segment@v1\): item 1 of 2: prompt 0"):
+        bridge.run(rows, step="cut")
+
+
+def test_a_model_that_cannot_be_loaded_names_the_hosts_step(bridge):
+    row = {"image": sample_image(), "boxes": sample_detections(), "model": "fake", "device": "tpu"}
+    with pytest.raises(StepError, match=r"step 'cut'.*'device'"):
+        bridge.run([row], step="cut")
+
+
+def test_missing_inputs_are_reported(bridge):
+    with pytest.raises(PipelineError, match="give exactly one of 'boxes', 'prompts'; got none"):
+        bridge.run([{"image": sample_image()}])
+
+
+def test_our_own_runner_passes_the_contract_test(bridge, fake_resources):
+    def segment(image, boxes, params):
+        return bridge.run([{"image": image, "boxes": boxes, **params}])[0]["predictions"]
+
+    check_host(segment, params={"model": "fake"}, resources=fake_resources)
+
+
+def test_the_contract_test_finds_a_lost_column(bridge, fake_resources):
+    def segment(image, boxes, params):
+        made = bridge.run([{"image": image, "boxes": boxes, **params}])[0]["predictions"]
+        made.data["class_name"] = np.array(["foreground"] * len(made))
+        return made
+
+    with pytest.raises(AssertionError, match="'class_name' is"):
+        check_host(segment, params={"model": "fake"}, resources=fake_resources)
+
+
+def offer(plugins, **changes):
+    given = {"kinds": plugins.kinds, "name_of": str, "trusted": True, **changes}
+    return make_offer(plugins, **given)
+
+
+def test_a_trusted_host_gets_every_block(plugins):
+    assert not offer(plugins).left_out
+
+
+def test_strangers_get_no_files(plugins):
+    left_out = offer(plugins, trusted=False).left_out
+    assert left_out == {
+        "detections/load@v1": "it reads files of the machine, on behalf of strangers",
+        "export/coco@v1": "it writes files of the machine, on behalf of strangers",
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ("depth: {kind: depth_map}", "the kind of 'depth', depth_map, does not exist there"),
+        ("name: {kind: string}", "'name' is a name the host keeps for itself"),
+    ],
+)
+def test_a_block_is_left_out_with_its_reason(plugins, inputs, reason):
+    kinds = {**plugins.kinds, "depth_map": plugins.kinds["image"]}
+    plugins.manifests["mine/x@v1"] = load_manifest(
+        BLOCK.format(name="x", inputs=inputs), "x.yaml", kinds
+    )
+    assert offer(plugins, reserved=("name",)).left_out == {"mine/x@v1": reason}
+
+
+def test_blocks_of_one_name_are_left_out_all(plugins):
+    name = "sam2_blocks/draw_masks@v1"
+    plugins.manifests["sam2/draw_masks@v1"] = plugins.manifests["draw/masks@v1"]
+    found = offer(plugins, name_of=roboflow.workflow_type)
+    assert set(found.left_out) == {"draw/masks@v1", "sam2/draw_masks@v1"}
+    assert f"would be called {name!r}" in found.left_out["draw/masks@v1"]
+
+
+def test_an_embedding_travels_exactly():
+    torch = pytest.importorskip("torch")
+    made = Embedding(
+        torch.randn(1, 4, 2, 2, dtype=torch.bfloat16),
+        (torch.randn(1, 1, 8, 8), torch.randn(1, 2, 4, 4)),
+        (24, 32),
+        "cat.png",
+        "nano/1234",
+        ExecutorSpec("nano", "cpu", "bfloat16"),
+    )
+    back = json_to_embedding(json.loads(json.dumps(embedding_to_json(made))))
+    assert torch.equal(back.image_embed, made.image_embed)
+    assert all(map(torch.equal, back.high_res_feats, made.high_res_feats))
+    assert (back.image_hw, back.image_id, back.key, back.spec) == (
+        made.image_hw,
+        made.image_id,
+        made.key,
+        made.spec,
+    )
+
+
+@pytest.mark.parametrize("value", ["text", {}, {"spec": {}, "safetensors": "%"}])
+def test_a_wrong_embedding_is_refused(value):
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="serialised embedding"):
+        json_to_embedding(value)
+
+
+def test_prompts_travel():
+    rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
+    assert prompts_to_json(parse_prompts(rows)) == rows
+
+
+def test_mask_input_does_not_travel():
+    prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
+    with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
+        prompts_to_json(prompts)
+
+
+def test_without_an_engine_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setattr(engine, "ENGINES", ("no_such_engine", "nor_this.one"))
+    engine.load_engine.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[roboflow\]'"):
+        engine.load_engine()
+    engine.load_engine.cache_clear()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_is_described_without_importing_it_or_torch(host):
+    code = (
+        f"import sys; from sam2_blocks.hosts import {host}; "
+        f"from sam2_blocks import load_plugins; {host}.report(load_plugins(points=[])); "
+        "print(sorted({'torch', 'supervision', 'roboflow_workflows'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_hosts_list_says_which_blocks_and_why_not(capsys):
+    app(["hosts", "list", "--json"], standalone_mode=False)
+    [found] = [
+        row for row in json.loads(capsys.readouterr().out) if row["title"].startswith("Robo")
+    ]
+    assert found["blocks"]["sam2/segment@v1"] == "sam2_blocks/segment@v1"
+    assert "files of the machine" in found["left_out"]["export/coco@v1"]
+
+
+def test_hosts_list_is_a_table(capsys):
+    app(["hosts", "list"], standalone_mode=False)
+    assert "set WORKFLOWS_PLUGINS=sam2_blocks.hosts.roboflow" in capsys.readouterr().out
