@@ -38,13 +38,13 @@ def load(
 
     Args:
         model: a name in the catalogue (``nano``, ``hiera_tiny``, ``sam2/hiera_large``, …), or the
-            path of a checkpoint (``.pt`` or ``.safetensors``), which needs ``config``.
+            path of a checkpoint (``.pt`` or ``.safetensors``).
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``.
         dtype: ``auto`` (what ``mode`` implies), ``float32``, ``bfloat16`` or ``float16``.
         mode: ``strict`` is float32, with the masks of the official predictor on the same device;
             ``fast`` computes in half precision. By default it follows ``dtype``.
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
-            laid out like those of the ``sam2`` package.
+            laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
         cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
         cache_entries: how many embeddings it may hold.

@@ -15,6 +15,17 @@ from sam2_blocks.errors import ModelError
 
 SHOWN_KEYS = 3
 
+# Width of the encoder's first stage and number of its blocks.
+_SIZES = {
+    (48, 8): "nano",
+    (96, 12): "hiera_tiny",
+    (96, 16): "hiera_small",
+    (112, 24): "hiera_b_plus",
+    (144, 48): "hiera_large",
+}
+_TRUNK = "image_encoder.trunk"
+_ONLY_IN_2_1 = "no_obj_embed_spatial"
+
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint, never executing what is in it.
@@ -41,6 +52,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{path} holds no state dict: expected {{'model': {{name: tensor}}}}.")
     return state
+
+
+def recognise_architecture(state: Mapping[str, Tensor]) -> str | None:
+    """Name the catalogue's architecture that a state dict is of, fine-tuned or not.
+
+    Args:
+        state: tensors by name.
+
+    Returns:
+        Such as ``sam2.1/hiera_tiny``; None if it is of none we know.
+    """
+    stem = state.get(f"{_TRUNK}.patch_embed.proj.weight")
+    blocks = {key.split(".")[3] for key in state if key.startswith(f"{_TRUNK}.blocks.")}
+    size = _SIZES.get((0 if stem is None else len(stem), len(blocks)))
+    if size is None or size == "nano":
+        return size
+    return f"sam2.1/{size}" if _ONLY_IN_2_1 in state else f"sam2/{size}"
 
 
 def apply_checkpoint(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

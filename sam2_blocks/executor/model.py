@@ -15,7 +15,11 @@ from torch import nn
 
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executor.catalogue import MODELS, ModelSpec, find_model
-from sam2_blocks.executor.checkpoint import apply_checkpoint, read_checkpoint
+from sam2_blocks.executor.checkpoint import (
+    apply_checkpoint,
+    read_checkpoint,
+    recognise_architecture,
+)
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
 from sam2_blocks.values import ExecutorSpec, Hw
@@ -165,12 +169,15 @@ def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | N
         if config is not None:
             raise ModelError(f"config goes with the path of a checkpoint, not with {model!r}.")
         return find_model(model), None
-    if config is None:
+    if config is not None and _is_yaml(config):
+        return None, path
+    architecture = config or recognise_architecture(read_checkpoint(path))
+    if architecture is None:
         raise ModelError(
-            f"the checkpoint {model!r} needs its architecture, such as config='sam2.1/hiera_tiny' "
-            f"or the path of a YAML file. Known: {', '.join(MODELS)}."
+            f"the checkpoint {model!r} is of no architecture we know; say which, such as "
+            f"config='sam2.1/hiera_tiny' or the path of a YAML file. Known: {', '.join(MODELS)}."
         )
-    return (None if _is_yaml(config) else find_model(str(config))), path
+    return find_model(str(architecture)), path
 
 
 def _config_path(spec: ModelSpec | None, config: str | Path | None) -> Path:

@@ -8,7 +8,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.checkpoint import apply_checkpoint, read_checkpoint
+from sam2_blocks.executor.catalogue import MODELS
+from sam2_blocks.executor.checkpoint import (
+    apply_checkpoint,
+    read_checkpoint,
+    recognise_architecture,
+)
+from sam2_blocks.executor.model import NANO_FOLDER
+from sam2_blocks.executor.upstream import build_network, sam2_folder
 
 
 class Opens:
@@ -70,3 +77,14 @@ def test_differing_keys_and_shapes_are_named(state):
     with pytest.raises(ModelError, match=expected):
         apply_checkpoint(network, wrong, source="a.pt")
     assert torch.equal(network.weight, before)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_architecture_is_recognised_from_its_tensors(name):
+    folder = NANO_FOLDER if MODELS[name].embedded else sam2_folder()
+    network = build_network(folder / MODELS[name].config)
+    assert recognise_architecture(network.state_dict()) == name
+
+
+def test_other_tensors_are_not_recognised(state):
+    assert recognise_architecture(state) is None

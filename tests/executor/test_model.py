@@ -67,7 +67,7 @@ def test_seeded_weights_are_reproducible_and_leave_the_random_state_alone():
     assert first.spec == ExecutorSpec("nano", "cpu", "float32")
 
 
-def test_a_local_checkpoint_needs_its_configuration(tmp_path):
+def test_the_architecture_of_a_local_checkpoint_is_recognised_or_given(tmp_path):
     network = load_model("nano", device="cpu", seed=3).network
     path = tmp_path / "mine.safetensors"
     save_file(network.state_dict(), path)
@@ -77,8 +77,10 @@ def test_a_local_checkpoint_needs_its_configuration(tmp_path):
     assert loaded.spec.model == str(path)
     yaml = Path(model.__file__).parent / "nano.yaml"
     assert load_model(path, device="cpu", config=yaml).image_size == loaded.image_size
-    with pytest.raises(ModelError, match=r"mine\.safetensors' needs its architecture, such as"):
-        load_model(path)
+    assert load_model(path, device="cpu").key == loaded.key
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors' is of no architecture we know"):
+        load_model(tmp_path / "other.safetensors")
     with pytest.raises(
         ModelError, match="config goes with the path of a checkpoint, not with 'nano'"
     ):
