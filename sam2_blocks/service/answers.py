@@ -1,0 +1,163 @@
+"""Mask predictions → what goes back to the client."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pil
+
+from sam2_blocks.masks import rle_to_coco, rle_to_mask
+from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.requests import Sam2SegmentationPrediction
+from sam2_blocks.service.errors import TooLargeError
+from sam2_blocks.values import Embedding, Float32Array, Image, MaskPrediction, Rle
+
+
+def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> MaskPrediction:
+    """Leave out the masks that the model is less sure of."""
+    if min_confidence is None:
+        return prediction
+    kept = np.flatnonzero(prediction.iou_prediction >= min_confidence)
+    return MaskPrediction(
+        image_hw=prediction.image_hw,
+        rles=tuple(prediction.rles[index] for index in kept),
+        iou_prediction=prediction.iou_prediction[kept],
+        low_res_logits=prediction.low_res_logits[kept],
+        mask_box_xyxy=prediction.mask_box_xyxy[kept],
+    )
+
+
+def to_polygon_rows(
+    prediction: MaskPrediction, tolerance_px: float = 0.0
+) -> list[Sam2SegmentationPrediction]:
+    """Answer in format ``json``: each part of a mask is one polygon of whole pixel corners.
+
+    Holes are joined to their outline by a path of zero width, so filling the polygons gives the
+    mask back exactly; with a tolerance, nearly.
+    """
+    return [
+        Sam2SegmentationPrediction(
+            masks=_rle_to_rings(rle, tolerance_px), confidence=float(iou), format="polygon"
+        )
+        for rle, iou in zip(prediction.rles, prediction.iou_prediction, strict=True)
+    ]
+
+
+def _rle_to_rings(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
+    polygons = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
+    return [ring.astype(np.int64).tolist() for ring in polygons.outer]
+
+
+def to_rle_rows(prediction: MaskPrediction) -> list[Sam2SegmentationPrediction]:
+    """Answer in format ``rle``: COCO run lengths with string counts."""
+    return [
+        Sam2SegmentationPrediction(
+            masks=dict(rle_to_coco(rle)), confidence=float(iou), format="rle"
+        )
+        for rle, iou in zip(prediction.rles, prediction.iou_prediction, strict=True)
+    ]
+
+
+def to_npz(prediction: MaskPrediction, *, max_bytes: int) -> bytes:
+    """Answer in format ``binary``.
+
+    Returns:
+        npz with ``masks`` float32 (N, H, W), logits at the size of the image, above 0 exactly where
+        the mask is; ``low_res_masks`` float32 (N, h, w); and ``confidence`` float32 (N,).
+
+    Raises:
+        TooLargeError: if the logits would take more bytes than that.
+    """
+    height, width = prediction.image_hw
+    nbytes = 4 * len(prediction) * height * width
+    if nbytes > max_bytes:
+        raise TooLargeError(
+            f"the logits would take {nbytes} bytes, the limit is {max_bytes}. Use format 'rle'."
+        )
+    masks = np.empty((len(prediction), height, width), np.float32)
+    for index, rle in enumerate(prediction.rles):
+        masks[index] = _full_size_logits(prediction.low_res_logits[index], rle)
+    return _npz(
+        masks=masks,
+        low_res_masks=prediction.low_res_logits,
+        confidence=prediction.iou_prediction,
+    )
+
+
+def embedding_to_npz(embedding: Embedding) -> bytes:
+    """Write an embedding.
+
+    Returns:
+        npz, all float32: ``image_embed`` (1, C, h/4, w/4), ``high_res_feats_0`` (1, C/8, h, w) and
+        ``high_res_feats_1`` (1, C/4, h/2, w/2), with ``image_hw`` int64 (2,).
+    """
+    tensors = {"image_embed": embedding.image_embed}
+    tensors |= {f"high_res_feats_{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
+    arrays = {name: np.asarray(tensor.float().cpu()) for name, tensor in tensors.items()}
+    return _npz(**arrays, image_hw=np.array(embedding.image_hw))
+
+
+def _full_size_logits(low_res: Float32Array, rle: Rle) -> Float32Array:
+    """Enlarge logits bilinearly; the sign is that of the exact mask, also where they were clamped.
+
+    Source: ``F.interpolate(align_corners=False)``, as a product with two matrices.
+    """
+    height, width = rle.size
+    rows, columns = _enlarging(low_res.shape[0], height), _enlarging(low_res.shape[1], width)
+    logits = rows @ low_res @ columns.T
+    tiny = np.finfo(np.float32).tiny
+    signed = np.where(rle_to_mask(rle), np.maximum(logits, tiny), np.minimum(logits, 0))
+    full_size: Float32Array = signed.astype(np.float32)
+    return full_size
+
+
+def _enlarging(source: int, target: int) -> Float32Array:
+    """Weights (target, source) of bilinear interpolation along one axis."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    left = position.astype(np.int64)
+    right = np.minimum(left + 1, source - 1)
+    weights = np.zeros((target, source), np.float32)
+    np.add.at(weights, (np.arange(target), left), 1 - (position - left))
+    np.add.at(weights, (np.arange(target), right), position - left)
+    return weights
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+# --- outputs of pipelines ---------------------------------------------------------------------
+
+
+def to_plain(value: Any) -> Any:
+    """Turn an output of a pipeline into what JSON can say.
+
+    Images become base64 PNG, in the form of a request's image; detections become rows.
+    """
+    import supervision as sv
+
+    if isinstance(value, Image):
+        return {"type": "base64", "value": _to_png(value)}
+    if isinstance(value, sv.Detections):
+        from sam2_blocks.detection_files import detections_to_rows
+
+        return detections_to_rows(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def _to_png(image: Image) -> str:
+    stream = io.BytesIO()
+    Pil.fromarray(image.pixels).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")

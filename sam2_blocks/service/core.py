@@ -1,0 +1,248 @@
+"""The way of one request: image, embedding, prompts, masks, answer.
+
+A `Service` lives in one event loop. Work on the device is gathered into batches (`lanes`), work
+on pictures and answers runs in threads, and downloads in threads of their own, so that a slow
+server holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor as Threads
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from sam2_blocks.requests import (
+    InferenceRequestImage,
+    Sam2EmbeddingRequest,
+    Sam2EmbeddingResponse,
+    Sam2InferenceRequest,
+    Sam2SegmentationRequest,
+    Sam2SegmentationResponse,
+)
+from sam2_blocks.service.answers import (
+    embedding_to_npz,
+    keep_confident,
+    to_npz,
+    to_polygon_rows,
+    to_rle_rows,
+)
+from sam2_blocks.service.errors import BusyError, RequestError, ShuttingDownError, TooLargeError
+from sam2_blocks.service.images import ImageReader
+from sam2_blocks.service.lanes import BatchObserver, DecodeJob, Lane
+from sam2_blocks.service.logits import LogitsCache
+from sam2_blocks.service.models import ServedModels
+from sam2_blocks.service.names import ImageNames, pixel_digest
+from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.values import Embedding, Hw, Image, MaskPrediction, Prompt, PromptSet
+
+FETCHERS = 16
+# What the public server sends to the model when there is no prompt: a point that is none.
+PADDING = PromptSet(
+    (Prompt(point_coords=np.full((1, 2), -1, np.float32), point_labels=np.full(1, -1, np.int32)),)
+)
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """Answers the requests of the ``Sam2*`` contract.
+
+    Args:
+        models: what it answers with.
+        settings: limits and switches.
+        observe: called with ``encode`` or ``decode`` and the size of every batch.
+    """
+
+    def __init__(
+        self,
+        models: ServedModels,
+        settings: ServiceSettings | None = None,
+        *,
+        observe: BatchObserver | None = None,
+    ) -> None:
+        self.models = models
+        self.settings = settings = settings or ServiceSettings()
+        self._lanes = {
+            executor.spec: Lane(executor, settings, observe or _ignore)
+            for executor in models.executors
+        }
+        self._reader = ImageReader(settings)
+        self._names = ImageNames(settings.on_conflict)
+        self._logits = LogitsCache(settings.logits_entries)
+        self._open_images = asyncio.Semaphore(settings.max_open_images)
+        self._workers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "sam2-blocks-picture")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "sam2-blocks-fetch")
+        self._in_flight = 0
+        self._draining = False
+
+    # --- coming and going ---------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered or waiting."""
+        return self._in_flight
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused because the service shuts down."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Take no new requests; those that are here are finished."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Let go of the threads, once nothing is in flight any more."""
+        self.drain()
+        for lane in self._lanes.values():
+            lane.close()
+        self._workers.shutdown(cancel_futures=True)
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold a place in the queue; taken before a request is read.
+
+        Raises:
+            BusyError: if there is none.
+            ShuttingDownError: if the service takes nothing new.
+        """
+        if self._draining:
+            raise ShuttingDownError("the service is shutting down. Try another one.")
+        if self._in_flight >= self.settings.max_queue:
+            raise BusyError(f"{self._in_flight} requests are waiting already. Try again later.")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    # --- the two requests ---------------------------------------------------------------------
+
+    async def embed(self, request: Sam2EmbeddingRequest) -> Sam2EmbeddingResponse | bytes:
+        """Embed an image and keep the result under its name.
+
+        Returns:
+            The response; for format ``binary`` the tensors, see `embedding_to_npz`.
+
+        Raises:
+            RequestError: if the request cannot be answered.
+        """
+        started = time.perf_counter()
+        embedding, name = await self._embedding(request, request.image, request.image_id)
+        if request.format == "binary":
+            return await self.in_thread(lambda: embedding_to_npz(embedding))
+        return Sam2EmbeddingResponse(image_id=name, time=time.perf_counter() - started)
+
+    async def segment(self, request: Sam2SegmentationRequest) -> Sam2SegmentationResponse | bytes:
+        """Segment an image: one mask for each prompt, in order.
+
+        Returns:
+            The response; for format ``binary`` the logits, see `to_npz`.
+
+        Raises:
+            RequestError: if the request cannot be answered.
+        """
+        started = time.perf_counter()
+        self._check_size(request)
+        embedding, _ = await self._embedding(request, request.image, request.image_id)
+        prediction = await self._predict(request, embedding)
+        return await self.in_thread(lambda: self._answer(request, prediction, started))
+
+    def _check_size(self, request: Sam2SegmentationRequest) -> None:
+        prompts = request.prompts.prompts or []
+        limits = self.settings
+        if len(prompts) > limits.max_prompts:
+            raise TooLargeError(
+                f"prompts: there are {len(prompts)}, the limit is {limits.max_prompts}."
+            )
+        most = max((prompt.num_points() for prompt in prompts), default=0)
+        if most > limits.max_points:
+            raise TooLargeError(
+                f"prompts: one has {most} points, the limit is {limits.max_points}."
+            )
+
+    async def _predict(
+        self, request: Sam2SegmentationRequest, embedding: Embedding
+    ) -> MaskPrediction:
+        prompts = _prompts_of(request, embedding.image_hw)
+        if request.load_logits_from_cache:
+            prompts = self._logits.load(embedding, prompts)
+        job = DecodeJob(embedding, prompts or PADDING, request.multimask_output)
+        prediction = await self._lanes[embedding.spec].segment(job)
+        if request.save_logits_to_cache and prompts:
+            self._logits.save(embedding, prompts, prediction)
+        return prediction
+
+    def _answer(
+        self, request: Sam2SegmentationRequest, prediction: MaskPrediction, started: float
+    ) -> Sam2SegmentationResponse | bytes:
+        kept = keep_confident(prediction, request.min_confidence)
+        if request.format == "binary":
+            return to_npz(kept, max_bytes=self.settings.max_answer_bytes)
+        if request.format == "rle":
+            rows = to_rle_rows(kept)
+        else:
+            rows = to_polygon_rows(kept, request.tolerance or 0.0)
+        return Sam2SegmentationResponse(
+            predictions=rows,
+            time=time.perf_counter() - started,
+            unprompted=None if request.prompts.prompts else True,
+        )
+
+    # --- their images -------------------------------------------------------------------------
+
+    async def _embedding(
+        self,
+        request: Sam2InferenceRequest,
+        given: InferenceRequestImage | None,
+        image_id: str | None,
+    ) -> tuple[Embedding, str]:
+        """Return the embedding of a request's image and the name it is kept under."""
+        lane = self._lanes[self.models.of_request(request).spec]
+        if given is None:
+            name = str(image_id)  # the request was checked to have one of the two
+            return lane.recall(self._names.key(name, lane.executor.spec), name), name
+        async with self._open_images:
+            image = await self.read_image(given)
+            digest = await self.in_thread(lambda: pixel_digest(image))
+            name = image_id or digest
+            self._names.claim(name, digest)
+            embedding = await lane.embed(image)
+        self._names.remember(name, digest, embedding)
+        return embedding, name
+
+    async def read_image(self, given: InferenceRequestImage, field: str = "image") -> Image:
+        """Decode or download an image.
+
+        Raises:
+            RequestError: if it cannot be read, or may not be.
+        """
+        threads = self._fetchers if given.type == "url" else self._workers
+        return await _in(threads, lambda: self._reader.read(given, field))
+
+    async def in_thread(self, function: Callable[[], Result]) -> Result:
+        """Run work on pictures or answers beside the event loop."""
+        return await _in(self._workers, function)
+
+
+def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:
+    try:
+        return request.prompts.to_prompt_set(image_hw, warn=False)
+    except ValueError as error:
+        raise RequestError(f"prompts: {error}.") from error
+
+
+async def _in(threads: Threads, function: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, function)
+
+
+def _ignore(stage: str, size: int) -> None:
+    return

@@ -1,0 +1,74 @@
+"""Why a request is not answered; each error carries the HTTP status that says the same."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sam2_blocks.errors import ModelError, Sam2BlocksError
+
+
+class RequestError(Sam2BlocksError):
+    """The request cannot be answered as it is."""
+
+    status: ClassVar[int] = 422
+
+
+class ImageRefusedError(RequestError):
+    """The image of a request cannot be read, or may not be fetched."""
+
+    status = 400
+
+
+class UnauthorizedError(RequestError):
+    """The API key is missing or wrong."""
+
+    status = 401
+
+
+class UnknownImageError(RequestError):
+    """Nothing is kept under this ``image_id``."""
+
+    status = 404
+
+
+class UnknownNameError(RequestError):
+    """There is no such block or pipeline."""
+
+    status = 404
+
+
+class UnknownModelError(RequestError, ModelError):
+    """The model is not served here."""
+
+    status = 404
+
+
+class ImageConflictError(RequestError):
+    """The ``image_id`` names other pixels already."""
+
+    status = 409
+
+
+class TooLargeError(RequestError):
+    """The request, or its answer, is larger than this service allows."""
+
+    status = 413
+
+
+class BusyError(RequestError):
+    """The queue is full; try again later."""
+
+    status = 429
+    retry_after_s: ClassVar[int] = 1
+
+
+class ShuttingDownError(BusyError):
+    """The service finishes what it has and takes nothing new."""
+
+    status = 503
+
+
+class DeadlineError(RequestError):
+    """The answer was not ready in time."""
+
+    status = 504

@@ -1,0 +1,194 @@
+"""Fetch a file from a URL that a stranger chose, without being led astray.
+
+The host name is resolved once, every address is checked, and the connection goes to the address
+that was checked (no rebinding); redirects start over. Bounded in size and in total time. Proxy
+variables are not read: a proxy would resolve the name again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote, urljoin, urlsplit
+
+from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
+
+MAX_REDIRECTS = 3
+PORTS = {"http": 80, "https": 443}
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """What a fetch may cost and where it may go.
+
+    Attributes:
+        max_bytes: largest file.
+        timeout_s: for all of it: resolving, connecting, redirects and reading.
+        allow_private: also connect to addresses that are not public.
+    """
+
+    max_bytes: int
+    timeout_s: float
+    allow_private: bool = False
+
+
+class _Target(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def fetch(url: str, limits: FetchLimits) -> bytes:
+    """Download a file.
+
+    Args:
+        url: http or https.
+        limits: size, time, and which addresses are allowed.
+
+    Raises:
+        ImageRefusedError: if the URL is malformed or leads to an address that is not allowed, the
+            server does not answer with 200, or the time is up.
+        TooLargeError: if the file is too large.
+    """
+    deadline = time.monotonic() + limits.timeout_s
+    for _ in range(MAX_REDIRECTS + 1):
+        target = _parse(url)
+        address = _checked_address(target, allow_private=limits.allow_private)
+        try:
+            found = _get(target, address, limits.max_bytes, deadline)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ImageRefusedError(f"{target.host!r} cannot be read: {_reason(error)}") from error
+        if isinstance(found, bytes):
+            return found
+        url = urljoin(url, found)
+    raise ImageRefusedError(f"more than {MAX_REDIRECTS} redirects.")
+
+
+def _parse(url: str) -> _Target:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError as error:
+        raise ImageRefusedError(f"the URL is malformed: {error}") from error
+    if parts.scheme not in PORTS or not host:
+        raise ImageRefusedError("the URL must start with http:// or https:// and name a host.")
+    if parts.username is not None:
+        raise ImageRefusedError("a URL with a user name or password is not fetched.")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    return _Target(parts.scheme, host, port, f"{path}?{query}" if query else path)
+
+
+def _checked_address(target: _Target, *, allow_private: bool) -> str:
+    """Resolve the host; refuse it if any of its addresses is not public."""
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ImageRefusedError(f"{target.host!r} cannot be resolved: {error}") from error
+    addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+    for address in addresses:
+        if not allow_private and not is_public(address):
+            raise ImageRefusedError(
+                f"{target.host!r} is not a public address; this service fetches only from those."
+            )
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is on the public Internet.
+
+    IPv6 forms that stand for an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by both.
+    """
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    inner = _inner_address(parsed)
+    if inner is not None and not is_public(str(inner)):
+        return False
+    is_mapped = isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None
+    return is_mapped or (parsed.is_global and not parsed.is_multicast)
+
+
+def _inner_address(address: IpAddress) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+class _PinnedConnection(http.client.HTTPConnection):
+    """Speaks HTTP for a host, over a connection to an address that was checked before."""
+
+    def __init__(self, target: _Target, address: str, timeout_s: float) -> None:
+        super().__init__(target.host, target.port, timeout=timeout_s)
+        self.default_port = PORTS[target.scheme]
+        self._address = address
+        self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        self._open_socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Connect to the address, and shake hands as the host."""
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        self._open_socket = self.sock
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
+
+    def abort(self) -> None:
+        """End whatever another thread waits for on this connection."""
+        if self._open_socket is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._open_socket, socket.SHUT_RDWR)
+
+
+def _get(target: _Target, address: str, max_bytes: int, deadline: float) -> bytes | str:
+    """Return the file, or where it has moved to."""
+    connection = _PinnedConnection(target, address, _left(deadline))
+    # Timeouts of a socket start anew with every byte; a server that drips needs a harder end.
+    watchdog = threading.Timer(_left(deadline), connection.abort)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        headers = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "sam2-blocks"}
+        connection.request("GET", target.path, headers=headers)
+        response = connection.getresponse()
+        location = response.getheader("Location")
+        if response.status in REDIRECTS and location:
+            return location
+        if response.status != 200:
+            raise ImageRefusedError(f"{target.host!r} answered with status {response.status}.")
+        content = response.read(max_bytes + 1)
+        _left(deadline)  # what was aborted looks complete
+    finally:
+        watchdog.cancel()
+        connection.close()
+    if len(content) > max_bytes:
+        raise TooLargeError(f"the file is larger than {max_bytes} bytes.")
+    return content
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the time is up")
+    return left
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,150 @@
+"""The image of a request → `Image`: decoded, fetched, or refused with the field's name.
+
+The pictures of a stranger: bounded in pixels before they are decoded, read only in formats that
+need no other program, never unpickled. Arrays are BGR, as OpenCV has them and clients send them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.images import array_to_image, pil_to_rgb, read_image
+from sam2_blocks.requests import InferenceRequestImage
+from sam2_blocks.service.errors import ImageRefusedError, RequestError, TooLargeError
+from sam2_blocks.service.fetch import FetchLimits, fetch
+from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.values import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+NPY_HEADERS: dict[tuple[int, int], Callable[[io.BytesIO], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class ImageReader:
+    """Reads the images of requests; safe to call from several threads.
+
+    Args:
+        settings: which sources are switched on, and how large an image may be.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._limits = FetchLimits(
+            max_bytes=settings.max_body_bytes,
+            timeout_s=settings.url_timeout_s,
+            allow_private=settings.allow_private_urls,
+        )
+
+    def read(self, image: InferenceRequestImage, field: str = "image") -> Image:
+        """Read one image; may take as long as a download.
+
+        Args:
+            image: where it is.
+            field: its name in the request, for messages.
+
+        Raises:
+            RequestError: if it cannot be read, or may not be; the message starts with the field.
+        """
+        readers: dict[str, Callable[[Any], Image]] = {
+            "base64": lambda value: self._decode(_from_base64(value)),
+            "multipart": self._decode,
+            "url": self._fetch,
+            "numpy": self._read_npy,
+            "file": self._read_file,
+            "pil": lambda value: Image(pil_to_rgb(value)),
+            "numpy_object": _from_bgr,
+        }
+        try:
+            return readers[image.type](image.value)
+        except RequestError as error:
+            raise type(error)(f"{field}: {error}") from error
+        except ImageError as error:
+            raise ImageRefusedError(f"{field}: {error}") from error
+
+    def _decode(self, encoded: Any) -> Image:
+        if not isinstance(encoded, bytes):
+            raise ImageRefusedError(f"wants the bytes of a file, got {type(encoded).__name__}.")
+        try:
+            return read_image(encoded, max_pixels=self._settings.max_pixels, formats=FORMATS)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's parsers fail in many ways on broken files
+            raise ImageRefusedError(f"cannot be decoded ({type(error).__name__}).") from error
+
+    def _fetch(self, url: Any) -> Image:
+        if not self._settings.allow_urls:
+            raise ImageRefusedError("images from URLs are switched off here. Send the image.")
+        return self._decode(fetch(_text(url), self._limits))
+
+    def _read_npy(self, value: Any) -> Image:
+        if not self._settings.allow_numpy:
+            raise ImageRefusedError("images of type 'numpy' are switched off here. Use base64.")
+        content = value if isinstance(value, bytes) else _from_base64(value)
+        return _from_bgr(_bytes_to_array(content))
+
+    def _read_file(self, value: Any) -> Image:
+        root = self._settings.file_root
+        if root is None:
+            raise ImageRefusedError("images of type 'file' are switched off here. Use base64.")
+        try:
+            path = (root / _text(value)).resolve()
+            inside = path.is_relative_to(root.resolve()) and path.is_file()
+            size = path.stat().st_size if inside else 0
+            if size > self._settings.max_body_bytes:
+                raise TooLargeError(f"the file has {size} bytes, too many.")
+            content = path.read_bytes() if inside else b""
+        except (OSError, ValueError) as error:
+            raise ImageRefusedError("the file cannot be read.") from error
+        if not inside:
+            raise ImageRefusedError("there is no such file below the folder of this service.")
+        return self._decode(content)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def _from_base64(value: Any) -> bytes:
+    """Decode base64, with or without the ``data:…;base64,`` before it."""
+    text = _text(value)
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise ImageRefusedError("a data URI must look like data:image/png;base64,…")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageRefusedError(f"is not base64: {error}.") from error
+
+
+def _bytes_to_array(content: bytes) -> np.ndarray:
+    """Read a ``.npy`` file of plain numbers; the header is not trusted with memory or objects."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran_order, dtype = NPY_HEADERS[version](stream)
+        left = len(content) - stream.tell()
+        if dtype != np.uint8 or left != prod(shape):
+            raise ValueError(f"wants uint8, {prod(shape)} bytes, got {dtype}, {left} bytes")
+        array = np.frombuffer(content, np.uint8, offset=stream.tell())
+        shaped: np.ndarray = array.reshape(shape, order="F" if fortran_order else "C")
+    except (KeyError, ValueError, TypeError, EOFError, SyntaxError) as error:
+        raise ImageRefusedError(f"is not a .npy file of a uint8 array ({error}).") from error
+    return shaped
+
+
+def _from_bgr(array: Any) -> Image:
+    image = array_to_image(array)
+    return Image(np.ascontiguousarray(image.pixels[:, :, ::-1]), image.id)

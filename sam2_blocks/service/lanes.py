@@ -1,0 +1,102 @@
+"""One lane a model: its requests are gathered, and run one batch at a time on its device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from sam2_blocks.resources import Executor
+from sam2_blocks.service.batching import Batcher
+from sam2_blocks.service.errors import UnknownImageError
+from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
+
+Stage = Literal["encode", "decode"]
+BatchObserver = Callable[[Stage, int], None]
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An executor with a cache of embeddings."""
+
+    def find(self, key: str) -> Embedding | None:
+        """Return the embedding with this content key if the cache still holds it."""
+        ...
+
+
+class DecodeJob(NamedTuple):
+    """The prompts of one request."""
+
+    embedding: Embedding
+    prompts: PromptSet
+    multimask_output: bool
+
+
+class Lane:
+    """Gathers the requests for one executor.
+
+    Args:
+        executor: the model.
+        settings: window and batch size.
+        observe: called with the stage and the size of every batch.
+    """
+
+    def __init__(
+        self, executor: Executor, settings: ServiceSettings, observe: BatchObserver
+    ) -> None:
+        self.executor = executor
+        self._thread = ThreadPoolExecutor(1, "sam2-blocks-device")
+        window_s, most = settings.window_ms / 1000, settings.max_batch
+        self._encoder: Batcher[Image, Embedding] = Batcher(
+            executor.embed,
+            self._thread,
+            window_s=window_s,
+            max_items=most,
+            observe=lambda size: observe("encode", size),
+        )
+        self._decoder: Batcher[DecodeJob, MaskPrediction] = Batcher(
+            self._decode,
+            self._thread,
+            window_s=window_s,
+            max_items=most,
+            observe=lambda size: observe("decode", size),
+        )
+
+    async def embed(self, image: Image) -> Embedding:
+        """Encode an image, together with those of other requests."""
+        return await self._encoder.submit(image)
+
+    async def segment(self, job: DecodeJob) -> MaskPrediction:
+        """Decode prompts, together with those of other requests."""
+        return await self._decoder.submit(job)
+
+    def recall(self, key: str, name: str) -> Embedding:
+        """Return an embedding made before.
+
+        Raises:
+            UnknownImageError: if it is no longer, or never, kept.
+        """
+        found = self.executor.find(key) if isinstance(self.executor, Remembering) else None
+        if found is None:
+            raise UnknownImageError(
+                f"image_id {name!r} is known, but its embedding is not kept any more. "
+                "Send the image again."
+            )
+        return found
+
+    def close(self) -> None:
+        """Wait for the batch that runs, and run no other."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _decode(self, jobs: Sequence[DecodeJob]) -> list[MaskPrediction]:
+        groups: dict[bool, list[int]] = defaultdict(list)
+        for index, job in enumerate(jobs):
+            groups[job.multimask_output].append(index)
+        predictions: dict[int, MaskPrediction] = {}
+        for multimask_output, indices in groups.items():
+            items = [(jobs[index].embedding, jobs[index].prompts) for index in indices]
+            made = self.executor.segment(items, multimask_output=multimask_output)
+            predictions.update(zip(indices, made, strict=True))
+        return [predictions[index] for index in range(len(jobs))]

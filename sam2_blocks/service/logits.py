@@ -1,0 +1,99 @@
+"""Low-resolution logits of earlier prompts, as the start of later ones with more points."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from dataclasses import replace
+from typing import NamedTuple
+
+from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Prompt, PromptSet
+
+Point = tuple[float, float, int]
+
+
+class PromptKey(NamedTuple):
+    """One prompt on one image.
+
+    Attributes:
+        image: key of the embedding: pixels, model, dtype and preprocessing.
+        box_xyxy: the box, all four numbers of it, or None.
+        points: (x, y, label), sorted, so that their order does not matter.
+    """
+
+    image: str
+    box_xyxy: tuple[float, ...] | None
+    points: tuple[Point, ...]
+
+    @property
+    def family(self) -> tuple[str, tuple[float, ...] | None]:
+        """What prompts must share for one to start from the other."""
+        return self.image, self.box_xyxy
+
+
+def prompt_key(embedding: Embedding, prompt: Prompt) -> PromptKey:
+    """Name a prompt; equal names mean equal prompts."""
+    box = None if prompt.box_xyxy is None else tuple(prompt.box_xyxy.tolist())
+    points: list[Point] = []
+    if prompt.point_coords is not None and prompt.point_labels is not None:
+        labelled = zip(prompt.point_coords.tolist(), prompt.point_labels.tolist(), strict=True)
+        points = sorted((x, y, label) for (x, y), label in labelled)
+    return PromptKey(embedding.key, box, tuple(points))
+
+
+class LogitsCache:
+    """Logits by prompt, least recently used out first; shared by threads.
+
+    Prompts are kept and found one by one: a set of prompts is no unit here.
+
+    Args:
+        max_entries: most prompts kept; 0 keeps none.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._entries: OrderedDict[PromptKey, Float32Array] = OrderedDict()
+        self._families: dict[tuple[str, tuple[float, ...] | None], set[PromptKey]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def save(self, embedding: Embedding, prompts: PromptSet, prediction: MaskPrediction) -> None:
+        """Keep the logits of every prompt."""
+        with self._lock:
+            for prompt, logits in zip(prompts.prompts, prediction.low_res_logits, strict=True):
+                key = prompt_key(embedding, prompt)
+                self._entries[key] = logits.copy()  # a view would keep the whole set alive
+                self._entries.move_to_end(key)
+                self._families.setdefault(key.family, set()).add(key)
+            while len(self._entries) > self._max_entries:
+                self._forget_oldest()
+
+    def load(self, embedding: Embedding, prompts: PromptSet) -> PromptSet:
+        """Give each prompt the logits of its largest prior as ``mask_input``, if it has one.
+
+        A prior is an earlier prompt on the same image, with the same box, whose points are some but
+        not all of the prompt's.
+        """
+        with self._lock:
+            return PromptSet(tuple(self._start(embedding, prompt) for prompt in prompts.prompts))
+
+    def _start(self, embedding: Embedding, prompt: Prompt) -> Prompt:
+        key = prompt_key(embedding, prompt)
+        points = Counter(key.points)
+        priors = [
+            prior for prior in self._families.get(key.family, ()) if Counter(prior.points) < points
+        ]
+        if not priors:
+            return prompt
+        largest = max(priors, key=lambda prior: (len(prior.points), prior.points))
+        self._entries.move_to_end(largest)
+        return replace(prompt, mask_input=self._entries[largest][None])
+
+    def _forget_oldest(self) -> None:
+        key, _ = self._entries.popitem(last=False)
+        family = self._families[key.family]
+        family.remove(key)
+        if not family:
+            del self._families[key.family]

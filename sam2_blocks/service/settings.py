@@ -1,0 +1,92 @@
+"""What an operator decides about a service."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sam2_blocks.errors import Sam2BlocksError
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """Limits and switches of a service; the defaults are safe on a public network.
+
+    Attributes:
+        api_key: if given, every request but health checks must carry it.
+        window_ms: how long the first request waits for others to share its batch.
+        max_batch: most requests in one batch; 1 answers them one at a time.
+        max_queue: most requests being answered or waiting; further ones are refused.
+        deadline_s: how long a request may take.
+        max_body_bytes: largest request, and largest image fetched from a URL.
+        max_pixels: largest image.
+        max_open_images: most decoded images that wait for the encoder.
+        max_prompts: most prompts of one request.
+        max_points: most points of one prompt.
+        max_answer_bytes: largest binary answer.
+        embedding_entries: embeddings kept, for each model.
+        embedding_bytes: bytes of embeddings kept, for each model.
+        logits_entries: low-resolution logits kept; 0 keeps none.
+        on_conflict: what happens when an ``image_id`` comes back with other pixels.
+        allow_urls: fetch images from URLs.
+        allow_private_urls: also from private, loopback and link-local addresses.
+        url_timeout_s: how long fetching one image may take, redirects included.
+        allow_numpy: read images sent as ``.npy`` files.
+        file_root: folder from which images may be named by path; none if not given.
+    """
+
+    api_key: str | None = None
+    window_ms: float = 3.0
+    max_batch: int = 16
+    max_queue: int = 256
+    deadline_s: float = 60.0
+    max_body_bytes: int = 32 * 2**20
+    max_pixels: int = 32_000_000
+    max_open_images: int = 32
+    max_prompts: int = 1000
+    max_points: int = 1000
+    max_answer_bytes: int = 512 * 2**20
+    embedding_entries: int = 100
+    embedding_bytes: int = 2 * 2**30
+    logits_entries: int = 1000
+    on_conflict: Literal["refuse", "replace"] = "refuse"
+    allow_urls: bool = True
+    allow_private_urls: bool = False
+    url_timeout_s: float = 10.0
+    allow_numpy: bool = False
+    file_root: Path | None = None
+
+    @classmethod
+    def from_environment(cls, **chosen: Any) -> ServiceSettings:
+        """Read the variables of the public server; what is chosen here goes before them.
+
+        ``SAM2_MAX_EMBEDDING_CACHE_SIZE``, ``SAM2_MAX_LOGITS_CACHE_SIZE``,
+        ``DISABLE_SAM2_LOGITS_CACHE`` and our own ``SAM2_BLOCKS_API_KEY``.
+
+        Raises:
+            Sam2BlocksError: if a variable is not what it should be.
+        """
+        settings = cls(
+            api_key=os.environ.get("SAM2_BLOCKS_API_KEY") or None,
+            embedding_entries=_count("SAM2_MAX_EMBEDDING_CACHE_SIZE", cls.embedding_entries),
+            logits_entries=_count("SAM2_MAX_LOGITS_CACHE_SIZE", cls.logits_entries),
+        )
+        if _switch("DISABLE_SAM2_LOGITS_CACHE"):
+            settings = replace(settings, logits_entries=0)
+        return replace(settings, **{k: v for k, v in chosen.items() if v is not None})
+
+
+def _count(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if text and not text.isdecimal():
+        raise Sam2BlocksError(f"{name}={text!r}: wants a number of entries, such as {default}.")
+    return int(text) if text else default
+
+
+def _switch(name: str) -> bool:
+    text = os.environ.get(name, "").strip().lower()
+    if text not in ("", "0", "1", "true", "false", "yes", "no"):
+        raise Sam2BlocksError(f"{name}={text!r}: wants true or false.")
+    return text in ("1", "true", "yes")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.executor import load
+from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
+from sam2_blocks.service import ServedModels, Service, ServiceSettings
+from sam2_blocks.values import Image
+
+SEED = 7
+
+
+@pytest.fixture(scope="session")
+def nano_executor():
+    """The smallest network, with random weights."""
+    return load("nano", device="cpu", seed=SEED)
+
+
+@pytest.fixture
+def make_service(nano_executor):
+    """``make_service(setting=value)``; a fresh executor shares the weights, not the cache."""
+    services = []
+
+    def make(executor=None, observe=None, **settings):
+        chosen = ServiceSettings(**settings)
+        executor = executor or fresh(nano_executor, chosen)
+        services.append(Service(ServedModels({"nano": executor}), chosen, observe=observe))
+        return services[-1]
+
+    yield make
+    for service in services:
+        service.close()
+
+
+def fresh(executor, settings=None):
+    settings = settings or ServiceSettings()
+    return type(executor)(
+        executor.model,
+        cache_bytes=settings.embedding_bytes,
+        cache_entries=settings.embedding_entries,
+    )
+
+
+def picture(seed: int = 0, hw: tuple[int, int] = (60, 80)) -> Image:
+    """A small picture of smooth blobs, different for every seed."""
+    rng = np.random.default_rng(seed)
+    small = Pil.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    return Image(np.array(small.resize((hw[1], hw[0]), Pil.Resampling.BICUBIC)), f"picture {seed}")
+
+
+def to_base64(image: Image, file_format: str = "PNG") -> str:
+    stream = io.BytesIO()
+    Pil.fromarray(image.pixels).save(stream, file_format)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def as_request(image: Image) -> dict:
+    return {"type": "base64", "value": to_base64(image)}
+
+
+def box(x0, y0, x1, y1) -> dict:
+    return {"box": {"x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0}}
+
+
+def point(x, y, *, positive=True) -> dict:
+    return {"x": x, "y": y, "positive": positive}
+
+
+def embed(service, image=None, **fields):
+    if image is not None:
+        fields["image"] = as_request(image)
+    return asyncio.run(service.embed(Sam2EmbeddingRequest.model_validate(fields)))
+
+
+def segment(service, image=None, prompts=None, **fields):
+    if image is not None:
+        fields["image"] = as_request(image) if isinstance(image, Image) else image
+    request = Sam2SegmentationRequest.model_validate({"prompts": prompts, **fields})
+    return asyncio.run(service.segment(request))
