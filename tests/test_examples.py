@@ -28,7 +28,9 @@ def run(monkeypatch, tmp_path, capsys):
             *map(str, arguments),
         ]
         monkeypatch.setattr(sys, "argv", ["sam2-blocks", *command])
-        cli.main()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
         return tmp_path
 
     return call
