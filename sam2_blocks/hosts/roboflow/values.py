@@ -50,9 +50,11 @@ def _value_to_ours(value: Any, engine: Engine) -> Any:
 
 
 def _picture_to_image(picture: Any) -> Image:
-    bgr = picture.numpy_image
-    rgb = np.repeat(bgr[..., None], 3, axis=2) if bgr.ndim == 2 else bgr[..., ::-1]
-    return Image(np.ascontiguousarray(rgb), picture.parent_metadata.parent_id)
+    import cv2  # the engine needs it too; ten times faster than numpy here
+
+    pixels = picture.numpy_image
+    code = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
+    return Image(cv2.cvtColor(pixels, code), picture.parent_metadata.parent_id)
 
 
 def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine) -> Any:
@@ -78,7 +80,9 @@ def _lineage_of(picture: Any) -> Lineage:
 
 def _image_to_picture(image: Image, source: Any, base: ModuleType) -> Any:
     """Our picture in place of the one it was made from, if it has kept its size."""
-    bgr = np.ascontiguousarray(image.pixels[..., ::-1])
+    import cv2
+
+    bgr = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2BGR)
     if source is not None and source.numpy_image.shape[:2] == image.hw:
         return base.WorkflowImageData.copy_and_replace(source, numpy_image=bgr)
     parent = base.ImageParentMetadata(parent_id=image.id)
