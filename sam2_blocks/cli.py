@@ -29,6 +29,7 @@ from sam2_blocks.outputs import OutputFolder
 from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult, Runner
+from sam2_blocks.serve_command import serve
 
 ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130
 
@@ -136,6 +137,9 @@ def schema(
     if which not in makers:
         raise Sam2BlocksError(f"no schema of {which!r}.{did_you_mean(which, makers)}")
     print(json.dumps(makers[which](), indent=2))
+
+
+app.command()(serve)
 
 
 @app.command()

@@ -6,7 +6,7 @@ torch until a model is loaded.
 """
 
 from sam2_blocks.service.core import Service
-from sam2_blocks.service.models import ServedModels
+from sam2_blocks.service.models import ServedModels, load_models
 from sam2_blocks.service.settings import ServiceSettings
 
-__all__ = ["ServedModels", "Service", "ServiceSettings"]
+__all__ = ["ServedModels", "Service", "ServiceSettings", "load_models"]

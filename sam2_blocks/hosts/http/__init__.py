@@ -1,0 +1,27 @@
+"""The service over HTTP (extra ``http``): a FastAPI app, and uvicorn to serve it.
+
+`body` reads requests, `app` routes them, `docs` describes them, `metrics` counts them, `server`
+starts and stops. What is answered, and why not, is decided in `sam2_blocks.service`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sam2_blocks.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from sam2_blocks.hosts.http.app import create_app
+    from sam2_blocks.hosts.http.server import serve
+
+__all__ = ["create_app", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from sam2_blocks.hosts.http import app, server
+    except ImportError as error:
+        raise MissingExtraError(f"{error}. Run: pip install 'sam2-blocks[http]'") from error
+    return {"create_app": app.create_app, "serve": server.serve}[name]

@@ -1,0 +1,261 @@
+"""Routes: read a request, let the service answer it in time, write the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+
+from sam2_blocks import __version__
+from sam2_blocks.errors import did_you_mean
+from sam2_blocks.hosts.http import docs
+from sam2_blocks.hosts.http.body import check_api_key, read_body
+from sam2_blocks.hosts.http.errors import MalformedError, add_error_handlers
+from sam2_blocks.hosts.http.metrics import CLIENT_GONE, MeasuringMiddleware, Metrics
+from sam2_blocks.plugins import Plugins, load_plugins
+from sam2_blocks.requests import (
+    Sam2EmbeddingRequest,
+    Sam2EmbeddingResponse,
+    Sam2SegmentationRequest,
+    Sam2SegmentationResponse,
+)
+from sam2_blocks.schema import step_schema
+from sam2_blocks.service import ServedModels, Service, ServiceSettings
+from sam2_blocks.service.errors import DeadlineError, ShuttingDownError, UnknownNameError
+from sam2_blocks.service.pipelines import PipelineRunner
+
+Entity = TypeVar("Entity", bound=BaseModel)
+Result = TypeVar("Result")
+
+
+class PipelineInputs(BaseModel):
+    """Inputs of a pipeline that the operator put into the service's folder."""
+
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Values by input.")
+
+
+class PipelineRequest(PipelineInputs):
+    """A pipeline and its inputs."""
+
+    pipeline: dict[str, Any] = Field(description="The pipeline as JSON.")
+
+
+def create_app(
+    models: ServedModels,
+    settings: ServiceSettings | None = None,
+    *,
+    plugins: Plugins | None = None,
+    pipelines: Path | None = None,
+) -> FastAPI:
+    """Make the app of one service.
+
+    Args:
+        models: what it answers with, loaded.
+        settings: limits and switches; from the environment if not given.
+        plugins: blocks for pipelines; the installed ones if not given.
+        pipelines: folder of YAML pipelines that may be run by name.
+    """
+    metrics = Metrics()
+    settings = settings or ServiceSettings.from_environment()
+    plugins = plugins or load_plugins()
+    service = Service(models, settings, observe=metrics.observe_batch)
+    metrics.watch(service)
+    runner = PipelineRunner(service, plugins, pipelines)
+    app = FastAPI(title="sam2_blocks", version=__version__, lifespan=_closing(service, runner))
+    app.state.service = service
+    app.add_middleware(MeasuringMiddleware, metrics=metrics)
+    add_error_handlers(app)
+    _add_sam2(app, service)
+    _add_pipelines(app, service, runner)
+    _add_blocks(app, service, plugins)
+    _add_health(app, service, metrics)
+    docs.describe_bodies(
+        app, [Sam2EmbeddingRequest, Sam2SegmentationRequest, PipelineRequest, PipelineInputs]
+    )
+    return app
+
+
+def _closing(service: Service, runner: PipelineRunner) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+        runner.close()
+
+    return lifespan
+
+
+# --- one request ------------------------------------------------------------------------------
+
+
+async def _answer(
+    request: Request,
+    service: Service,
+    model: type[Entity],
+    answer: Callable[[Entity], Awaitable[Any]],
+) -> Response:
+    """Read a request and answer it, before its deadline and while its client is there."""
+    settings = service.settings
+    with service.admitted():
+        deadline = time.monotonic() + settings.deadline_s
+        try:
+            fields = await asyncio.wait_for(
+                read_body(request, max_bytes=settings.max_body_bytes), settings.deadline_s
+            )
+            check_api_key(settings.api_key, request, fields)
+            entity = await service.in_thread(lambda: _validate(model, fields))
+            result = await _unless_gone(request, answer(entity), deadline)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        except asyncio.TimeoutError:
+            raise DeadlineError(f"no answer within {settings.deadline_s:g} s.") from None
+        return await service.in_thread(lambda: _to_response(result))
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Result], deadline: float) -> Result:
+    """Wait for an answer; give it up when time is up or the client hangs up."""
+    working = asyncio.ensure_future(answer)
+    listening = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait(
+            {working, listening},
+            timeout=deadline - time.monotonic(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if working.done():
+            return working.result()
+        if listening.done():
+            raise ClientDisconnect
+        raise asyncio.TimeoutError
+    finally:
+        working.cancel()
+        listening.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _validate(model: type[Entity], fields: Mapping[str, Any]) -> Entity:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise MalformedError(error) from error
+
+
+def _to_response(answer: Any) -> Response:
+    if isinstance(answer, bytes):
+        return Response(answer, media_type="application/octet-stream")
+    content = to_json(answer, inf_nan_mode="null")
+    return Response(content, media_type="application/json")
+
+
+# --- routes -----------------------------------------------------------------------------------
+
+
+def _add_sam2(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/sam2/embed_image",
+        summary="Embed an image",
+        responses={
+            **docs.error_answers(),
+            200: {"model": Sam2EmbeddingResponse, **docs.binary_answer("Where it is kept.")},
+        },
+        openapi_extra=docs.body_of(Sam2EmbeddingRequest, "embed"),
+    )
+    async def embed_image(request: Request) -> Response:
+        return await _answer(request, service, Sam2EmbeddingRequest, service.embed)
+
+    @app.post(
+        "/sam2/segment_image",
+        summary="Segment an image: one mask for each prompt",
+        responses={
+            **docs.error_answers(),
+            200: {"model": Sam2SegmentationResponse, **docs.binary_answer("The masks.")},
+        },
+        openapi_extra=docs.body_of(Sam2SegmentationRequest, "segment"),
+    )
+    async def segment_image(request: Request) -> Response:
+        return await _answer(request, service, Sam2SegmentationRequest, service.segment)
+
+
+def _add_pipelines(app: FastAPI, service: Service, runner: PipelineRunner) -> None:
+    @app.post(
+        "/pipelines/run",
+        summary="Run a pipeline on one item",
+        responses=docs.error_answers(),
+        openapi_extra=docs.body_of(PipelineRequest, "pipeline"),
+    )
+    async def run_pipeline(request: Request) -> Response:
+        async def run(given: PipelineRequest) -> Mapping[str, Any]:
+            return {"outputs": await runner.run(given.pipeline, given.inputs)}
+
+        return await _answer(request, service, PipelineRequest, run)
+
+    @app.post(
+        "/pipelines/{name}/run",
+        summary="Run a pipeline of this service on one item",
+        responses=docs.error_answers(),
+        openapi_extra=docs.body_of(PipelineInputs, "inputs"),
+    )
+    async def run_named_pipeline(name: str, request: Request) -> Response:
+        async def run(given: PipelineInputs) -> Mapping[str, Any]:
+            return {"outputs": await runner.run_named(name, given.inputs)}
+
+        return await _answer(request, service, PipelineInputs, run)
+
+    @app.get("/pipelines", summary="List the pipelines of this service")
+    async def list_pipelines(request: Request) -> list[str]:
+        check_api_key(service.settings.api_key, request, {})
+        return runner.names
+
+
+def _add_blocks(app: FastAPI, service: Service, plugins: Plugins) -> None:
+    @app.get("/blocks", summary="List the blocks", responses=docs.error_answers(401))
+    async def list_blocks(request: Request) -> list[dict[str, str]]:
+        check_api_key(service.settings.api_key, request, {})
+        manifests = [plugins.manifests[name] for name in sorted(plugins.manifests)]
+        return [{"id": m.id, "title": m.title, "summary": m.summary} for m in manifests]
+
+    @app.get(
+        "/blocks/{block_id:path}",
+        summary="Show one block: its manifest and the JSON Schema of a step",
+        responses=docs.error_answers(401, 404),
+    )
+    async def show_block(block_id: str, request: Request) -> dict[str, Any]:
+        check_api_key(service.settings.api_key, request, {})
+        manifest = plugins.manifests.get(block_id)
+        if manifest is None:
+            hint = did_you_mean(block_id, plugins.manifests)
+            raise UnknownNameError(f"no block {block_id!r}.{hint}")
+        return {
+            "manifest": manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            "schema": step_schema(manifest),
+        }
+
+
+def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    @app.get("/healthz", summary="The process is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", summary="Requests are taken", responses=docs.error_answers(503))
+    async def readyz() -> dict[str, Any]:
+        if service.draining:
+            raise ShuttingDownError("the service is shutting down.")
+        return {"status": "ready", "models": service.models.names}
+
+    @app.get("/metrics", summary="Metrics for Prometheus", responses=docs.error_answers(401))
+    async def read_metrics(request: Request) -> Response:
+        check_api_key(service.settings.api_key, request, {})
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,142 @@
+"""Bodies of requests → plain data, bounded in size; and the API key, wherever it travels."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import Request
+from pydantic_core import from_json
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from sam2_blocks.service.errors import RequestError, TooLargeError, UnauthorizedError
+
+MAX_VALUES = 200_000
+"""Most values (numbers, strings, lists, …) in one request; an image is one."""
+
+
+async def read_body(request: Request, *, max_bytes: int) -> dict[str, Any]:
+    """Read a JSON object, or a multipart form, as plain data.
+
+    In a form, ``image`` is an uploaded file, ``request`` a JSON object with any of the other
+    fields, and each further field overrides it; ``prompts`` and ``inputs`` are JSON.
+
+    Raises:
+        TooLargeError: if it has too many bytes or too many values.
+        RequestError: if it is neither.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_many_bytes(max_bytes)
+    limited = Request(request.scope, _limited(request.receive, max_bytes))
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        fields = await _read_form(limited, max_bytes)
+    else:
+        fields = _parse_object(await limited.body(), "the body")
+    _check_number_of_values(fields)
+    return fields
+
+
+def check_api_key(expected: str | None, request: Request, body: Mapping[str, Any]) -> None:
+    """Compare the key of a request, in constant time.
+
+    Args:
+        expected: the key; None lets everybody in.
+        request: looked at for ``Authorization: Bearer``, ``X-API-Key`` and ``?api_key=``.
+        body: looked at for ``api_key``.
+
+    Raises:
+        UnauthorizedError: if none of these is the key.
+    """
+    if expected is None:
+        return
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = [
+        token.strip().encode("latin-1") if scheme.lower() == "bearer" else b"",
+        request.headers.get("x-api-key", "").encode("latin-1"),
+        request.query_params.get("api_key", "").encode("utf-8", "replace"),
+        str(body.get("api_key") or "").encode("utf-8", "replace"),
+    ]
+    wanted = expected.encode()
+    matches = [hmac.compare_digest(key, wanted) for key in given]
+    if not any(matches):
+        raise UnauthorizedError(
+            "the API key is missing or wrong. Send it as 'Authorization: Bearer KEY', as "
+            "'?api_key=KEY', or as api_key in the body."
+        )
+
+
+def _limited(
+    receive: Callable[[], Awaitable[Message]], max_bytes: int
+) -> Callable[[], Awaitable[Message]]:
+    received = 0
+
+    async def receive_some() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise _too_many_bytes(max_bytes)
+        return message
+
+    return receive_some
+
+
+async def _read_form(request: Request, max_bytes: int) -> dict[str, Any]:
+    try:
+        form = await request.form(max_files=1, max_fields=50, max_part_size=max_bytes)
+    except HTTPException as error:
+        raise RequestError(f"the form is malformed: {error.detail}") from error
+    async with request.form():
+        fields = _parse_object(str(form.get("request", "{}")).encode(), "request")
+        for name, value in form.items():
+            if isinstance(value, UploadFile):
+                fields[name] = await _read_upload(value, name)
+            elif name in ("prompts", "inputs", "pipeline"):
+                fields[name] = _parse_json(value.encode(), name)
+            elif name != "request":
+                fields[name] = value
+    return fields
+
+
+async def _read_upload(upload: UploadFile, name: str) -> dict[str, Any]:
+    content = await upload.read()
+    if not content:
+        raise RequestError(f"{name}: the uploaded file is empty.")
+    return {"type": "multipart", "value": content}
+
+
+def _parse_object(content: bytes, name: str) -> dict[str, Any]:
+    parsed = _parse_json(content, name)
+    if not isinstance(parsed, dict):
+        raise RequestError(f"{name} must be a JSON object, got {type(parsed).__name__}.")
+    return parsed
+
+
+def _parse_json(content: bytes, name: str) -> Any:
+    try:
+        return from_json(content)
+    except ValueError as error:
+        raise RequestError(f"{name} is not JSON: {error}.") from error
+
+
+def _check_number_of_values(fields: Mapping[str, Any]) -> None:
+    """Count before anything is made of them: small bodies can hold very many."""
+    count = 0
+    pending: list[Any] = list(fields.values())
+    while pending and count <= MAX_VALUES:
+        value = pending.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count <= MAX_VALUES:
+                pending += value.values() if isinstance(value, dict) else value
+    if count > MAX_VALUES:
+        raise TooLargeError(f"the request holds more than {MAX_VALUES} values.")
+
+
+def _too_many_bytes(max_bytes: int) -> TooLargeError:
+    return TooLargeError(f"the request is larger than {max_bytes} bytes.")

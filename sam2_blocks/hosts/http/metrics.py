@@ -1,0 +1,135 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sam2_blocks.executor.cache import CacheStats
+from sam2_blocks.resources import Executor
+from sam2_blocks.service import Service
+
+PREFIX = "sam2_blocks"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+CLIENT_GONE = 499
+
+
+class Metrics:
+    """Counters and histograms of one app, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            f"{PREFIX}_requests", "Requests answered.", ("route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            f"{PREFIX}_request_seconds",
+            "Time from a request to its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            f"{PREFIX}_batch_size",
+            "Requests that shared one run of the model.",
+            ("stage",),
+            buckets=SIZES,
+            registry=self.registry,
+        )
+
+    def observe_batch(self, stage: str, size: int) -> None:
+        """Count one run of the encoder or decoder."""
+        self.batches.labels(stage).observe(size)
+
+    def watch(self, service: Service) -> None:
+        """Report the queue, the caches and the device of a service, whenever asked."""
+        self.registry.register(_ServiceCollector(service))
+
+
+class _ServiceCollector:
+    """Reads what a service knows about itself at the time of the scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            f"{PREFIX}_queue", "Requests waiting or being answered.", self._service.in_flight
+        )
+        yield from self._cache_metrics()
+        yield from _gpu_metrics()
+
+    def _cache_metrics(self) -> Iterator[Metric]:
+        hits = CounterMetricFamily(
+            f"{PREFIX}_embedding_cache_hits", "Embeddings found.", labels=["model"]
+        )
+        runs = CounterMetricFamily(
+            f"{PREFIX}_encoder_runs", "Images that went through the encoder.", labels=["model"]
+        )
+        entries = GaugeMetricFamily(
+            f"{PREFIX}_embedding_cache_entries", "Embeddings held.", labels=["model"]
+        )
+        nbytes = GaugeMetricFamily(
+            f"{PREFIX}_embedding_cache_bytes", "Bytes of embeddings held.", labels=["model"]
+        )
+        for executor in self._service.models.executors:
+            stats = _cache_stats(executor)
+            if stats is not None:
+                model = [executor.spec.model]
+                hits.add_metric(model, stats.hits)
+                runs.add_metric(model, stats.misses)
+                entries.add_metric(model, stats.entries)
+                nbytes.add_metric(model, stats.nbytes)
+        yield from (hits, runs, entries, nbytes)
+
+
+def _cache_stats(executor: Executor) -> CacheStats | None:
+    stats = getattr(executor, "cache_stats", None)
+    return stats() if stats else None
+
+
+def _gpu_metrics() -> Iterator[Metric]:
+    """Memory of each GPU, if torch is in use; never the reason to import it."""
+    memory = GaugeMetricFamily(
+        f"{PREFIX}_gpu_memory_bytes", "Memory allocated by torch.", labels=["device"]
+    )
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            memory.add_metric([f"cuda:{index}"], torch.cuda.memory_allocated(index))
+    yield memory
+
+
+class MeasuringMiddleware:
+    """Counts every answer by route and status, and how long it took."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and watch its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = CLIENT_GONE
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

@@ -1,0 +1,131 @@
+"""``sam2-blocks serve``: options → `ServiceSettings`, models, app, server."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
+MIB = 2**20
+
+
+class OnConflict(str, Enum):
+    """What happens when an image_id comes back with other pixels."""
+
+    REFUSE = "refuse"
+    REPLACE = "replace"
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on.", rich_help_panel=NETWORK)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK)
+    ] = 9001,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SAM2_BLOCKS_API_KEY",
+            help="Key that every request must carry.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model to serve; repeat for more, the first is the default. ASKED=MODEL answers "
+            "requests for ASKED with MODEL. By default $SAM2_VERSION_ID, or nano.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODELS)
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MODELS)
+    ] = "auto",
+    cache_mb: Annotated[
+        int, typer.Option(min=0, help="Embeddings kept, in MiB a model.", rich_help_panel=MODELS)
+    ] = 2048,
+    pipelines: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of YAML pipelines that may be run by name.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    window_ms: Annotated[
+        float, typer.Option(min=0, help="Wait for others to share a batch.", rich_help_panel=LIMITS)
+    ] = 3.0,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Requests in one batch.", rich_help_panel=LIMITS)
+    ] = 16,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="Requests waiting or answered.", rich_help_panel=LIMITS)
+    ] = 256,
+    deadline_s: Annotated[
+        float, typer.Option("--deadline", min=0.1, help="Seconds.", rich_help_panel=LIMITS)
+    ] = 60.0,
+    max_body_mb: Annotated[
+        int, typer.Option(min=1, help="Largest request, in MiB.", rich_help_panel=LIMITS)
+    ] = 32,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Largest image.", rich_help_panel=IMAGES)
+    ] = 32_000_000,
+    on_conflict: Annotated[
+        OnConflict,
+        typer.Option(help="An image_id comes back with other pixels.", rich_help_panel=IMAGES),
+    ] = OnConflict.REFUSE,
+    urls: Annotated[bool, typer.Option(help="Fetch images.", rich_help_panel=IMAGES)] = True,
+    private_urls: Annotated[
+        bool, typer.Option(help="Also from private addresses.", rich_help_panel=IMAGES)
+    ] = False,
+    numpy: Annotated[bool, typer.Option(help="Read .npy arrays.", rich_help_panel=IMAGES)] = False,
+    file_root: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder whose images may be named by path.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
+) -> None:
+    """Serve the Sam2 requests of Roboflow Inference, and pipelines, over HTTP.
+
+    SAM2_MAX_EMBEDDING_CACHE_SIZE, SAM2_MAX_LOGITS_CACHE_SIZE and DISABLE_SAM2_LOGITS_CACHE are
+    read as the public server reads them.
+    """
+    from sam2_blocks.hosts import http
+    from sam2_blocks.plugins import load_plugins
+    from sam2_blocks.service import ServiceSettings, load_models
+
+    settings = ServiceSettings.from_environment(
+        api_key=api_key,
+        window_ms=window_ms,
+        max_batch=max_batch,
+        max_queue=max_queue,
+        deadline_s=deadline_s,
+        max_body_bytes=max_body_mb * MIB,
+        max_pixels=max_pixels,
+        embedding_bytes=cache_mb * MIB,
+        on_conflict=on_conflict.value,
+        allow_urls=urls,
+        allow_private_urls=private_urls,
+        allow_numpy=numpy,
+        file_root=file_root,
+    )
+    create_app, run = http.create_app, http.serve  # fails now if the extra is missing
+    plugins = load_plugins()
+    names = models or [os.environ.get("SAM2_VERSION_ID") or "nano"]
+    served = load_models(names, plugins.executors, settings, device=device, dtype=dtype)
+    run(create_app(served, settings, plugins=plugins, pipelines=pipelines), host=host, port=port)
