@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-
 DEFAULT_CACHE_ENTRIES = 100_000
 
 

@@ -86,8 +86,13 @@ def batch_size(model: LoadedModel) -> int:
 def _embedding_of(
     model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]
 ) -> Embedding:
-    """Own the storage: a slice would keep its whole batch alive, and be an inference tensor."""
-    *high_res_feats, image_embed = (level.clone() for level in levels)
+    """Own the storage: a slice would keep its whole batch alive, and be an inference tensor.
+
+    Channels last is how the decoder reads them.
+    """
+    *high_res_feats, image_embed = (
+        level.clone(memory_format=torch.channels_last) for level in levels
+    )
     return Embedding(
         image_embed=image_embed,
         high_res_feats=tuple(high_res_feats),

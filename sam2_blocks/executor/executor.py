@@ -18,6 +18,7 @@ from sam2_blocks.executor.embed import embed_images, embedding_key
 from sam2_blocks.executor.model import LoadedModel, Mode
 from sam2_blocks.executor.postprocess import logits_to_rles
 from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
+from sam2_blocks.executor.workers import Workers
 from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
@@ -80,6 +81,7 @@ class Sam2Executor:
         self._decoder = Decoder(model)
         self._cache: ByteCache[Embedding] = ByteCache(cache_bytes, cache_entries)
         self._device_lock = threading.RLock()
+        self._workers = Workers() if model.device.type == "cpu" else None
 
     @property
     def spec(self) -> ExecutorSpec:
@@ -195,7 +197,11 @@ class Sam2Executor:
 
         decoded: dict[tuple[int, int], DecodedPrompt] = {}
         for group in group_rows(rows):
-            results = map_chunks(decode, group, self._decoder.chunk_size)
+            size = self._decoder.chunk_size
+            if self._workers is not None and len(group) > 1:
+                results = self._workers.map_chunks(decode, group, size)
+            else:
+                results = map_chunks(decode, group, size)
             decoded.update(
                 ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
             )

@@ -149,13 +149,16 @@ def test_ragged_prompts_of_several_images_equal_one_at_a_time(nano, mask):
 
 
 @pytest.mark.parametrize("multimask_output", [True, False])
-def test_sharing_the_image_side_changes_nothing(nano, mask, multimask_output):
-    """The fast decoder is bit for bit the network's own forward pass."""
+def test_sharing_the_image_side_changes_nothing(monkeypatch, nano, mask, multimask_output):
+    """The fast decoder is bit for bit the network's own forward pass on two prompts and more."""
     plain = load("nano", device="cpu", seed=7)
     plain._decoder._shared = False
-    items = [(nano.embed([picture(6)])[0], ragged_prompts(mask))]
-    [ours] = nano.segment(items, multimask_output=multimask_output, return_candidates=True)
-    [theirs] = plain.segment(items, multimask_output=multimask_output, return_candidates=True)
+    prompts = ragged_prompts(mask).prompts
+    items = [(nano.embed([picture(6)])[0], PromptSet((*prompts, *prompts)))]
+    options = {"multimask_output": multimask_output, "return_candidates": True}
+    monkeypatch.setattr(nano, "_workers", None)
+    monkeypatch.setattr(plain, "_workers", None)
+    [ours], [theirs] = nano.segment(items, **options), plain.segment(items, **options)
     assert np.array_equal(ours.candidates.low_res_logits, theirs.candidates.low_res_logits)
     assert np.array_equal(ours.candidates.iou_prediction, theirs.candidates.iou_prediction)
 
@@ -191,6 +194,7 @@ def test_area_filters_remove_small_parts(nano, nano_embedding):
 
 
 def test_out_of_memory_halves_the_chunk_of_prompts(monkeypatch, nano, nano_embedding):
+    """On devices without workers of their own, that is, not on a CPU."""
     decode, sizes = Decoder.decode, []
 
     def limited(self, rows, *, multimask_output):
@@ -201,6 +205,7 @@ def test_out_of_memory_halves_the_chunk_of_prompts(monkeypatch, nano, nano_embed
 
     items = [(nano_embedding, PromptSet.from_boxes([[i, i, 200 + i, 150] for i in range(9)]))]
     [expected] = nano.segment(items)
+    monkeypatch.setattr(nano, "_workers", None)
     monkeypatch.setattr(Decoder, "decode", limited)
     monkeypatch.setattr(Decoder, "chunk_size", 8)
     [halved] = nano.segment(items)
