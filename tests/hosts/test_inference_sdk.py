@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
-import threading
 
 import numpy as np
 import pytest
@@ -16,10 +14,11 @@ from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from sam2_blocks.polygons import polygons_to_rle
 from sam2_blocks.requests import Sam2PromptSet
 from sam2_blocks.service import ServedModels, ServiceSettings
+from tests.hosts.serving import running
 from tests.service.conftest import box, fresh, nano_executor, picture, point, to_base64
 
 sdk = pytest.importorskip("inference_sdk", reason="needs inference-sdk")
-uvicorn = pytest.importorskip("uvicorn", reason="needs the extra http")
+pytest.importorskip("uvicorn", reason="needs the extra http")
 
 from inference_sdk.http.errors import HTTPCallErrorError  # noqa: E402
 from inference_sdk.http.utils.loaders import load_static_inference_input  # noqa: E402
@@ -49,14 +48,8 @@ def url(nano_executor):
     """A server in a thread, that wants an API key."""
     models = ServedModels({"nano": fresh(nano_executor)})
     app = create_app(models, ServiceSettings(api_key=KEY))
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with running(app) as url:
+        yield url
 
 
 def connect(url, key=KEY, transport="legacy"):
