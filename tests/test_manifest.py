@@ -123,6 +123,34 @@ def test_item_model_checks_inputs_by_kind():
         load().item_model(KINDS).model_validate({"image": "x.jpg", "count": 1})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("aliases: {imag: [images]}", "aliases to the unknown 'imag'. Did you mean 'image'?"),
+        ("aliases: {image: [mode]}", "the alias 'mode' is taken"),
+        ("aliases: {image: [x], mode: [x]}", "the alias 'x' is taken"),
+        ("defaults: {levl: 1}", "the unknown parameter 'levl'. Did you mean 'level'?"),
+    ],
+)
+def test_what_a_host_overrides_must_exist(overrides, message):
+    [problem] = problems(f"{GOOD}hosts: {{demo: {{{overrides}}}}}\n")
+    assert "host 'demo'" in problem
+    assert message in problem
+
+
+def test_a_host_without_overrides_changes_nothing():
+    assert load().for_host("demo").aliases == {}
+
+
+def test_unmet_groups_are_named():
+    rule = "require: {exactly_one: [[image, mask]], at_least_one: [[mask]]}\n"
+    text = GOOD.replace("params:\n", "  mask: {kind: image}\nparams:\n") + rule
+    assert list(load(text).unmet_groups({"image": 1, "mask": None})) == [
+        "give at least one of 'mask'."
+    ]
+    assert next(load(text).unmet_groups({})) == "give exactly one of 'image', 'mask'; got none."
+
+
 def test_kinds_fit_when_they_share_one():
     assert sockets_fit(("image",), ("prompts", "image"))
     assert sockets_fit(("*",), ("image",))
