@@ -211,7 +211,8 @@ class _Checker:
         for key in given:
             if key in manifest.names:
                 self.check_wires(name, manifest, key, given[key])
-        self.check_required_groups(manifest, path, given)
+        for rule in manifest.unmet_groups(given):
+            self.report(path, rule)
         return Step(name, manifest, values, manifest.item_model(self.kinds))
 
     def unknown_block(self, use: str) -> str:
@@ -247,18 +248,6 @@ class _Checker:
                     f"input {key!r} of {manifest.id} wants {' or '.join(wanted)}, "
                     f"but {selector} is {' or '.join(given)}.",
                 )
-
-    def check_required_groups(
-        self, manifest: Manifest, path: DocumentPath, given: Mapping[str, Any]
-    ) -> None:
-        for group in manifest.require.exactly_one:
-            present = [name for name in group if given.get(name) is not None]
-            if len(present) != 1:
-                got = " and ".join(map(repr, present)) or "none"
-                self.report(path, f"give exactly one of {', '.join(map(repr, group))}; got {got}.")
-        for group in manifest.require.at_least_one:
-            if all(given.get(name) is None for name in group):
-                self.report(path, f"give at least one of {', '.join(map(repr, group))}.")
 
     def check_output(self, name: str) -> Selector | None:
         path = ("outputs", name)

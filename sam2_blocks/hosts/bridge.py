@@ -107,7 +107,7 @@ class BlockBridge:
     """One block as a host calls it: rows of values in, rows of outputs out.
 
     Behind it is our own runner with a pipeline of this one step, so that checks, hooks and messages
-    are those of any pipeline. Threads may share it as far as the block allows.
+    are those of any pipeline. Threads may share it; a block works for one of them at a time.
 
     Args:
         manifest: the block.
@@ -140,7 +140,8 @@ class BlockBridge:
             for index, row in enumerate(given)
         ]
         try:
-            results = list(self._runner(names).run(items))
+            with self._lock:
+                results = list(self._runner(names).run(items))
         except StepError as error:  # names our inner step; the host's user knows another name
             raise StepError(step, self._manifest.id, str(error.__cause__)) from error.__cause__
         errors = [error for result in results for error in result.errors]
@@ -156,14 +157,13 @@ class BlockBridge:
                 runner.finish()
 
     def _runner(self, names: tuple[str, ...]) -> Runner:
-        with self._lock:
-            if names not in self._runners:
-                document = _one_step(self._manifest, names)
-                pipeline = load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
-                self._runners[names] = Runner(
-                    pipeline, self._plugins, resources=self._resources, batch_size=BATCH_SIZE
-                )
-            return self._runners[names]
+        if names not in self._runners:
+            document = _one_step(self._manifest, names)
+            pipeline = load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
+            self._runners[names] = Runner(
+                pipeline, self._plugins, resources=self._resources, batch_size=BATCH_SIZE
+            )
+        return self._runners[names]
 
 
 def _one_step(manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
