@@ -11,16 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from examples.train_nano import export, train
-from examples.train_nano.scenes import (
-    GROUND,
-    LAYERS,
-    Scene,
-    Scenes,
-    boxes_of,
-    click,
-    make_prompts,
-    pick_segments,
-)
+from examples.train_nano.prompts import boxes_of, click, make_prompts, pick_segments
+from examples.train_nano.scenes import GROUND, LAYERS, Scene, Scenes
 
 
 @pytest.fixture(autouse=True)
@@ -97,11 +89,11 @@ def test_a_correction_adds_one_click_where_the_mask_is_wrong() -> None:
     scenes = Scenes(seed=8, bank=16)
     prompts = make_prompts(scenes, scenes.sample(2, 64), 2)
     nothing = torch.full((2, 2, 16, 16), -5.0)
-    coords, labels = train.correct(scenes, prompts, nothing)
-    assert coords.shape == (2, 2, 3, 2)
-    assert (labels[..., -1][prompts.valid] == 1).all()
+    corrected = train.correct(scenes, prompts, nothing)
+    assert corrected.coords.shape == (2, 2, 3, 2)
+    assert (corrected.labels[..., -1][prompts.valid] == 1).all()
     perfect = F.interpolate(prompts.targets * 10 - 5, size=(64, 64))
-    assert (train.correct(scenes, prompts, perfect)[1][..., -1] == -1).all()
+    assert (train.correct(scenes, prompts, perfect).labels[..., -1] == -1).all()
 
 
 def test_plain_attention_equals_the_fused_one() -> None:

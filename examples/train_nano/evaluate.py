@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F  # noqa: N812
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from examples.train_nano.bank import PHOTOGRAPHS, photographs
 from examples.train_nano.export import load
 from examples.train_nano.model import decode, embed
-from examples.train_nano.scenes import PHOTOGRAPHS, Prompts, Scenes, boxes_of, click, pick_segments
-from examples.train_nano.scenes import photographs as load_photographs
+from examples.train_nano.prompts import Prompts, boxes_of, click, pick_segments
+from examples.train_nano.scenes import Scenes
 from examples.train_nano.train import correct
+from sam2_blocks.executor import load as load_executor
+from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.masks import coco_to_rle, rle_area, rle_iou, rles_to_boxes_xyxy
+from sam2_blocks.values import Image, PromptSet
 
 HERE = Path(__file__).parent
 HELD_OUT_SEED, TRUTH_PX = 90_001, 384
@@ -119,9 +124,9 @@ def on_scenes(model: SAM2Base, batches: int = 12, clicks: int = 5) -> dict[str, 
             if number == 1:
                 scores.setdefault("1 clicks, best of three", []).append(true.max(-1).values[valid])
             chosen = logits[:, :, 0]
-            coords, labels = correct(scenes, prompts, chosen)
-            prompts = Prompts(coords, labels, targets, valid)
-            logits, _ = predict(model, embedding, coords * scale, labels, chosen.clamp(-32, 32))
+            prompts = correct(scenes, prompts, chosen, middle=1.0)
+            coords = prompts.coords * scale
+            logits, _ = predict(model, embedding, coords, prompts.labels, chosen.clamp(-32, 32))
     joined = {name: torch.cat(parts) for name, parts in scores.items()}
     rank = spearman(joined["box, predicted"].numpy(), joined["box"].numpy())
     return {**{name: v.mean().item() for name, v in joined.items()}, "box, Spearman": rank}
@@ -133,46 +138,42 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def annotated(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield each picture (H, W, 3) uint8 of a COCO folder and its segments (N, H, W) bool."""
-    from pycocotools.coco import COCO
-
-    coco = COCO(str(folder / "annotations.json"))
-    for key, entry in coco.imgs.items():
-        picture = np.asarray(Image.open(folder / entry["file_name"]).convert("RGB"))
-        segments = [coco.annToMask(a).astype(bool) for a in coco.imgToAnns[key]]
-        yield picture, np.stack(segments)
-
-
-@torch.inference_mode()
-def on_photographs(model: SAM2Base, folder: Path) -> dict[str, float]:
-    """Box → mask on photographs at their own resolution; see the keys for what is measured."""
-    true, predicted, filled, best = [], [], [], []
-    for picture, segments in annotated(folder):
-        truth = torch.from_numpy(segments)
-        image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
-        box = boxes_of(truth[None].float())  # (1, N, 2, 2)
-        masks, iou = on_boxes(model, image, box)
-        each = iou_of(masks, truth[None, :, None])[0]
-        area = (box[0, :, 1] - box[0, :, 0]).prod(-1)
-        true.append(each[:, 0]), best.append(each.max(-1).values), predicted.append(iou[0, :, 0])
-        filled.append(truth.flatten(1).sum(-1) / area)
-    t, f = torch.cat(true), torch.cat(filled)
+def on_photographs(executor: Sam2Executor, folder: Path) -> dict[str, float]:
+    """Box to mask on photographs (COCO), through the executor that users run."""
+    coco = json.loads((folder / "annotations.json").read_text())
+    rows: list[tuple[float, float, float, float]] = []  # true, best of three, predicted, filled box
+    for entry in coco["images"]:
+        pixels = np.asarray(PIL.Image.open(folder / entry["file_name"]).convert("RGB"))
+        segments = [a["segmentation"] for a in coco["annotations"] if a["image_id"] == entry["id"]]
+        truth = [coco_to_rle(segment) for segment in segments]
+        boxes = rles_to_boxes_xyxy(truth) + np.array(
+            [0, 0, 1, 1]
+        )  # from pixel indices to their outer edges
+        embedding = executor.embed([Image(pixels)])[0]
+        prompts = PromptSet.from_boxes(boxes)
+        prediction = executor.segment([(embedding, prompts)], return_candidates=True)[0]
+        assert prediction.candidates is not None
+        for n, segment in enumerate(truth):
+            three = [rle_iou(segment, rle) for rle in prediction.candidates.rles[n]]
+            filled = rle_area(segment) / np.prod(boxes[n, 2:] - boxes[n, :2])
+            true, says = rle_iou(segment, prediction.rles[n]), prediction.iou_prediction[n]
+            rows.append((true, max(three), says, filled))
+    true, best, says, filled = np.array(rows).T
     return {
-        "mean IoU": t.mean().item(),
-        "mean IoU, best of three": torch.cat(best).mean().item(),
-        "mean IoU of the filled box": f.mean().item(),
-        "better than the filled box": (t > f).float().mean().item(),
-        "Spearman of predicted and true IoU": spearman(torch.cat(predicted).numpy(), t.numpy()),
+        "mean IoU": float(true.mean()),
+        "mean IoU, best of three": float(best.mean()),
+        "mean IoU of the filled box": float(filled.mean()),
+        "better than the filled box": float((true > filled).mean()),
+        "Spearman of predicted and true IoU": spearman(says, true),
     }
 
 
-def tile(image: Tensor, mask: Tensor, box: Tensor, note: str, side: int = 168) -> Image.Image:
+def tile(image: Tensor, mask: Tensor, box: Tensor, note: str, side: int = 168) -> PIL.Image.Image:
     """Draw a mask (H, W) in orange and its box (2, 2) on an image (3, H, W) in 0..1."""
     orange = torch.tensor([1.0, 0.45, 0.0])[:, None, None]
     shown = torch.where(mask, 0.45 * image + 0.55 * orange, image)
     array = (shown.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(array).resize((side, side))
+    picture = PIL.Image.fromarray(array).resize((side, side))
     pen = ImageDraw.Draw(picture)
     scale = torch.tensor([side / image.shape[2], side / image.shape[1]])
     pen.rectangle(((box * scale).clamp(0, side - 1)).flatten().tolist(), outline="white")
@@ -185,7 +186,7 @@ def contact_sheet(model: SAM2Base, path: Path) -> None:
     """Print freely licensed pictures, then typical held-out scenes, then the worst ones."""
     tiles = []
     for name, boxes in SHEET.items():
-        for picture in load_photographs((name,)):
+        for picture in photographs((name,)):
             box = torch.tensor(boxes, dtype=torch.float).view(1, -1, 2, 2)
             masks, iou = on_boxes(model, picture[None], box)
             for k in range(len(boxes)):
@@ -201,7 +202,7 @@ def contact_sheet(model: SAM2Base, path: Path) -> None:
     for b, k in [*typical, *ranked[:7]]:
         note = f"IoU {true[b, k]:.2f}"
         tiles.append(tile(scene.images[b], masks[b, k, 0], box[b, k], note))
-    sheet = Image.new("RGB", (7 * 170, 3 * 170), "white")
+    sheet = PIL.Image.new("RGB", (7 * 170, 3 * 170), "white")
     for i, one in enumerate(tiles):
         sheet.paste(one, (i % 7 * 170 + 1, i // 7 * 170 + 1))
     sheet.save(path, quality=82)
@@ -245,7 +246,8 @@ def main() -> None:
     model, about = load(args.weights, args.size)
     figures = {"scenes": on_scenes(model, args.batches)}
     if args.photos:
-        figures["photographs"] = on_photographs(model, args.photos)
+        executor = load_executor(args.weights or "nano", device="cpu")
+        figures["photographs"] = on_photographs(executor, args.photos)
     print(json.dumps({"about": about, "size": model.image_size, **figures}, indent=1))
     if args.weights is None and args.size is None:
         contact_sheet(model, HERE / "contact_sheet.jpg")

@@ -24,7 +24,8 @@ WEIGHTS = CONFIG.with_suffix(".safetensors")
 def recipe_hash() -> str:
     """Hash the code that decides the weights: scenes, trainer, model and its config."""
     here = Path(__file__).parent
-    files = [CONFIG, here / "model.py", here / "scenes.py", here / "train.py"]
+    names = ("bank.py", "model.py", "prompts.py", "scenes.py", "train.py")
+    files = [CONFIG, *(here / name for name in names)]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ import argparse
 import copy
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from examples.train_nano.bank import Dice
 from examples.train_nano.model import build, decode, embed, set_image_size, trained_parameters
-from examples.train_nano.scenes import Prompts, Scene, Scenes, click, make_prompts
+from examples.train_nano.prompts import Prompts, click, make_prompts
+from examples.train_nano.scenes import Scene, Scenes
 
 # (share of the time after which it applies, pixels of a side, pictures a step and CPU worker)
-STAGES = ((0.0, 128, 10), (0.45, 192, 8), (0.78, 256, 6))
+STAGES = ((0.0, 128, 10), (0.66, 192, 8))
 MUON = 3.0  # its rate, as a multiple of AdamW's
 POOL = 256  # scenes kept for reuse, by each worker
 SAVE_EVERY_S = 240
@@ -70,9 +73,8 @@ def prompt_loss(
     valid, is_box = prompts.valid, prompts.labels[..., 0] == 2
     each, true = mask_losses(logits.float(), prompts.targets, balance=balance)
     three = each[..., 1:]
-    all_three = (
-        0.2 + 0.3 * is_box.float()
-    )  # one click may mean three things, a box hardly more than one
+    # One click may mean three things; a box means one, so that all three should find it.
+    all_three = 0.2 + 0.6 * is_box.float()
     masks = 0.7 * each[..., 0] + torch.lerp(three.min(-1).values, three.mean(-1), all_three)
     ranking = (iou.float() - true).abs().mean(-1)
     present = F.binary_cross_entropy_with_logits(score.float(), valid.float(), reduction="none")
@@ -97,17 +99,17 @@ def prototype_loss(
     return (even * valid).sum() * 0.5 / valid.sum().clamp(min=1)
 
 
-def correct(scenes: Scenes, prompts: Prompts, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Click where logits (B, K, h, w) are wrong; returns coords (B, K, P + 1, 2) and labels."""
+def correct(dice: Dice, prompts: Prompts, logits: Tensor, middle: float = 0.5) -> Prompts:
+    """Click where logits (B, K, h, w) are wrong, deep inside the error with chance ``middle``."""
     mask = F.interpolate(logits.float(), size=prompts.targets.shape[-2:], mode="bilinear") > 0
     wrong = mask != (prompts.targets > 0.5)
-    point = click(scenes, wrong.float())
+    point = click(dice, wrong.float(), middle=middle)
     at = (point - 0.5).long()
     flat = at[..., 1] * mask.shape[-1] + at[..., 0]
     label = prompts.targets.flatten(2).gather(2, flat[..., None])[..., 0].long()
     label = torch.where(wrong.flatten(2).any(-1), label, -1)
     coords = torch.cat([prompts.coords, point[:, :, None]], 2)
-    return coords, torch.cat([prompts.labels, label[..., None]], 2)
+    return replace(prompts, coords=coords, labels=torch.cat([prompts.labels, label[..., None]], 2))
 
 
 class Trainer:
@@ -215,22 +217,24 @@ class Trainer:
         chosen: Tensor,
         balance: float,
     ) -> Tensor:
-        """Decode half of the prompts again with a click on an error, mostly with the mask too."""
+        """Decode half of the prompts again with clicks on errors, mostly with the mask so far."""
         half = slice(0, (self.prompts + 1) // 2)
-        some = Prompts(
-            prompts.coords[:, half],
-            prompts.labels[:, half],
-            prompts.targets[:, half],
-            prompts.valid[:, half],
-        )
+        fields = (prompts.coords, prompts.labels, prompts.targets, prompts.valid)
+        some = Prompts(*(field[:, half] for field in fields))
         index = chosen[:, half, None, None, None].expand(-1, -1, 1, *logits.shape[-2:])
-        before = logits[:, half].detach().gather(2, index)[:, :, 0].float()
-        with torch.no_grad():
-            coords, labels = correct(self.scenes, some, before)
-        masks = before.clamp(-32, 32) if self.step % 8 != 1 else None
-        with torch.autocast(self.device, torch.bfloat16):
-            again, iou, score = decode(self.model, embedding, coords, labels, masks)
-        return prompt_loss(again, iou, score, some, balance=balance)[0]
+        before = logits[:, half].gather(2, index)[:, :, 0]
+        losses = []
+        for _ in range(1 + (self.step % 4 == 3)):
+            before = before.detach().float()
+            with torch.no_grad():
+                for _ in range(1 + int(self.scenes.randint(3, 1))):
+                    some = correct(self.scenes, some, before)
+            masks = before.clamp(-32, 32) if self.step % 8 != 1 else None
+            with torch.autocast(self.device, torch.bfloat16):
+                again, iou, score = decode(self.model, embedding, some.coords, some.labels, masks)
+            losses.append(prompt_loss(again, iou, score, some, balance=balance)[0])
+            before = again[:, :, 0]
+        return torch.stack(losses).mean()
 
     def advance(self, done: float) -> dict[str, float]:
         """Make one step; ``done`` in 0..1 is the share of the time that is over."""
@@ -248,7 +252,7 @@ class Trainer:
             optimizer.step()
         self.step += 1
         self.pictures += self.stage(done)[1] * self.workers
-        keep = min(0.9985, (1 + self.step) / (20 + self.step))
+        keep = min(0.998, (1 + self.step) / (20 + self.step))
         with torch.no_grad():
             new = list(self.model.parameters())
             torch._foreach_lerp_(list(self.average.parameters()), new, 1 - keep)
