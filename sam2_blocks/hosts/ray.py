@@ -1,0 +1,174 @@
+"""Ray (extra ``ray``): the service as a Ray Serve deployment, pipelines as a Ray Data stage.
+
+Serve, with two replicas of one GPU each::
+
+    serve run sam2_blocks.hosts.ray:build_app model=hiera_tiny replicas=2 gpus=1
+
+Data, where columns are named like the pipeline's inputs::
+
+    ds.map_batches(PipelineStage, fn_constructor_args=["pipeline.yaml"], concurrency=2)
+
+A replica knows the images it has seen: with several replicas, send the image along with its
+``image_id``, and the worst that happens is that it is embedded once in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from sam2_blocks.errors import MissingExtraError, Sam2BlocksError
+from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.plugins import load_plugins
+from sam2_blocks.runner import Item, Runner
+
+
+class ServeOptions(BaseModel):
+    """What ``serve run`` and a Serve config file may set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(default="nano", description="Models, separated by commas.")
+    device: str = "auto"
+    dtype: str = "auto"
+    replicas: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0, description="GPUs of each replica.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of sam2_blocks.service.ServiceSettings."
+    )
+
+
+def build_app(options: ServeOptions) -> Any:
+    """Make a Ray Serve application whose replicas each load the models.
+
+    Args:
+        options: models, replicas, GPUs and settings.
+
+    Returns:
+        An application for ``serve.run`` or ``serve run``.
+
+    Raises:
+        MissingExtraError: if Ray Serve is not installed.
+    """
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise MissingExtraError(f"{error}. Run: pip install 'sam2-blocks[ray]'") from error
+    from sam2_blocks.service import ServiceSettings
+
+    settings = ServiceSettings.from_environment(**options.settings)
+
+    def create() -> Any:
+        """Run on the replica: models cannot travel."""
+        from sam2_blocks.hosts.http import create_app
+        from sam2_blocks.service import load_models
+
+        plugins = load_plugins()
+        names = options.model.split(",")
+        models = load_models(
+            names, plugins.executors, settings, device=options.device, dtype=options.dtype
+        )
+        return create_app(models, settings, plugins=plugins)
+
+    deployment = serve.deployment(
+        serve.ingress(create)(),
+        name="sam2_blocks",
+        num_replicas=options.replicas,
+        ray_actor_options={"num_gpus": options.gpus},
+        max_ongoing_requests=settings.max_queue,
+    )
+    return deployment.bind()
+
+
+class PipelineStage:
+    """Runs a pipeline on the batches of a Ray Data set; a class for ``map_batches``.
+
+    Each row is one item. A column named like an input of the pipeline feeds it: an image as a path,
+    encoded bytes or an RGB array (H, W, 3), other inputs as plain data. Every output becomes a
+    column: images as arrays, all else as JSON text, detections with COCO RLE in each row. The
+    column ``errors`` says why an output is None; it is empty on success.
+
+    Args:
+        pipeline: path of a YAML pipeline, or the document as plain data.
+        columns: names of columns by input, where they differ.
+        id_column: column that names the items in messages; rows are numbered if not given.
+
+    Raises:
+        PipelineError: if the pipeline is wrong.
+    """
+
+    def __init__(
+        self,
+        pipeline: str | Path | Mapping[str, Any],
+        *,
+        columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+    ) -> None:
+        plugins = load_plugins()
+        self._pipeline = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+        self._runner = Runner(self._pipeline, plugins)
+        self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})
+        self._id_column = id_column
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the outputs of the pipeline to a batch."""
+        count = len(next(iter(batch.values())))
+        results = list(self._runner.run([self._item(batch, row) for row in range(count)]))
+        outputs = {
+            name: _column([_to_cell(result.outputs.get(name)) for result in results])
+            for name in self._pipeline.outputs
+        }
+        errors = ["; ".join(error.message for error in result.errors) for result in results]
+        return {**batch, **outputs, "errors": np.array(errors, dtype=object)}
+
+    def _item(self, batch: Mapping[str, Any], row: int) -> Item:
+        given = {
+            name: _from_cell(batch[column][row])
+            for name, column in self._columns.items()
+            if column in batch
+        }
+        missing = [
+            self._columns[name]
+            for name, declared in self._pipeline.inputs.items()
+            if declared.required and name not in given
+        ]
+        if missing:
+            raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
+        item_id = row if self._id_column is None else batch[self._id_column][row]
+        return Item(str(item_id), given)
+
+
+def _from_cell(cell: Any) -> Any:
+    """Undo what Arrow does to plain data; pictures stay arrays."""
+    if isinstance(cell, np.generic):
+        return cell.item()
+    if isinstance(cell, np.ndarray) and cell.dtype != np.uint8:
+        return cell.tolist()
+    return cell
+
+
+def _to_cell(value: Any) -> Any:
+    from pydantic_core import to_json
+
+    from sam2_blocks.service.answers import to_plain
+    from sam2_blocks.values import Image
+
+    if value is None:
+        return None
+    if isinstance(value, Image):
+        return value.pixels
+    return to_json(to_plain(value), inf_nan_mode="null").decode()
+
+
+def _column(cells: Sequence[Any]) -> Any:
+    """Make one cell of each value; numpy would stack pictures of equal size, which Arrow takes."""
+    shapes = {cell.shape if isinstance(cell, np.ndarray) else None for cell in cells}
+    if len(shapes) == 1 and None not in shapes:
+        return np.stack(cells)
+    column = np.empty(len(cells), object)
+    column[:] = cells
+    return column

@@ -1,0 +1,105 @@
+"""A Ray cluster of two workers on this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import numpy as np
+import pytest
+
+from sam2_blocks.masks import coco_to_rle, rle_to_mask
+from tests.conftest import PICTURES, ROOT
+from tests.service.conftest import as_request, box, picture
+
+ray = pytest.importorskip("ray", reason="needs the extra ray")
+pytest.importorskip("ray.serve", reason="needs the extra ray")
+httpx = pytest.importorskip("httpx")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+PICTURE = picture()
+SEGMENT = {"image": as_request(PICTURE), "prompts": [box(10, 10, 60, 50)], "format": "rle"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_the_service_is_a_serve_deployment(cluster):
+    from ray import serve
+
+    from sam2_blocks.hosts.ray import ServeOptions, build_app
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    app = build_app(ServeOptions(model="nano,hiera_large=nano", settings={"max_queue": 50}))
+    serve.run(app, route_prefix="/")
+    url = f"http://127.0.0.1:{port}"
+    answer = httpx.post(f"{url}/sam2/segment_image", json=SEGMENT, timeout=60)
+    assert answer.status_code == 200, answer.text
+    [row] = answer.json()["predictions"]
+    assert rle_to_mask(coco_to_rle(row["masks"])).shape == PICTURE.hw
+    assert httpx.get(f"{url}/readyz").json()["models"] == ["nano", "hiera_large"]
+    assert httpx.post(f"{url}/sam2/segment_image", json={}).status_code == 422
+    serve.shutdown()
+
+
+def test_a_pipeline_is_a_stage_of_a_data_set(cluster):
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    rows = [
+        {"image": str(PICTURES / name), "boxes": [[10.0, 10.0, 200.0, 200.0]]}
+        for name in ("coffee.jpg", "none.jpg")
+    ]
+    document = {
+        "pipeline_version": 1,
+        "inputs": {
+            "image": {"kind": "image"},
+            "boxes": {"kind": "object_detection_prediction"},
+        },
+        "steps": {
+            "segment": {
+                "use": "sam2/segment@v1",
+                "with": {"image": "$inputs.image", "boxes": "$inputs.boxes"},
+            }
+        },
+        "outputs": {"predictions": "$steps.segment.predictions"},
+    }
+    data = ray.data.from_items(rows).map_batches(
+        PipelineStage, fn_constructor_args=[document], concurrency=1, batch_size=2
+    )
+    good, bad = data.take_all()
+    [mask] = json.loads(good["predictions"])
+    assert mask["segmentation"]["size"] == [400, 600]
+    assert good["errors"] == ""
+    assert bad["predictions"] is None
+    assert "none.jpg: no such file" in bad["errors"]
+
+
+def test_a_stage_runs_without_a_cluster():
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    stage = PipelineStage(ROOT / "examples" / "points.yaml")
+    pixels = np.stack([picture(seed, (400, 600)).pixels for seed in range(2)])
+    out = stage({"image": pixels})
+    assert out["errors"].tolist() == ["", ""]
+    assert out["overlay"].shape == (2, 400, 600, 3)
+    assert [len(json.loads(cell)) for cell in out["predictions"]] == [3, 3]
+
+
+def test_a_missing_column_is_named():
+    from sam2_blocks.errors import Sam2BlocksError
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    stage = PipelineStage(ROOT / "examples" / "points.yaml")
+    with pytest.raises(Sam2BlocksError, match=r"lacks the columns \['image'\]; it has \['x'\]"):
+        stage({"x": [1]})
