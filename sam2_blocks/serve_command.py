@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +125,8 @@ def serve(
         allow_numpy=numpy,
         file_root=file_root,
     )
+    # Nobody reads them, and Python would remember every different one for as long as we serve.
+    warnings.filterwarnings("ignore", "boxes reach outside", UserWarning)
     create_app, run = http.create_app, http.serve  # fails now if the extra is missing
     plugins = load_plugins()
     names = models or [os.environ.get("SAM2_VERSION_ID") or "nano"]

@@ -32,6 +32,12 @@ from sam2_blocks.hosts.http import create_app, docs  # noqa: E402
 
 __all__ = ["nano_executor"]
 
+# A server prints warnings; only these tests would make errors of them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:boxes reach outside"),
+    pytest.mark.filterwarnings("ignore:overflow encountered in cast"),
+]
+
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "400"))
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 PICTURE = picture(0, (20, 30))
