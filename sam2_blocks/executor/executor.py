@@ -4,58 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, ByteCache, CacheStats
 from sam2_blocks.executor.chunks import map_chunks
-from sam2_blocks.executor.components import clean_logits
 from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.embed import embed_images, embedding_key
 from sam2_blocks.executor.model import LoadedModel, Mode
-from sam2_blocks.executor.postprocess import logits_to_rles
 from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
+from sam2_blocks.executor.segment import (
+    SegmentedPrompt,
+    SegmentOptions,
+    gather_prediction,
+    segment_chunk,
+)
 from sam2_blocks.executor.workers import Workers
 from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
-    Hw,
     Image,
-    MaskCandidates,
     MaskPrediction,
     PromptSet,
 )
-
-LOGIT_LIMIT = 32.0  # low-resolution logits are handed out clamped, as the official predictor does
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """How to segment; see `Sam2Executor.segment`."""
-
-    multimask_output: bool
-    mask_threshold: float
-    max_hole_area: int
-    max_sprinkle_area: int
-    return_candidates: bool
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedPrompt:
-    """What is kept of one prompt, on the device, until its image is finished.
-
-    Attributes:
-        chosen: float32, (h, w), logits of the candidate with the highest predicted IoU.
-        iou: float32, (M,), predicted IoU of all candidates.
-        candidates: float32, (M, h, w), only when they are wanted.
-    """
-
-    chosen: Tensor
-    iou: Tensor
-    candidates: Tensor | None
 
 
 class Sam2Executor:
@@ -173,74 +145,37 @@ class Sam2Executor:
         rows = prompts_to_rows(
             items, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
         )
-        with self._device_lock, torch.inference_mode():
-            decoded = self._decode(rows, options)
-            return [
-                self._finish(
-                    [decoded[item, index] for index in range(len(prompts))],
-                    embedding.image_hw,
-                    options,
-                )
-                for item, (embedding, prompts) in enumerate(items)
-            ]
+        with self._device_lock:
+            answers = self._answer(rows, options)
+        return [
+            gather_prediction(
+                [answers[item, index] for index in range(len(prompts))],
+                embedding.image_hw,
+                self._model.low_res_hw,
+                options,
+            )
+            for item, (embedding, prompts) in enumerate(items)
+        ]
 
-    def _decode(
+    def _answer(
         self, rows: Sequence[PromptRow], options: SegmentOptions
-    ) -> dict[tuple[int, int], DecodedPrompt]:
-        """Decode all rows, whatever their images, in chunks of equal shape."""
+    ) -> dict[tuple[int, int], SegmentedPrompt]:
+        """Answer all prompts, whatever their images, by item and index."""
 
-        def decode(chunk: Sequence[PromptRow]) -> list[DecodedPrompt]:
-            logits, iou = self._decoder.decode(chunk, multimask_output=options.multimask_output)
-            chosen = logits[torch.arange(len(chunk), device=iou.device), iou.argmax(1)]
-            candidates = logits if options.return_candidates else [None] * len(chunk)
-            return [DecodedPrompt(*kept) for kept in zip(chosen, iou, candidates, strict=True)]
+        def segment(chunk: Sequence[PromptRow]) -> list[SegmentedPrompt]:
+            return segment_chunk(self._decoder, chunk, options)
 
-        decoded: dict[tuple[int, int], DecodedPrompt] = {}
+        answers: dict[tuple[int, int], SegmentedPrompt] = {}
         for group in group_rows(rows):
             size = self._decoder.chunk_size
             if self._workers is not None and len(group) > 1:
-                results = self._workers.map_chunks(decode, group, size)
+                results = self._workers.map_chunks(segment, group, size)
             else:
-                results = map_chunks(decode, group, size)
-            decoded.update(
+                results = map_chunks(segment, group, size)
+            answers.update(
                 ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
             )
-        return decoded
-
-    def _finish(
-        self, decoded: Sequence[DecodedPrompt], image_hw: Hw, options: SegmentOptions
-    ) -> MaskPrediction:
-        """Turn the decoded prompts of one image into masks at original size, on the host."""
-        chosen = _stack([prompt.chosen for prompt in decoded], self._model.low_res_hw)
-        rles, boxes = logits_to_rles(
-            _clean(chosen, options), image_hw, threshold=options.mask_threshold
-        )
-        masks = 3 if options.multimask_output else 1
-        iou = _stack([prompt.iou for prompt in decoded], (masks,)).cpu()
-        return MaskPrediction(
-            image_hw=image_hw,
-            rles=tuple(rles),
-            iou_prediction=iou.amax(1).numpy(),
-            low_res_logits=_to_host(chosen),
-            mask_box_xyxy=boxes,
-            candidates=self._finish_candidates(decoded, iou, image_hw, options),
-        )
-
-    def _finish_candidates(
-        self,
-        decoded: Sequence[DecodedPrompt],
-        iou: Tensor,
-        image_hw: Hw,
-        options: SegmentOptions,
-    ) -> MaskCandidates | None:
-        if not options.return_candidates:
-            return None
-        proposals = [prompt.candidates for prompt in decoded if prompt.candidates is not None]
-        logits = _stack(proposals, (iou.shape[1], *self._model.low_res_hw))
-        cleaned = _clean(logits.flatten(0, 1), options)
-        rles, _ = logits_to_rles(cleaned, image_hw, threshold=options.mask_threshold)
-        rows = [tuple(rles[i : i + iou.shape[1]]) for i in range(0, len(rles), iou.shape[1])]
-        return MaskCandidates(tuple(rows), iou.numpy(), _to_host(logits))
+        return answers
 
     def _check_embedding(self, embedding: Embedding) -> None:
         made_by = embedding.key.rpartition("/")[0]
@@ -250,23 +185,3 @@ class Sam2Executor:
                 f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
                 f"{self.spec.device!r}. Embed the image with this executor."
             )
-
-
-def _clean(logits: Tensor, options: SegmentOptions) -> Tensor:
-    if not len(logits) or max(options.max_hole_area, options.max_sprinkle_area) <= 0:
-        return logits
-    return clean_logits(
-        logits,
-        threshold=options.mask_threshold,
-        max_hole_area=options.max_hole_area,
-        max_sprinkle_area=options.max_sprinkle_area,
-    )
-
-
-def _stack(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Stack tensors of this shape; there may be none."""
-    return torch.stack(list(tensors)) if tensors else torch.zeros((0, *shape))
-
-
-def _to_host(logits: Tensor) -> np.ndarray:
-    return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
