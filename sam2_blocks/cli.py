@@ -300,7 +300,7 @@ def _start_trace(plugins: Plugins) -> Any:
     from sam2_blocks.trace import TraceRecorder
 
     recorder = TraceRecorder()
-    plugins.manager.register(recorder, "trace")
+    plugins.manager.register(recorder)
     return recorder
 
 

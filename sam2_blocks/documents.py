@@ -23,6 +23,7 @@ MAX_DEPTH = 40
 """Levels of nesting one document may have."""
 
 PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 
 Path = tuple[str | int, ...]
 
@@ -142,6 +143,7 @@ class _NodeReader:
         self.problems: list[Problem] = []
         self._constructor = YAML(typ="safe", pure=True).constructor
         self._read = 0
+        self._too_deep = False
 
     def read(self, node: Node, path: Path) -> Any:
         self.positions.setdefault(path, _place(node))
@@ -151,7 +153,9 @@ class _NodeReader:
                 self._report(node, path, f"more than {MAX_NODES} values; do aliases multiply it?")
             return None
         if len(path) > MAX_DEPTH:
-            self._report(node, path[:1], f"nested deeper than {MAX_DEPTH} levels")
+            if not self._too_deep:
+                self._report(node, path[:1], f"nested deeper than {MAX_DEPTH} levels")
+            self._too_deep = True
             return None
         if isinstance(node, MappingNode | SequenceNode) and str(node.tag) not in PLAIN_TAGS:
             self._refuse_tag(node, path)
@@ -182,14 +186,18 @@ class _NodeReader:
         return data
 
     def _read_scalar(self, node: Node, path: Path) -> Any:
+        if str(node.tag) == TIMESTAMP_TAG:
+            return str(node.value)  # dates stay the text they were written as
         try:
             value = self._constructor.construct_object(node)
         except YAMLError:
             self._refuse_tag(node, path)
             return None
-        if value is None or isinstance(value, str | bool | int | float):
-            return value
-        return str(node.value)  # dates and the like stay the text they were written as
+        except (ValueError, LookupError, OverflowError):
+            kind = str(node.tag).rpartition(":")[2]
+            self._report(node, path, f"not a valid {kind}: {_shorten(node.value)}")
+            return None
+        return value if isinstance(value, str | bool | int | float | None) else str(node.value)
 
     def _refuse_tag(self, node: Node, path: Path) -> None:
         self._report(node, path, f"the tag {node.tag!s} is not allowed: YAML is only data here")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -171,7 +171,7 @@ class _Checker:
             steps=tuple(order),
             outputs={name: selector for name, selector in outputs.items() if selector},
             kinds=self.kinds,
-            warnings=tuple(self.find_unused(order)),
+            warnings=tuple(self.find_unused(order, outputs)),
         )
 
     def report(self, path: DocumentPath, message: str) -> None:
@@ -296,9 +296,11 @@ class _Checker:
             self.report(("steps", loop[0]), f"steps form a cycle: {' → '.join(loop)}.")
             return []
 
-    def find_unused(self, order: Iterable[Step]) -> Iterator[Problem]:
-        used = {ref.step for ref in _step_refs(self.written.outputs)}
-        used |= {ref.step for step in order for ref in _step_refs(dict(step.values))}
+    def find_unused(
+        self, order: Sequence[Step], outputs: Mapping[str, Selector | None]
+    ) -> Iterator[Problem]:
+        wired = [list(outputs.values()), *(dict(step.values) for step in order)]
+        used = {ref.step for ref in iter_selectors(wired) if isinstance(ref, StepRef)}
         for step in order:
             if step.id not in used and step.manifest.file_access != "write":
                 message = "nothing uses the outputs of this step; remove it or name an output."

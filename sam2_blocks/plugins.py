@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from sam2_blocks import builtin, hookspecs
-from sam2_blocks.errors import PluginError
+from sam2_blocks.errors import PluginError, did_you_mean
 from sam2_blocks.hookspecs import PROJECT, Exporter
 from sam2_blocks.kinds import Kind
 from sam2_blocks.manifest import Manifest, iter_manifest_files, load_manifest
@@ -105,18 +105,19 @@ def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = 
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
     plugins.register(builtin, "builtin", "sam2-blocks")
-    found = entry_points(group=ENTRY_POINT_GROUP) if points is None else points
-    for point in sorted(_chosen(found), key=lambda point: point.name):
-        _load_one(plugins, point, strict=strict)
-    return plugins
-
-
-def _chosen(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    found = list(entry_points(group=ENTRY_POINT_GROUP) if points is None else points)
     switch = os.environ.get(SWITCH)
-    if switch is None:
-        return list(points)
-    names = {name.strip() for name in switch.split(",")}
-    return [point for point in points if point.name in names]
+    wanted = None if switch is None else {name.strip() for name in switch.split(",")} - {""}
+    for point in sorted(found, key=lambda point: point.name):
+        if wanted is None or point.name in wanted:
+            _load_one(plugins, point, strict=strict)
+    names = {point.name for point in found}
+    for name in sorted((wanted or set()) - names):
+        message = f"{SWITCH} names it, but it is not installed.{did_you_mean(name, names)}"
+        if strict:
+            raise PluginError(f"plugin {name!r}: {message}")
+        plugins.records.append(PluginRecord(name, error=message))
+    return plugins
 
 
 def _load_one(plugins: Plugins, point: EntryPoint, *, strict: bool) -> None:
@@ -124,7 +125,7 @@ def _load_one(plugins: Plugins, point: EntryPoint, *, strict: bool) -> None:
     version = point.dist.version if point.dist else ""
     try:
         plugins.register(point.load(), point.name, distribution, version)
-    except Exception as error:  # third-party code may fail in any way; all of it is recorded
+    except (Exception, SystemExit) as error:  # third-party code may fail in any way; record it
         if strict:
             raise PluginError(f"plugin {point.name!r} ({point.value}): {error}") from error
         plugins.records.append(

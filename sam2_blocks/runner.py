@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -153,9 +154,9 @@ class Runner:
     def finish(self) -> None:
         """Let every block write what it holds; called once, also after an interruption."""
         blocks, self._blocks = self._blocks, {}
-        for block in blocks.values():
-            finish: Callable[[], None] = getattr(block, "finish", _nothing)
-            finish()
+        with ExitStack() as stack:  # every block gets its turn, whatever another one raises
+            for block in reversed(blocks.values()):
+                stack.callback(getattr(block, "finish", _nothing))
 
     def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
         """Run items, in order; results come as soon as their micro-batch is done.
@@ -231,16 +232,15 @@ class Runner:
         work = [(progress, item) for progress, item in validated if item is not None]
         if not work:
             return
-        self._hook.before_step(step=step, item_ids=[progress.id for progress, _ in work])
+        self._notify("before_step", step, item_ids=[progress.id for progress, _ in work])
         results = self._call(step, [item for _, item in work])
         done = []
         for (progress, _), result in zip(work, results, strict=True):
             outputs = self._accept(step, progress, result)
             if outputs is not None:
                 done.append((progress.id, outputs))
-        self._hook.after_step(
-            step=step, item_ids=[name for name, _ in done], outputs=[out for _, out in done]
-        )
+        ids, outputs_done = [name for name, _ in done], [out for _, out in done]
+        self._notify("after_step", step, item_ids=ids, outputs=outputs_done)
 
     def _validate(self, step: Step, progress: _Progress) -> BaseModel | None:
         values = {name: resolve(value, progress.values.get) for name, value in step.values.items()}
@@ -296,7 +296,14 @@ class Runner:
         progress.fail(step.id, step.manifest.id, message, cause)
         error = StepError(step.id, step.manifest.id, message)
         error.__cause__ = cause
-        self._hook.on_step_error(step=step, item_id=progress.id, error=error)
+        self._notify("on_step_error", step, item_id=progress.id, error=error)
+
+    def _notify(self, hook: str, step: Step, **arguments: Any) -> None:
+        try:
+            getattr(self._hook, hook)(step=step, **arguments)
+        except Exception as error:  # a plugin's code; what it was to watch over is not certain now
+            message = f"a plugin's hook {hook!r} failed: {type(error).__name__}: {error}"
+            raise StepError(step.id, step.manifest.id, message) from error
 
     def _block(self, step: Step) -> Block:
         if step.id not in self._blocks:

@@ -47,7 +47,7 @@ def parse_selectors(value: Any) -> Any:
         return value
     if value.startswith("$$"):
         return value[1:]
-    match = re.match(SELECTOR_PATTERN, value)
+    match = re.fullmatch(SELECTOR_PATTERN, value)
     if match is None:
         raise ValueError(
             f"{value!r} is no selector; write $inputs.NAME or $steps.STEP.OUTPUT, "
