@@ -17,7 +17,8 @@ class ServiceSettings:
     Attributes:
         api_key: if given, every request but health checks must carry it.
         window_ms: how long the first request waits for others to share its batch.
-        max_batch: most requests in one batch; 1 answers them one at a time.
+        max_batch: most requests in one batch. Sums are rounded in another order then, so that a
+            pixel on the border of a mask may change sides; 1 answers as if each came alone.
         max_queue: most requests being answered or waiting; further ones are refused.
         deadline_s: how long a request may take.
         max_body_bytes: largest request, and largest image fetched from a URL.

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from sam2_blocks import cli
+from sam2_blocks.service import ServiceSettings
+from sam2_blocks.testing import FakeExecutor
+
+pytest.importorskip("fastapi", reason="needs the extra http")
+
+
+@pytest.fixture
+def serve(monkeypatch, capsys):
+    """``serve(option, …)``: exit code, errors, and what the server would have started with."""
+    started = []
+    monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
+    monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it
+    monkeypatch.setattr("sam2_blocks.executor.load", lambda model, **_: FakeExecutor(model))
+    monkeypatch.setattr(
+        "sam2_blocks.hosts.http.server.serve",
+        lambda app, **address: started.append((app.state.service, address)),
+    )
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["sam2-blocks", "serve", *options])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return code, capsys.readouterr().err, started[-1] if started else None
+
+    with warnings.catch_warnings():
+        yield run
+    for service, _ in started:
+        service.close()
+
+
+def test_by_default_it_listens_here_only_with_the_default_limits(serve):
+    code, err, (service, address) = serve()
+    assert (code, err) == (0, "")
+    assert address == {"host": "127.0.0.1", "port": 9001}
+    assert service.settings == ServiceSettings()
+    assert service.models.names == ["nano"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "value"),
+    [
+        (["--api-key", "secret"], "api_key", "secret"),
+        (["--window-ms", "0"], "window_ms", 0),
+        (["--max-queue", "5"], "max_queue", 5),
+        (["--deadline", "7.5"], "deadline_s", 7.5),
+        (["--max-body-mb", "2"], "max_body_bytes", 2 * 2**20),
+        (["--cache-mb", "3"], "embedding_bytes", 3 * 2**20),
+        (["--on-conflict", "replace"], "on_conflict", "replace"),
+        (["--no-urls"], "allow_urls", False),
+        (["--private-urls"], "allow_private_urls", True),
+        (["--numpy"], "allow_numpy", True),
+        (["--file-root", "."], "file_root", Path(".")),
+    ],
+)
+def test_an_option_becomes_a_setting(serve, options, field, value):
+    _, _, (service, _) = serve(*options)
+    assert getattr(service.settings, field) == value
+
+
+def test_models_may_have_other_names(serve, monkeypatch):
+    _, _, (service, _) = serve("-m", "nano", "-m", "hiera_large=nano")
+    assert service.models.names == ["nano", "hiera_large"]
+    monkeypatch.setenv("SAM2_VERSION_ID", "hiera_tiny")
+    _, _, (service, _) = serve()
+    assert service.models.names == ["hiera_tiny"]
+
+
+def test_a_wrong_variable_stops_it_with_one_readable_block(serve, monkeypatch):
+    monkeypatch.setenv("SAM2_MAX_EMBEDDING_CACHE_SIZE", "many")
+    code, err, _ = serve()
+    assert code == cli.STOPPED
+    assert "wants a number of entries" in err
+    assert "Traceback" not in err
+
+
+def test_without_the_extra_it_says_what_to_install():
+    code = (
+        "import sys; sys.modules['fastapi'] = None; sys.argv = ['sam2-blocks', 'serve']\n"
+        "from sam2_blocks.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == cli.STOPPED
+    assert "pip install 'sam2-blocks[http]'" in result.stderr
