@@ -114,7 +114,7 @@ def on_scenes(model: SAM2Base, batches: int = 12, clicks: int = 5) -> dict[str, 
         true = iou_of(enlarge(logits, (TRUTH_PX, TRUTH_PX)), truth[:, :, None])
         scores.setdefault("box", []).append(true[..., 0][valid])
         scores.setdefault("box, best of three", []).append(true.max(-1).values[valid])
-        scores.setdefault("box, predicted", []).append(iou[..., 0][valid])
+        scores.setdefault("box, mean predicted IoU", []).append(iou[..., 0][valid])
         first = click(scenes, targets, middle=1.0)[:, :, None]
         prompts = Prompts(first, torch.ones(8, 8, 1, dtype=torch.long), targets, valid)
         logits, _ = predict(model, embedding, first * scale, prompts.labels)
@@ -128,8 +128,11 @@ def on_scenes(model: SAM2Base, batches: int = 12, clicks: int = 5) -> dict[str, 
             coords = prompts.coords * scale
             logits, _ = predict(model, embedding, coords, prompts.labels, chosen.clamp(-32, 32))
     joined = {name: torch.cat(parts) for name, parts in scores.items()}
-    rank = spearman(joined["box, predicted"].numpy(), joined["box"].numpy())
-    return {**{name: v.mean().item() for name, v in joined.items()}, "box, Spearman": rank}
+    rank = spearman(joined["box, mean predicted IoU"].numpy(), joined["box"].numpy())
+    return {
+        **{name: v.mean().item() for name, v in joined.items()},
+        "box, Spearman of predicted and true IoU": rank,
+    }
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
