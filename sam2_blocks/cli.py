@@ -8,6 +8,7 @@ what was finished is kept.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -22,7 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks import __version__
-from sam2_blocks.errors import DocumentError, Sam2BlocksError, did_you_mean
+from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 from sam2_blocks.images import MAX_PIXELS
 from sam2_blocks.inputs import find_pictures, make_items, parse_settings
 from sam2_blocks.outputs import OutputFolder
@@ -79,7 +80,7 @@ def run(
     _warn_of_broken(plugins)
     graph = _load(pipeline, plugins)
     values = parse_settings(settings or [], graph)
-    pictures = find_pictures(source)
+    pictures = find_pictures(source, folder)
     items = make_items(graph, pictures, values, max_pixels=max_pixels)
     nested = list(pictures.values()) != [Path(source)]
     target = OutputFolder(folder, graph, plugins, nested=nested)
@@ -87,30 +88,37 @@ def run(
         err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
     recorder = _start_trace(plugins) if trace else None
     errors: list[ErrorRecord] = []
-    done = 0
-    resources = plugins.resources(folder)
+    finished = 0
+    screen = out if out.is_terminal else err
     try:
         with (
             target,
-            Runner(graph, plugins, resources=resources, batch_size=batch_size) as runner,
-            Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
+            Runner(
+                graph, plugins, resources=plugins.resources(folder), batch_size=batch_size
+            ) as runner,
+            Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress,
         ):
             task = progress.add_task("running", total=len(pictures))
             for result in runner.run(items):
                 target.submit(result)
-                done += not result.errors
+                finished += 1
                 errors += result.errors
                 progress.advance(task)
-                _print_result(result)
+                _print_result(result, brief=len(pictures) > 1)
+        errors += target.errors
+        for error in target.errors:
+            _print_error(error)
     except KeyboardInterrupt:
-        err.print(f"[red]interrupted[/] after {done} of {len(pictures)}; they are in {folder}")
+        kept = f"after {finished} of {len(pictures)}; they are in {folder}"
+        err.print(f"[red]interrupted[/] {escape(kept)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     finally:
         if errors:
             target.write_errors(errors)
         if recorder and trace:
             recorder.write(trace)
-    out.print(f"{done} of {len(pictures)} done, in {escape(str(folder))}")
+    done = finished - len({error.item for error in errors})
+    _print(f"{done} of {len(pictures)} done, in {escape(str(folder))}")
     if errors:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -118,7 +126,9 @@ def run(
 @app.command()
 def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     """Check a pipeline without loading a model."""
-    graph = _load(pipeline, load_plugins(strict=strict_plugins))
+    plugins = load_plugins(strict=strict_plugins)
+    _warn_of_broken(plugins)
+    graph = _load(pipeline, plugins)
     steps = " → ".join(step.id for step in graph.steps)
     out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
 
@@ -135,7 +145,7 @@ def schema(
         "pipeline": lambda: pipeline_schema(load_plugins().manifests.values()),
     }
     if which not in makers:
-        raise Sam2BlocksError(f"no schema of {which!r}.{did_you_mean(which, makers)}")
+        raise UsageError(f"no schema of {which!r}.{did_you_mean(which, makers)}")
     print(json.dumps(makers[which](), indent=2))
 
 
@@ -177,9 +187,11 @@ def show_block(block: str) -> None:
     """Show inputs, parameters and outputs of one block."""
     from sam2_blocks.reference import describe
 
-    manifests = load_plugins().manifests
+    plugins = load_plugins()
+    manifests = plugins.manifests
     if block not in manifests:
-        raise Sam2BlocksError(f"no block {block!r}.{did_you_mean(block, manifests)}")
+        _warn_of_broken(plugins)
+        raise UsageError(f"no block {block!r}.{did_you_mean(block, manifests)}")
     print(describe(manifests[block]))
 
 
@@ -304,16 +316,30 @@ def _start_trace(plugins: Plugins) -> Any:
     return recorder
 
 
-def _print_result(result: ItemResult) -> None:
-    from sam2_blocks.tables import detections_table
+def _print_error(error: ErrorRecord) -> None:
+    where = f"{error.item}, step {error.step!r}" if error.block else error.item
+    err.print(f"[red]failed:[/] {escape(where)}: {escape(error.message)}", soft_wrap=True)
+
+
+def _print_result(result: ItemResult, *, brief: bool) -> None:
+    """Print a table of every output with detections, or their number if there are many pictures."""
+    from sam2_blocks.tables import count_detections, detections_table
 
     for error in result.errors:
-        where = f"{error.item}, step {error.step!r}" if error.block else error.item
-        err.print(f"[red]failed:[/] {escape(where)}: {escape(error.message)}", soft_wrap=True)
+        _print_error(error)
     for name, value in result.outputs.items():
-        table = detections_table(value, f"{result.id}: {name}")
-        if table is not None:
-            out.print(table)
+        title = f"{result.id}: {name}"
+        count = count_detections(value)
+        if count is not None:
+            _print(escape(f"{title}: {count}") if brief else detections_table(value, title))
+
+
+def _print(what: Any) -> None:
+    """Print to stdout as long as somebody reads it; the work goes on without."""
+    try:
+        out.print(what, soft_wrap=isinstance(what, str))
+    except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -324,6 +350,8 @@ def main() -> None:
     """Entry point: turns our errors into one readable block and an exit code."""
     warnings.filterwarnings("ignore", "OpenCV .* is not installed", UserWarning)
     warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
+    warnings.filterwarnings("always", category=UserWarning, module="sam2_blocks")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
@@ -331,7 +359,14 @@ def main() -> None:
         if len(arguments) < len(sys.argv) - 1:
             raise
         err.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
-        sys.exit(WRONG_INPUT if isinstance(error, DocumentError) else STOPPED)
+        wrong_input = isinstance(error, DocumentError | UsageError)
+        sys.exit(WRONG_INPUT if wrong_input else STOPPED)
+    except Exception as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        what = f"unexpected {type(error).__name__}: {error}. Please report it with --debug."
+        err.print(f"[red]error:[/] {escape(what)}", soft_wrap=True)
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         err.print("[red]interrupted[/]")
         sys.exit(INTERRUPTED)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import supervision as sv
+from numpy.typing import NDArray
 
+from sam2_blocks.errors import did_you_mean
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
 from sam2_blocks.polygons import rle_to_polygons
 from sam2_blocks.values import Hw, Image
 
 POLYGON_TOLERANCE_PX = 0.5
 """How far the polygons in our JSON may be from the mask's outline; its RLE is exact."""
+
+MAX_TRACED_RUNS = 20_000
+"""Noise has no outline worth its time: masks of more runs are written as RLE alone."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,22 @@ class Box:
 
 
 def boxes_to_detections(boxes: Sequence[Box]) -> sv.Detections:
-    """Stack boxes into detections; a column that no box has stays None."""
+    """Stack boxes into detections; a column that no box has stays None.
+
+    Raises:
+        ValueError: if some boxes have a confidence or tracker id and others have not.
+    """
     if not boxes:
         empty = sv.Detections.empty()
         empty.class_id = np.empty(0, dtype=int)
         empty.confidence = np.empty(0, dtype=np.float32)
         empty.data["class_name"] = np.empty(0, dtype=str)
         return empty
-    confidence = [box.confidence for box in boxes]
-    tracker_id = [box.tracker_id for box in boxes]
     return sv.Detections(
         xyxy=np.array([box.xyxy for box in boxes], dtype=np.float32),
         class_id=np.array([box.class_id for box in boxes], dtype=int),
-        confidence=None if None in confidence else np.array(confidence, dtype=np.float32),
-        tracker_id=None if None in tracker_id else np.array(tracker_id, dtype=int),
+        confidence=_column("confidence", [box.confidence for box in boxes], np.float32),
+        tracker_id=_column("tracker_id", [box.tracker_id for box in boxes], int),
         data={"class_name": np.array([box.class_name for box in boxes])},
     )
 
@@ -70,8 +77,13 @@ def rows_to_detections(rows: object) -> sv.Detections:
     return boxes_to_detections([_row_to_box(index, row) for index, row in enumerate(rows)])
 
 
-def detections_to_rows(detections: sv.Detections) -> list[dict[str, Any]]:
-    """Make plain rows of detections, with the masks as COCO RLE and as polygons."""
+def detections_to_rows(detections: sv.Detections, *, polygons: bool = True) -> list[dict[str, Any]]:
+    """Make plain rows of detections, with the masks as COCO RLE.
+
+    Args:
+        detections: with ``data["rle_mask"]`` where there are masks.
+        polygons: trace the masks too, except those of more than `MAX_TRACED_RUNS` runs.
+    """
     rows = []
     for index in range(len(detections)):
         row: dict[str, Any] = {"box_xyxy": [float(x) for x in detections.xyxy[index]]}
@@ -85,7 +97,7 @@ def detections_to_rows(detections: sv.Detections) -> list[dict[str, Any]]:
             if name not in ("rle_mask", "polygons"):
                 row[name] = _plain(column[index])
         if "rle_mask" in detections.data:
-            row.update(_mask_fields(detections.data["rle_mask"][index]))
+            row.update(_mask_fields(detections.data["rle_mask"][index], polygons=polygons))
         rows.append(row)
     return rows
 
@@ -130,14 +142,22 @@ class CocoBoxes:
         self.path = path
         data = _read_json(path)
         try:
+            annotations = list(data["annotations"])
             names = {row["id"]: row["name"] for row in data["categories"]}
-            self._images = {row["file_name"]: row for row in data["images"]}
+            self._images: dict[str, dict[str, Any]] = {
+                row["file_name"]: row for row in data["images"]
+            }
             self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in data["images"]}
-            for row in data["annotations"]:
-                self._boxes[row["image_id"]].append(_coco_box(row, names))
+            self._taken: dict[int, str] = {}
         except (KeyError, TypeError, ValueError) as error:
             wanted = "images, annotations and categories that refer to each other"
             raise ValueError(f"{path}: not COCO, wants {wanted} ({error!r})") from error
+        for row in annotations:
+            try:
+                self._boxes[row["image_id"]].append(_coco_box(row, names))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                shown = row.get("id", row) if isinstance(row, Mapping) else row
+                raise ValueError(f"{path}: annotation {shown!r} is wrong: {error!r}") from error
 
     def load(self, image: Image) -> sv.Detections:
         """Return the boxes of a picture, found by its id or by its file name.
@@ -145,38 +165,84 @@ class CocoBoxes:
         Raises:
             ValueError: if the file does not list the picture, or lists another size.
         """
-        name = image.path.name if image.path else image.id
-        row = self._images.get(image.id) or self._images.get(name)
-        if row is None:
-            raise ValueError(f"{self.path}: lists no picture {image.id!r}")
+        row = self._find(image.id)
         height, width = image.hw
-        if (row.get("height", height), row.get("width", width)) != image.hw:
+        listed = row.get("height", height), row.get("width", width)
+        if listed != image.hw:
             raise ValueError(
-                f"{self.path}: says {name!r} is {row['width']}x{row['height']} pixels, "
+                f"{self.path}: says {row['file_name']!r} is {listed[1]}x{listed[0]} pixels, "
                 f"the picture is {width}x{height}"
             )
+        taken_by = self._taken.setdefault(row["id"], image.id)
+        if taken_by != image.id:
+            raise ValueError(
+                f"{self.path}: lists {row['file_name']!r} once, but both {taken_by!r} and "
+                f"{image.id!r} end in that name"
+            )
         return boxes_to_detections(self._boxes[row["id"]])
+
+    def _find(self, image_id: str) -> dict[str, Any]:
+        """The row of exactly this name, else the only one of which one name ends in the other."""
+        if image_id in self._images:
+            return self._images[image_id]
+        found = [row for name, row in self._images.items() if _same_end(name, image_id)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(repr(row["file_name"]) for row in found[:3])
+            raise ValueError(f"{self.path}: {image_id!r} could be any of {names}")
+        hint = did_you_mean(image_id, self._images)
+        raise ValueError(f"{self.path}: lists no picture {image_id!r}.{hint}")
+
+
+def _column(name: str, values: Sequence[float | None], dtype: Any) -> NDArray[Any] | None:
+    given = [index for index, value in enumerate(values) if value is not None]
+    if given and len(given) < len(values):
+        without = next(index for index, value in enumerate(values) if value is None)
+        raise ValueError(f"row {given[0]} has a {name}, row {without} has none; give all or none")
+    return np.array(values, dtype=dtype) if given else None
 
 
 def _row_to_box(index: int, row: object) -> Box:
     fields: Mapping[str, Any] = row if isinstance(row, Mapping) else {"box_xyxy": row}
     try:
-        x0, y0, x1, y1 = (float(value) for value in fields["box_xyxy"])
+        x0, y0, x1, y1 = (_finite(value) for value in fields["box_xyxy"])
+        name, class_id = fields.get("class_name"), fields.get("class_id")
+        confidence, tracker_id = fields.get("confidence"), fields.get("tracker_id")
         return Box(
             (x0, y0, x1, y1),
-            str(fields.get("class_name", "object")),
-            int(fields.get("class_id", 0)),
-            None if fields.get("confidence") is None else float(fields["confidence"]),
-            None if fields.get("tracker_id") is None else int(fields["tracker_id"]),
+            "object" if name is None else str(name),
+            0 if class_id is None else _id(class_id),
+            None if confidence is None else _finite(confidence),
+            None if tracker_id is None else _id(tracker_id),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"row {index}: wants box_xyxy [x0, y0, x1, y1], got {row!r}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"row {index}: wants box_xyxy [x0, y0, x1, y1] and finite numbers, got {row!r}"
+        ) from error
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+def _id(value: Any) -> int:
+    return int(np.int64(int(value)))  # what detections can hold
+
+
+def _same_end(one: str, other: str) -> bool:
+    first, second = PurePath(one).parts, PurePath(other).parts
+    shared = min(len(first), len(second))
+    return first[-shared:] == second[-shared:]
 
 
 def _coco_box(row: Mapping[str, Any], names: Mapping[int, str]) -> Box:
-    x, y, width, height = (float(value) for value in row["bbox"])
+    x, y, width, height = (_finite(value) for value in row["bbox"])
     category = int(row["category_id"])
-    confidence = float(row["score"]) if "score" in row else None
+    confidence = None if row.get("score") is None else _finite(row["score"])
     return Box((x, y, x + width, y + height), names[category], category, confidence)
 
 
@@ -189,6 +255,8 @@ def _yolo_box(numbers: Sequence[float], hw: Hw, classes: Sequence[str]) -> Box:
         x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
     else:
         raise ValueError("wants 5, 6 or an odd number of values from 7 up")
+    if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]):
+        raise ValueError("wants a whole class number and finite values")
     class_id = int(numbers[0])
     name = classes[class_id] if 0 <= class_id < len(classes) else str(class_id)
     high, wide = hw
@@ -196,21 +264,20 @@ def _yolo_box(numbers: Sequence[float], hw: Hw, classes: Sequence[str]) -> Box:
     return Box((x0 * wide, y0 * high, x1 * wide, y1 * high), name, class_id, confidence)
 
 
-def _mask_fields(coco: Mapping[str, Any]) -> dict[str, Any]:
+def _mask_fields(coco: Mapping[str, Any], *, polygons: bool) -> dict[str, Any]:
     """The mask of one row: exact as RLE, and as polygons that say how exact they are."""
     rle = coco_to_rle(coco)
-    polygons = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=POLYGON_TOLERANCE_PX)
-    return {
-        "area_px": int(rle_area(rle)),
-        "segmentation": rle_to_coco(rle),
-        "polygons": [ring.ravel().tolist() for ring in polygons.outer],
-        "polygons_iou": round(float(polygons.iou), 4),
-    }
+    fields: dict[str, Any] = {"area_px": int(rle_area(rle)), "segmentation": rle_to_coco(rle)}
+    if polygons and len(rle.counts) <= MAX_TRACED_RUNS:
+        traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=POLYGON_TOLERANCE_PX)
+        fields["polygons"] = [ring.ravel().tolist() for ring in traced.outer]
+        fields["polygons_iou"] = round(float(traced.iou), 4)
+    return fields
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
@@ -218,5 +285,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy scalars and arrays into what JSON can hold."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    """Turn numpy scalars and arrays into what JSON can hold, anything else odd into text."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value if isinstance(value, str | bool | int | float | list | dict | None) else str(value)

@@ -152,11 +152,11 @@ class _NodeReader:
             if self._read == MAX_NODES + 1:
                 self._report(node, path, f"more than {MAX_NODES} values; do aliases multiply it?")
             return None
-        if len(path) > MAX_DEPTH:
-            if not self._too_deep:
-                self._report(node, path[:1], f"nested deeper than {MAX_DEPTH} levels")
+        if len(path) > MAX_DEPTH and not self._too_deep:
+            self._report(node, path[:1], f"nested deeper than {MAX_DEPTH} levels")
             self._too_deep = True
-            return None
+        if self._too_deep:
+            return None  # one report is enough, and what follows may be endless
         if isinstance(node, MappingNode | SequenceNode) and str(node.tag) not in PLAIN_TAGS:
             self._refuse_tag(node, path)
             return None

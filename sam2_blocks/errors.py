@@ -15,6 +15,10 @@ class Sam2BlocksError(Exception):
     """Root of all errors of this library."""
 
 
+class UsageError(Sam2BlocksError):
+    """A command names something that is not there, or a value that cannot be read."""
+
+
 class PluginError(Sam2BlocksError):
     """A plugin could not be loaded, or registered something twice."""
 

@@ -28,14 +28,16 @@ def export_detections(detections: sv.Detections, path: Path) -> Path:
     """Write detections as JSON: boxes, classes, COCO RLE and polygons, one row an object."""
     from sam2_blocks.detection_files import detections_to_rows
 
-    rows = ",\n  ".join(json.dumps(row) for row in detections_to_rows(detections))
+    made = detections_to_rows(detections)
+    rows = ",\n  ".join(json.dumps(row, default=str, allow_nan=False) for row in made)
     text = f'{{\n "detections": [\n  {rows}\n ]\n}}\n'
     return write_text(path.with_name(f"{path.name}.json"), text)
 
 
 def export_json(value: Any, path: Path) -> Path:
     """Write a plain value as JSON."""
-    return write_text(path.with_name(f"{path.name}.json"), json.dumps(value, indent=1) + "\n")
+    text = json.dumps(value, indent=1, default=str, allow_nan=False)
+    return write_text(path.with_name(f"{path.name}.json"), text + "\n")
 
 
 BUILTIN_EXPORTERS: Mapping[str, Exporter] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +46,13 @@ def read_image(
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
-            with Pil.open(stream, formats=formats) as picture:
-                _refuse_bomb(picture, label, max_pixels)
-                pixels = pil_to_rgb(picture)
+        with Pil.open(stream, formats=formats) as picture:
+            _refuse_bomb(picture, label, max_pixels)
+            pixels = pil_to_rgb(picture)
     except FileNotFoundError as error:
         raise ImageError(f"{label}: no such file. Check the path.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise ImageError(f"{label}: {error.strerror}.") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that Pillow can read.") from error
     except Pil.DecompressionBombError as error:
@@ -76,7 +75,7 @@ def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
         raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        picture = _sixteen_to_eight_bits(picture)
+        picture = _to_eight_bits(picture)
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -109,7 +108,14 @@ def _refuse_bomb(picture: Pil.Image, label: str, max_pixels: int) -> None:
         )
 
 
-def _sixteen_to_eight_bits(picture: Pil.Image) -> Pil.Image:
+def _to_eight_bits(picture: Pil.Image) -> Pil.Image:
+    """Scale 16-bit integers, or floats in 0..1, to 0..255."""
     values = np.asarray(picture, dtype=np.float64)
-    top = 255.0 if values.max(initial=0.0) <= 255 and picture.mode != "I;16" else 65535.0
-    return Pil.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+    top = 1.0 if picture.mode == "F" else 65535.0
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest < 0 or highest > top or not np.isfinite(values).all():
+        raise ImageError(
+            f"its pixels go from {lowest:g} to {highest:g}, a picture of mode {picture.mode!r} "
+            f"wants 0 to {top:g}. Scale it and save it with 8 bits."
+        )
+    return Pil.fromarray((values * (255.0 / top)).round().astype(np.uint8))

@@ -9,36 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.documents import parse_yaml
-from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, did_you_mean
+from sam2_blocks.errors import PipelineError, Problem, UsageError, did_you_mean
 from sam2_blocks.images import MAX_PIXELS, SUFFIXES, read_image
+from sam2_blocks.kinds import parse_value
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.runner import Item
 
 
-def find_pictures(source: str) -> dict[str, Path]:
+def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
     """Find the pictures a user means.
 
     Args:
         source: a file, a folder (searched deeply for picture files), or a glob.
+        out: the folder the run writes to, whose pictures are results and not inputs.
 
     Returns:
         Paths by item id, sorted. The id is the path below the folder, or the file name.
 
     Raises:
-        Sam2BlocksError: if there is nothing.
+        UsageError: if there is nothing.
     """
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        known_suffix = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in known_suffix if _is_input(file, out))
         if not files:
             known = " ".join(sorted(SUFFIXES))
-            raise Sam2BlocksError(f"{source}: the folder holds no picture; looked for {known}.")
+            raise UsageError(f"{source}: the folder holds no picture; looked for {known}.")
         return {file.relative_to(path).as_posix(): file for file in files}
     if path.exists():
         return {path.name: path}
-    matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
+    found = map(Path, glob.glob(source, recursive=True))
+    matches = sorted(match for match in found if _is_input(match, out))
     if not matches:
-        raise Sam2BlocksError(f"{source}: no such file, folder or match. Check the path.")
+        raise UsageError(f"{source}: no such file, folder or match. Check the path.")
     names = [match.name for match in matches]
     unique = len(set(names)) == len(names)
     return {match.name if unique else match.as_posix(): match for match in matches}
@@ -61,8 +65,10 @@ def make_items(
         for name, declared in pipeline.inputs.items()
         if "image" in declared.kinds and name not in settings
     ]
+    free = [name for name in free if pipeline.inputs[name].required] or free
     if len(free) != 1:
-        message = f"wants one input of kind image for --input, has {free or 'none'}."
+        got = " and ".join(map(repr, free)) or "none"
+        message = f"wants one input of kind image for --input, got {got}; --set the others."
         raise PipelineError(pipeline.source, [Problem(message, "inputs")])
     for item_id, path in pictures.items():
         read = functools.partial(read_image, path, image_id=item_id, max_pixels=max_pixels)
@@ -73,22 +79,35 @@ def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
     """Parse ``name=value`` pairs; values are YAML, except for inputs that want text.
 
     Raises:
-        Sam2BlocksError: if a pair has no ``=``, or names no input of the pipeline.
+        UsageError: if a pair has no ``=``, names no input of the pipeline, or its value is none
+            that the input could take.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise Sam2BlocksError(f"--set {pair!r}: wants name=value.")
+            raise UsageError(f"--set {pair!r}: wants name=value.")
         if name not in pipeline.inputs:
             hint = did_you_mean(name, pipeline.inputs)
-            raise Sam2BlocksError(f"--set {pair!r}: the pipeline has no input {name!r}.{hint}")
-        settings[name] = text if "string" in pipeline.inputs[name].kinds else _yaml(pair, text)
+            raise UsageError(f"--set {pair!r}: the pipeline has no input {name!r}.{hint}")
+        settings[name] = _parse(pair, text, pipeline.inputs[name].kinds, pipeline)
     return settings
+
+
+def _is_input(file: Path, out: Path | None) -> bool:
+    return file.is_file() and (out is None or out.resolve() not in file.resolve().parents)
+
+
+def _parse(pair: str, text: str, names: Sequence[str], pipeline: Pipeline) -> Any:
+    value = text if {"string", "image"}.intersection(names) else _yaml(pair, text)
+    try:
+        return parse_value(value, [pipeline.kinds[name] for name in names])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--set {pair!r}: {error}.") from error
 
 
 def _yaml(pair: str, text: str) -> Any:
     document = parse_yaml(text, f"--set {pair}")
     if document.problems:
-        raise Sam2BlocksError(f"--set {pair!r}: {document.problems[0].message}.")
+        raise UsageError(f"--set {pair!r}: {document.problems[0].message}.")
     return document.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from sam2_blocks.errors import UsageError
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.pipeline import Pipeline
@@ -21,6 +23,8 @@ ERRORS_FILE = "errors.json"
 
 WRITERS = 2
 MAX_WAITING = 8
+HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""Errors of the folder, not of one item: they end the run."""
 
 
 class OutputFolder:
@@ -34,6 +38,12 @@ class OutputFolder:
         pipeline: whose outputs are written.
         plugins: for the exporters.
         nested: give each item a folder of its own, named after its id.
+
+    Attributes:
+        errors: of items whose outputs could not be written; complete when the block has ended.
+
+    Raises:
+        UsageError: if the folder cannot be made.
     """
 
     def __init__(self, folder: Path, pipeline: Pipeline, plugins: Plugins, *, nested: bool) -> None:
@@ -43,9 +53,14 @@ class OutputFolder:
             name: _find_exporter(pipeline.kinds_of(selector), plugins)
             for name, selector in pipeline.outputs.items()
         }
+        self.errors: list[ErrorRecord] = []
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
-        self._waiting: deque[Future[list[Path]]] = deque()
-        (folder / ERRORS_FILE).unlink(missing_ok=True)
+        self._waiting: deque[tuple[str, Future[list[Path]]]] = deque()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ERRORS_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to the folder {str(folder)!r}: {error}.") from error
 
     def __enter__(self) -> OutputFolder:
         return self
@@ -58,7 +73,7 @@ class OutputFolder:
     ) -> None:
         self._writers.shutdown()
         if error is None:
-            self._raise_failures(0)
+            self._collect(0)
 
     @property
     def skipped(self) -> list[str]:
@@ -69,14 +84,22 @@ class OutputFolder:
         """Write the outputs of one item soon.
 
         Raises:
-            OSError: if an earlier item could not be written.
+            OSError: if the folder takes no more, as an earlier item found out.
         """
-        self._waiting.append(self._writers.submit(self.write, result))
-        self._raise_failures(MAX_WAITING)
+        self._waiting.append((result.id, self._writers.submit(self.write, result)))
+        self._collect(MAX_WAITING)
 
-    def _raise_failures(self, may_wait: int) -> None:
+    def _collect(self, may_wait: int) -> None:
         while len(self._waiting) > may_wait:
-            self._waiting.popleft().result()
+            item, future = self._waiting.popleft()
+            try:
+                future.result()
+            except Exception as error:  # a plugin's value or exporter; the other items go on
+                if isinstance(error, OSError) and error.errno in HOPELESS:
+                    raise
+                cause = type(error).__name__
+                message = f"cannot be written: {error}"
+                self.errors.append(ErrorRecord(item, "outputs", "", message, cause))
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from sam2_blocks.values import Float32Array, Hw, Prompt, PromptSet
 
 
-def check_prompts(prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True) -> PromptSet:
+def check_prompts(
+    prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True, name: str = ""
+) -> PromptSet:
     """Refuse prompts that mean nothing in this picture, and clip boxes to it.
 
     Args:
@@ -19,6 +21,7 @@ def check_prompts(prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True) -> 
         image_hw: its size in pixels.
         warn: False clips silently, for servers: nobody reads their warnings, and Python remembers
             every different one.
+        name: of the picture, for the warning.
 
     Returns:
         The same prompts, float32 and int32, every box inside the picture.
@@ -41,7 +44,8 @@ def check_prompts(prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True) -> 
         if before.box_xyxy is not None and not _same(before.box_xyxy, after.box_xyxy)
     ]
     if clipped and warn:
-        warnings.warn(_clipping_message(clipped, prompt_set, image_hw), stacklevel=2)
+        message = _clipping_message(clipped, prompt_set, image_hw)
+        warnings.warn(f"{name}: {message}" if name else message, stacklevel=2)
     return PromptSet(prompts)
 
 

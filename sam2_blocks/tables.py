@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from rich.markup import escape
 from rich.table import Table
 
 from sam2_blocks.detection_files import detections_to_rows
 
+if TYPE_CHECKING:
+    import supervision as sv
+
 MAX_ROWS = 20
 
 
-def detections_table(value: Any, title: str) -> Table | None:
-    """Make a table of detections, at most `MAX_ROWS` rows; None for any other value."""
+def count_detections(value: Any) -> int | None:
+    """Number of rows of detections; None for any other value."""
     import supervision as sv
 
-    if not isinstance(value, sv.Detections):
-        return None
-    table = Table("#", "class", "confidence", "predicted IoU", "area px", "box xyxy", title=title)
-    for index, row in enumerate(detections_to_rows(value[:MAX_ROWS])):  # type: ignore[arg-type]
+    return len(value) if isinstance(value, sv.Detections) else None
+
+
+def detections_table(detections: sv.Detections, title: str) -> Table:
+    """Make a table of detections, at most `MAX_ROWS` rows."""
+    columns = ("#", "class", "confidence", "predicted IoU", "area px", "box xyxy")
+    table = Table(*columns, title=escape(title))
+    shown = cast("sv.Detections", detections[:MAX_ROWS])
+    for index, row in enumerate(detections_to_rows(shown, polygons=False)):
         box = " ".join(f"{edge:.0f}" for edge in row["box_xyxy"])
         area = str(row.get("area_px", ""))
-        name = str(row.get("class_name", ""))
+        name = escape(str(row.get("class_name", "")))
         scores = (_score(row, "confidence"), _score(row, "iou_prediction"))
         table.add_row(str(index), name, *scores, area, box)
-    if len(value) > MAX_ROWS:
-        table.caption = f"and {len(value) - MAX_ROWS} more"
+    if len(detections) > MAX_ROWS:
+        table.caption = f"and {len(detections) - MAX_ROWS} more"
     return table
 
 

@@ -125,14 +125,14 @@ def test_a_trace_is_written(call, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("run", QUICKSTART, "-i", "none.jpg"), 3, "none.jpg: no such file, folder or match"),
+        (("run", QUICKSTART, "-i", "none.jpg"), 2, "none.jpg: no such file, folder or match"),
         (("run", "none.yaml", "-i", COFFEE), 2, "none.yaml: cannot be read"),
-        (("run", QUICKSTART, "-i", COFFEE, "-s", "modl=x"), 3, "Did you mean 'model'?"),
-        (("run", QUICKSTART, "-i", COFFEE, "-s", "model"), 3, "wants name=value"),
+        (("run", QUICKSTART, "-i", COFFEE, "-s", "modl=x"), 2, "Did you mean 'model'?"),
+        (("run", QUICKSTART, "-i", COFFEE, "-s", "model"), 2, "wants name=value"),
         (("validate", "none.yaml"), 2, "none.yaml: cannot be read"),
-        (("blocks", "show", "sam2/embd@v1"), 3, "Did you mean 'sam2/embed@v1'?"),
+        (("blocks", "show", "sam2/embd@v1"), 2, "Did you mean 'sam2/embed@v1'?"),
         (("models", "verify", "hiera_tny"), 3, "there is no model 'hiera_tny'"),
-        (("schema", "pipelin"), 3, "no schema of 'pipelin'. Did you mean 'pipeline'?"),
+        (("schema", "pipelin"), 2, "no schema of 'pipelin'. Did you mean 'pipeline'?"),
         (("run", QUICKSTART), 2, "Missing option"),
     ],
 )
@@ -216,3 +216,69 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
     assert not [path for path in written if path.name.endswith(".part")]
     for path in target.glob("*/predictions.json"):
         json.loads(path.read_text())
+
+
+def test_markup_in_names_is_only_text(call, tmp_path):
+    (tmp_path / "[b]x.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    rows = '{"detections": [{"box_xyxy": [9, 9, 99, 99], "class_name": "[/b] y"}]}'
+    (tmp_path / "[b]x.json").write_text(rows)
+    code, out, err = call("run", QUICKSTART, "-i", tmp_path / "[b]x.jpg", "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "[/b] y" in out
+    assert "[b]x.jpg" in out
+
+
+def test_results_inside_the_input_folder_are_not_inputs(call, folder):
+    (folder / "broken.jpg").unlink()
+    for _ in range(2):
+        code, out, _ = call("run", QUICKSTART, "-i", folder, "-o", folder / "out")
+        assert code == 0
+        assert "2 of 2 done" in out
+
+
+def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path, monkeypatch):
+    from sam2_blocks import builtin, exporters
+
+    def refuse_one(image, path):
+        if "deep" in str(path):
+            raise TypeError("no such colour")
+        return exporters.export_image(image, path)
+
+    broken = {**exporters.BUILTIN_EXPORTERS, "image": refuse_one}
+    monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
+    code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert code == cli.ITEMS_FAILED
+    assert "failed: deep/b.jpg: cannot be written: no such colour" in err
+    assert "1 of 3 done" in out
+    assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "file")
+    assert code == cli.WRONG_INPUT
+    assert "cannot write to the folder" in err
+
+
+def test_a_wrong_setting_is_one_error(call, tmp_path):
+    points = ROOT / "examples" / "points.yaml"
+    code, _, err = call("run", points, "-i", PICTURES, "-o", tmp_path, "-s", "prompts=abc")
+    assert code == cli.WRONG_INPUT
+    assert err.count("wants a list of mappings") == 1
+
+
+def test_an_unexpected_error_is_one_block_too(call, monkeypatch):
+    monkeypatch.setattr(cli, "find_pictures", lambda *_: 1 / 0)
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE)
+    assert code == cli.STOPPED
+    assert "unexpected ZeroDivisionError" in err
+    assert "Traceback" not in err
+
+
+def test_a_closed_stdout_does_not_stop_the_work(folder, tmp_path):
+    (folder / "broken.jpg").unlink()
+    command = f"{sys.executable} -W ignore -m sam2_blocks.cli run {QUICKSTART} -i {folder}"
+    shell = f"{command} -o {tmp_path / 'out'} --batch-size 1 | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "out").rglob("overlay.png"))) == 2

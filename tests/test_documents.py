@@ -52,6 +52,20 @@ def test_endless_nesting_is_refused(text):
     assert messages(text)
 
 
+@pytest.mark.parametrize("text", ["a: !!int abc", "a: !!bool abc", "a: " + "9" * 5000])
+def test_a_value_that_is_none_of_its_type_is_reported(text):
+    [message] = messages(text)
+    assert message.startswith("f.yaml:1:4: a: not a valid")
+
+
+def test_what_looks_like_a_date_is_text():
+    assert parse_yaml("a: 2024-13-45").data == {"a": "2024-13-45"}
+
+
+def test_endless_nesting_is_reported_once():
+    assert len(messages("a: &x [*x, *x]")) == 1
+
+
 def test_broken_yaml_says_where():
     assert messages("a: [1,\nb: 2")[0].startswith("f.yaml:2")
 

@@ -65,6 +65,23 @@ def test_sixteen_bits_are_scaled_to_eight(save):
     assert (pixels[..., 0] == pixels[..., 2]).all()
 
 
+def test_big_endian_sixteen_bits_are_scaled_the_same(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + bytes([0, 0, 0x80, 0, 0xFF, 0xFF]))
+    assert read_image(tmp_path / "a.pgm").pixels[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_floats_are_0_to_1_or_refused(save):
+    good = np.array([[0, 0.5, 1]], dtype=np.float32)
+    assert read_image(save(Pil.fromarray(good), "a.tif")).pixels[0, :, 1].tolist() == [0, 128, 255]
+    with pytest.raises(ImageError, match="its pixels go from 0 to 300"):
+        read_image(save(Pil.fromarray(good * 300), "b.tif"))
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(ImageError, match="Is a directory"):
+        read_image(tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"none\.jpg: no such file\. Check the path\."):
         read_image(tmp_path / "none.jpg")

@@ -73,7 +73,10 @@ def test_no_rows_are_typed_empty_detections():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([1, 2, 3], r"row 0: wants box_xyxy \[x0, y0, x1, y1\], got \[1, 2, 3\]"),
+        ([1, 2, 3], r"row 0: wants box_xyxy \[x0, y0, x1, y1\] and .*, got \[1, 2, 3\]"),
+        ([0, 0, 1, float("nan")], "row 0: wants box_xyxy"),
+        ({"box_xyxy": [0, 0, 1, 1], "confidence": float("inf")}, "row 0: wants box_xyxy"),
+        ({"box_xyxy": [0, 0, 1, 1], "class_id": 10**30}, "row 0: wants box_xyxy"),
         ({"box": [1, 2, 3, 4]}, "row 0: wants box_xyxy"),
         ({"box_xyxy": "abcd"}, "row 0: wants box_xyxy"),
     ],
@@ -81,6 +84,19 @@ def test_no_rows_are_typed_empty_detections():
 def test_a_wrong_row_is_named(row, message):
     with pytest.raises(ValueError, match=message):
         parse_value([row], [BOXES])
+
+
+def test_confidence_is_for_all_rows_or_none():
+    rows = [{"box_xyxy": [0, 0, 1, 1], "confidence": 0.5}, [0, 0, 1, 1]]
+    with pytest.raises(ValueError, match="row 0 has a confidence, row 1 has none; give all or no"):
+        parse_value(rows, [BOXES])
+
+
+def test_null_is_not_given():
+    row = {"box_xyxy": [0, 0, 1, 1], "class_name": None, "class_id": None, "confidence": None}
+    made = parse_value([row], [BOXES])
+    assert made.data["class_name"].tolist() == ["object"]
+    assert made.class_id.tolist() == [0]
 
 
 def test_prompts_are_parsed():

@@ -152,6 +152,20 @@ def test_a_doubled_dollar_is_a_literal_one(check):
     assert check(text).steps[0].values["model"] == "$HOME/m.pt"
 
 
+def test_a_literal_dollar_hides_no_use_of_a_step(check):
+    text = """\
+pipeline_version: 1
+inputs: {image: {kind: image}}
+steps:
+  load: {use: detections/load@v1, with: {image: $inputs.image}}
+  keep:
+    use: detections/filter@v1
+    with: {detections: $steps.load.detections, classes: [$$5]}
+outputs: {kept: $steps.keep.detections}
+"""
+    assert not check(text).warnings
+
+
 def test_selectors_work_inside_lists(check, problems):
     text = """\
 pipeline_version: 1

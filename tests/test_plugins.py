@@ -88,6 +88,19 @@ def test_a_module_that_cannot_be_imported_is_recorded():
     assert "ModuleNotFoundError" in plugins.records[-1].error
 
 
+def test_a_plugin_that_exits_on_import_is_recorded(tmp_path, monkeypatch):
+    (tmp_path / "exits_plugin.py").write_text("import sys; sys.exit('I need X')")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins = load_plugins(points=[EntryPoint("exits", "exits_plugin", "sam2_blocks")])
+    assert "SystemExit: I need X" in plugins.records[-1].error
+
+
+def test_a_switch_to_a_plugin_that_is_not_there_is_recorded(entry_point, monkeypatch):
+    monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "opencw")
+    record = load_plugins(points=[entry_point("opencv")]).records[-1]
+    assert "is not installed. Did you mean 'opencv'?" in record.error
+
+
 def test_a_half_registered_plugin_is_rolled_back(entry_point, tmp_path):
     (tmp_path / "broken.yaml").write_text("manifest_version: 1\n")
     point = entry_point(

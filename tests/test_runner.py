@@ -178,6 +178,29 @@ def test_blocks_are_finished_after_an_interruption(doubling):
     assert Double.finished == 2
 
 
+def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
+    def fail(self):
+        Double.finished += 1
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Double, "finish", fail)
+    with pytest.raises(OSError, match="disk full"):
+        doubling.run([1])
+    assert Double.finished == 2
+
+
+def test_a_hook_that_raises_is_named(doubling):
+    class Broken:
+        @hookimpl
+        def before_step(self):
+            raise RuntimeError("no luck")
+
+    doubling.plugins.manager.register(Broken())
+    message = r"step 'once' .*: a plugin's hook 'before_step' failed: RuntimeError: no luck"
+    with pytest.raises(StepError, match=message):
+        doubling.run([1])
+
+
 def test_batch_size_is_checked(doubling):
     with pytest.raises(ValueError, match="batch_size and readers want >= 1, got 0 and 4"):
         Runner(doubling.pipeline, doubling.plugins, batch_size=0)

@@ -51,6 +51,7 @@ def _annotation(item: Any, index: int) -> dict[str, Any]:
     names = found.data.get("class_name")
     row: dict[str, Any] = {
         "category": "object" if names is None else str(names[index]),
+        "class_id": None if found.class_id is None else int(found.class_id[index]),
         "bbox": coco_mask.toBbox(rle_to_coco(rle)).tolist(),
         "area": int(rle_area(rle)),
         "iscrowd": 0,
@@ -66,16 +67,16 @@ def _annotation(item: Any, index: int) -> dict[str, Any]:
 
 
 def _merge(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Number pictures, annotations and categories; categories in alphabetical order."""
-    names = sorted({row["category"] for pic in pictures.values() for row in pic["annotations"]})
-    category_ids = {name: index for index, name in enumerate(names, start=1)}
+    """Number pictures, annotations and categories."""
+    rows = [row for picture in pictures.values() for row in picture["annotations"]]
+    category_ids = _category_ids(rows)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (file_name, picture) in enumerate(pictures.items(), start=1):
         size = {"width": picture["width"], "height": picture["height"]}
         images.append({"id": image_id, "file_name": file_name, **size})
         for row in picture["annotations"]:
-            numbered = {key: value for key, value in row.items() if key != "category"}
+            numbered = {k: v for k, v in row.items() if k not in ("category", "class_id")}
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -86,3 +87,15 @@ def _merge(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             )
     categories = [{"id": number, "name": name} for name, number in category_ids.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _category_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The detector's class ids where each names one class, so that COCO in is COCO out.
+
+    Else the names are numbered from 1 in alphabetical order.
+    """
+    pairs = {(row["category"], row["class_id"]) for row in rows}
+    names, ids = {name for name, _ in pairs}, {class_id for _, class_id in pairs}
+    if len(pairs) == len(names) == len(ids) and None not in ids:
+        return dict(sorted(pairs, key=lambda pair: pair[1]))
+    return {name: index for index, name in enumerate(sorted(names), start=1)}

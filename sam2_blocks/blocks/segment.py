@@ -31,7 +31,8 @@ class Segment:
         results: dict[int, Result] = {}
         for index, item in enumerate(items):
             try:
-                prompts[index] = check_prompts(_prompts_of(item), _size_of(item))
+                name = _name_of(item)
+                prompts[index] = check_prompts(_prompts_of(item), _size_of(item), name=name)
             except ValueError as error:
                 results[index] = error
         embeddings = self._embeddings({index: items[index] for index in prompts})
@@ -83,15 +84,19 @@ def _size_of(item: Any) -> tuple[int, int]:
     return size
 
 
+def _name_of(item: Any) -> str:
+    name: str = item.embedding.image_id if item.embedding else item.image.id
+    return name
+
+
 def _prompts_of(item: Any) -> PromptSet:
     prompts: PromptSet | None = item.prompts
     return PromptSet.from_boxes(item.boxes.xyxy) if prompts is None else prompts
 
 
 def _finish(item: Any, prediction: MaskPrediction) -> sv.Detections:
-    image_id = item.embedding.image_id if item.embedding else item.image.id
     detections = to_detections(
-        prediction, prompting=item.boxes, prompts=item.prompts, image_id=image_id
+        prediction, prompting=item.boxes, prompts=item.prompts, image_id=_name_of(item)
     )
     keep = np.asarray(detections.data["iou_prediction"], dtype=float) >= item.min_confidence
     return cast(sv.Detections, detections[keep])

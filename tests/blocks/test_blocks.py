@@ -7,7 +7,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner, load_pipeline, read_image
-from sam2_blocks.detection_files import boxes_to_detections
+from sam2_blocks.blocks.export_coco import _category_ids
+from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
 from sam2_blocks.manifest import manifest_dir
 from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, check_block, sample_detections, sample_image
@@ -55,13 +56,13 @@ def test_coco_is_recognised_and_boxes_are_corners(load):
 
 
 def test_yolo_lines_are_boxes_and_outlines(load, tmp_path):
-    lines = "1 0.5 0.5 0.2 0.5\n\n0 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n1 0.5 0.5 1 1 0.25\n"
+    lines = "1 0.5 0.5 0.2 0.5\n\n0 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n"
     (tmp_path / "coffee.txt").write_text(lines)
     found = load(path="{dir}/{stem}.txt", classes=["cup", "spoon"]).outputs["detections"]
-    assert found.data["class_name"].tolist() == ["spoon", "cup", "spoon"]
+    assert found.data["class_name"].tolist() == ["spoon", "cup"]
     assert np.allclose(found.xyxy[0], [240, 100, 360, 300])
     assert np.allclose(found.xyxy[1], [60, 40, 180, 160])
-    assert found.confidence is None  # not every line has one
+    assert found.confidence is None
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,8 @@ def test_yolo_lines_are_boxes_and_outlines(load, tmp_path):
         ("coffee.json", '{"detections": [[1, 2]]}', "row 0: wants box_xyxy"),
         ("coffee.txt", "0 0.5 0.5", "line 1: wants 5, 6 or an odd number of values"),
         ("coffee.txt", "cup 0.5 0.5 1 1", "line 1: could not convert string to float"),
+        ("coffee.txt", "inf 0.5 0.5 1 1", "line 1: wants a whole class number"),
+        ("coffee.txt", "0.7 0.5 0.5 1 1", "line 1: wants a whole class number"),
     ],
 )
 def test_a_wrong_file_is_explained(load, tmp_path, name, content, message):
@@ -98,6 +101,33 @@ def test_a_picture_that_coco_does_not_list_is_refused(run_one_step):
     path = str(ROOT / "examples" / "coco" / "boxes.json")
     result = run_one_step("detections/load@v1", {"image": sample_image("x.png")}, {"path": path})
     assert "lists no picture 'x.png'" in result.errors[0].message
+
+
+def coco_of(tmp_path, *names):
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    data = {"images": images, "annotations": [], "categories": []}
+    (tmp_path / "boxes.json").write_text(json.dumps(data))
+    return CocoBoxes(tmp_path / "boxes.json")
+
+
+def test_a_coco_name_may_be_longer_or_shorter_than_the_picture_s(tmp_path):
+    coco = coco_of(tmp_path, "train/a.png", "b.png")
+    assert len(coco.load(sample_image("a.png"))) == 0
+    assert len(coco.load(sample_image("deep/b.png"))) == 0
+
+
+def test_a_coco_name_that_fits_two_pictures_is_refused(tmp_path):
+    coco = coco_of(tmp_path, "a.png")
+    coco.load(sample_image("a.png"))
+    with pytest.raises(ValueError, match=r"both 'a\.png' and 'x/a\.png' end in that name"):
+        coco.load(sample_image("x/a.png"))
+    with pytest.raises(ValueError, match=r"'a\.png' could be any of 'x/a\.png', 'y/a\.png'"):
+        coco_of(tmp_path, "x/a.png", "y/a.png").load(sample_image("a.png"))
+
+
+def test_classes_without_numbers_of_their_own_are_numbered_by_name():
+    rows = [{"category": name, "class_id": 0} for name in ("dog", "cat")]
+    assert _category_ids(rows) == {"cat": 1, "dog": 2}
 
 
 def test_a_missing_file_may_mean_no_boxes(load):
@@ -267,7 +297,7 @@ def test_coco_is_written_once_at_the_end(plugins, tmp_path, form):
     }
     pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
     resources = Resources({"sam2": FakeExecutor}, tmp_path)
-    target = tmp_path / "annotations.json"
+    target = tmp_path / "coco.json"
     with Runner(pipeline, plugins, resources=resources, batch_size=1) as runner:
         for name, count in (("a.png", 2), ("b.png", 0)):
             inputs = {"image": sample_image(name), "found": sample_detections(count)}
@@ -275,9 +305,9 @@ def test_coco_is_written_once_at_the_end(plugins, tmp_path, form):
         assert not target.exists()
     coco = json.loads(target.read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.png"]
-    assert coco["categories"] == [{"id": 1, "name": "face"}, {"id": 2, "name": "object"}]
+    assert coco["categories"] == [{"id": 0, "name": "face"}, {"id": 1, "name": "object"}]
     first, second = coco["annotations"]
-    assert (first["image_id"], first["category_id"], first["area"]) == (1, 1, 120)
+    assert (first["image_id"], first["category_id"], first["area"]) == (1, 0, 120)
     assert first["bbox"] == [2, 3, 10, 12]
     assert second["id"] == 2
     segmentation = first["segmentation"]
