@@ -68,7 +68,7 @@ class Socket(_Strict):
         description: what it means, with units.
     """
 
-    kind: str | list[str]
+    kind: str | Annotated[list[str], Field(min_length=1)]
     description: str = ""
 
     @property
@@ -81,6 +81,12 @@ class Input(Socket):
     """One input of a block; a missing optional input reaches the block as None."""
 
     required: bool = False
+
+
+class Output(Socket):
+    """One output of a block; ``same_as`` names the input whose kind it has."""
+
+    same_as: str = ""
 
 
 class Param(_Strict):
@@ -206,7 +212,7 @@ class Manifest(_Strict):
     entry: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     inputs: dict[Name, Input] = {}
     params: dict[Name, Param] = {}
-    outputs: Annotated[dict[Name, Socket], Field(min_length=1)]
+    outputs: Annotated[dict[Name, Output], Field(min_length=1)]
     require: Require = Require()
     file_access: Literal["none", "read", "write"] = "none"
     resources: ResourceNeeds = ResourceNeeds()
@@ -218,6 +224,10 @@ class Manifest(_Strict):
         clash = sorted(set(self.inputs) & set(self.params))
         if clash:
             raise ValueError(f"{clash[0]!r} is both an input and a parameter; rename one")
+        for name, output in self.outputs.items():
+            if output.same_as and output.same_as not in self.inputs:
+                hint = did_you_mean(output.same_as, self.inputs)
+                raise ValueError(f"output {name!r} is the same as no input.{hint}")
         for group in (*self.require.exactly_one, *self.require.at_least_one):
             for name in group:
                 if name not in self.inputs:

@@ -156,6 +156,7 @@ class _Checker:
         self.manifests = manifests
         self.kinds = kinds
         self.problems: list[Problem] = []
+        self.following: set[StepRef] = set()
 
     def check(self) -> Pipeline:
         inputs = {name: self.check_input(name) for name in self.written.inputs}
@@ -163,7 +164,8 @@ class _Checker:
         outputs = {name: self.check_output(name) for name in self.written.outputs}
         order = self.sort_steps({name: step for name, step in steps.items() if step})
         if self.problems:
-            problems = sorted(self.problems, key=lambda found: (found.line or 0, found.column or 0))
+            once = dict.fromkeys(self.problems)
+            problems = sorted(once, key=lambda found: (found.line or 0, found.column or 0))
             raise PipelineError(self.document.source, problems)
         return Pipeline(
             source=self.document.source,
@@ -282,7 +284,22 @@ class _Checker:
             hint = did_you_mean(selector.output, manifest.outputs)
             self.report(path, f"{manifest.id} has no output {selector.output!r}.{hint}")
             return ()
-        return manifest.outputs[selector.output].kinds
+        return self.kinds_made(selector, manifest)
+
+    def kinds_made(self, selector: StepRef, manifest: Manifest) -> tuple[str, ...]:
+        """Kinds of a step's output; one that is the same as an input has what is wired there."""
+        output = manifest.outputs[selector.output]
+        path = ("steps", selector.step, "with", output.same_as)
+        try:
+            wired = parse_selectors(self.written.steps[selector.step].with_.get(output.same_as))
+        except ValueError:
+            return output.kinds  # reported at the step itself
+        if not isinstance(wired, InputRef | StepRef) or selector in self.following:
+            return output.kinds
+        self.following.add(selector)  # a cycle must not be followed for ever
+        kinds = self.kinds_given(path, wired)
+        self.following.discard(selector)
+        return tuple(kind for kind in output.kinds if kind in kinds) or output.kinds
 
     def sort_steps(self, steps: Mapping[str, Step]) -> list[Step]:
         needs = {

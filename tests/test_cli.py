@@ -184,6 +184,7 @@ def test_blocks_plugins_and_models_are_listed(call):
     assert "exactly one of `image`, `embedding`" in call("blocks", "show", "sam2/segment@v1")[1]
     assert json.loads(call("plugins", "list", "--json")[1])[0]["name"] == "builtin"
     assert "sam2.1/hiera_tiny" in call("models", "list")[1]
+    assert call("models", "verify", "nano")[1].endswith("is the published file\n")
     assert json.loads(call("schema", "manifest")[1])["title"] == "sam2_blocks manifest"
     assert call("validate", QUICKSTART)[1].endswith("is valid: boxes → segment → draw\n")
 

@@ -113,6 +113,32 @@ def test_two_of_an_exclusive_group_are_refused(problems):
     assert "give exactly one of 'image', 'embedding'; got 'image' and 'embedding'." in problem
 
 
+FILTERED = """\
+pipeline_version: 1
+inputs: {image: {kind: image}, boxes: {kind: object_detection_prediction}}
+steps:
+  keep: {use: detections/filter@v1, with: {detections: $inputs.boxes}}
+  again: {use: detections/filter@v1, with: {detections: $steps.keep.detections}}
+  save:
+    use: export/coco@v1
+    with: {image: $inputs.image, predictions: $steps.again.detections}
+outputs: {kept: $steps.again.detections}
+"""
+
+
+def test_a_filter_gives_the_kind_it_gets(check, problems):
+    [problem] = problems(FILTERED)
+    assert "wants rle_instance_segmentation_prediction, but $steps.again.detections is object_" in (
+        problem
+    )
+    check(FILTERED.replace("object_detection_prediction", "rle_instance_segmentation_prediction"))
+
+
+def test_filters_in_a_circle_are_a_cycle(problems):
+    text = FILTERED.replace("$inputs.boxes", "$steps.again.detections")
+    assert any("steps form a cycle" in problem for problem in problems(text))
+
+
 def test_a_cycle_is_shown(problems):
     text = GOOD.replace("{image: $inputs.image}}", "{image: $steps.draw.image}}")
     [problem] = problems(text)

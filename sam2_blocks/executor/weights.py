@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,8 @@ def verify(spec: ModelSpec) -> Path:
     Raises:
         ModelError: if the file is absent or is not the published one.
     """
+    if spec.embedded:
+        return _verify_embedded(spec)
     path = weights_path(spec)
     if not path.exists():
         raise ModelError(
@@ -87,6 +90,14 @@ def verify(spec: ModelSpec) -> Path:
         )
     _check_size(path, spec)
     _check_sha256(path, spec)
+    return path
+
+
+def _verify_embedded(spec: ModelSpec) -> Path:
+    path = Path(__file__).with_name(f"{spec.name}.safetensors")
+    expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
+    if not path.exists() or sha256_of(path) != expected:
+        raise ModelError(f"{path} is missing or damaged. Reinstall sam2-blocks.")
     return path
 
 
