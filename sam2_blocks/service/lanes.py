@@ -49,11 +49,13 @@ class Lane:
         self.executor = executor
         self._thread = ThreadPoolExecutor(1, "sam2-blocks-device")
         window_s, most = settings.window_ms / 1000, settings.max_batch
+        # One image keeps a CPU busy: a batch takes as long or longer, and its first image waits.
+        most_images = 1 if executor.spec.device == "cpu" else most
         self._encoder: Batcher[Image, Embedding] = Batcher(
             executor.embed,
             self._thread,
             window_s=window_s,
-            max_items=most,
+            max_items=most_images,
             observe=lambda size: observe("encode", size),
         )
         self._decoder: Batcher[DecodeJob, MaskPrediction] = Batcher(

@@ -20,6 +20,7 @@ from sam2_blocks.service.errors import (
     UnknownImageError,
     UnknownModelError,
 )
+from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import Image, Prompt, PromptSet
 from tests.service.conftest import as_request, box, embed, fresh, picture, point, segment
 
@@ -169,8 +170,6 @@ def test_replace_lets_a_name_move_to_other_pixels(make_service):
 
 
 def test_an_executor_without_a_cache_knows_no_names(make_service):
-    from sam2_blocks.testing import FakeExecutor
-
     service = make_service(executor=FakeExecutor("nano"))
     embed(service, PICTURE, image_id="cat")
     with pytest.raises(UnknownImageError, match="not kept"):
@@ -309,13 +308,29 @@ def test_requests_that_come_together_share_batches_and_keep_their_answers(
         }
         for seed, image in enumerate(pictures)
     ]
+    together(service, requests)  # now the embeddings are known, and prompts come together
     together_answers = together(service, requests)
     alone = make_service(max_batch=1)
     for request, answer in zip(requests, together_answers, strict=True):
         [expected] = together(alone, [request])
         assert_same(answer, expected)
-    assert max(size for stage, size in sizes if stage == "encode") > 1
+    assert {size for stage, size in sizes if stage == "encode"} == {1}  # on a CPU
     assert max(size for stage, size in sizes if stage == "decode") > 1
+
+
+def test_images_that_come_together_share_a_batch_beside_a_cpu(make_service):
+    sizes = []
+
+    class Device(FakeExecutor):
+        def __init__(self):
+            super().__init__("nano")
+            self.spec = self.spec._replace(device="cuda:0")
+
+    service = make_service(
+        executor=Device(), observe=lambda stage, size: sizes.append((stage, size))
+    )
+    together(service, [{"image": as_request(picture(seed))} for seed in range(4)])
+    assert max(size for stage, size in sizes if stage == "encode") > 1
 
 
 def test_many_requests_for_one_new_image_run_the_encoder_once(make_service):
