@@ -185,6 +185,8 @@ def _axis_weights(n_out: int, n_in: int, device: torch.device) -> AxisWeights:
 def _support(positive: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
     """Return first and one past the last output with a positive neighbour; (n_out, 0) if none.
 
+    One output more on each side, in case a device rounds source coordinates to the next input.
+
     Args:
         positive: bool, (N, n_in), whether any input of that row or column is positive.
         n_out: outputs along this axis.
@@ -192,8 +194,9 @@ def _support(positive: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
     axis = _axis_weights(n_out, positive.shape[1], positive.device)
     reached = positive[:, axis.lower] | positive[:, axis.upper]  # (N, n_out)
     outputs = torch.arange(n_out, device=positive.device)
-    first = torch.where(reached, outputs, n_out).amin(1)
-    return first, torch.where(reached, outputs + 1, 0).amax(1)
+    first = torch.where(reached, outputs - 1, n_out).amin(1)
+    stop = torch.where(reached, outputs + 2, 0).amax(1)
+    return first.clamp(min=0), stop.clamp(max=n_out)
 
 
 def _batch_by_bytes(crops: Sequence[Crop]) -> Iterator[list[Crop]]:

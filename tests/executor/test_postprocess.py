@@ -22,9 +22,12 @@ sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 
 
 def reference(logits: torch.Tensor, image_hw, threshold: float = 0.0) -> np.ndarray:
-    """Masks (N, H, W) as the official predictor makes them."""
-    full = F.interpolate(logits[None], image_hw, mode="bilinear", align_corners=False)[0]
-    return (full > threshold).numpy()
+    """Masks (N, H, W) as the official predictor makes them.
+
+    One channel each: given three, ATen on one thread rounds the last bit in another way.
+    """
+    full = F.interpolate(logits[:, None], image_hw, mode="bilinear", align_corners=False)
+    return (full[:, 0] > threshold).numpy()
 
 
 def reference_counts(mask: np.ndarray) -> list[int]:

@@ -1,0 +1,1 @@
+"""Side-by-side measurements against other ways to do the same work: ``python -m benchmarks``."""
