@@ -205,12 +205,17 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # Whoever runs these tests in the background has Ctrl-C ignored, and so would the child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(target.glob("*/overlay.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == cli.INTERRUPTED, err
     assert "interrupted after" in err
     written = list(target.rglob("*.*"))
