@@ -215,7 +215,8 @@ class Service:
             digest = await self.in_thread(lambda: pixel_digest(image))
             name = image_id or digest
             self._names.claim(name, digest)
-            embedding = await lane.embed(image)
+            known = lane.find(self._names.find(name, lane.executor.spec))
+            embedding = known or await lane.embed(image)
         self._names.remember(name, digest, embedding)
         return embedding, name
 

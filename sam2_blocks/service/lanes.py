@@ -74,13 +74,19 @@ class Lane:
         """Decode prompts, together with those of other requests."""
         return await self._decoder.submit(job)
 
+    def find(self, key: str | None) -> Embedding | None:
+        """Return an embedding made before, if it is still kept."""
+        if key is None or not isinstance(self.executor, Remembering):
+            return None
+        return self.executor.find(key)
+
     def recall(self, key: str, name: str) -> Embedding:
         """Return an embedding made before.
 
         Raises:
             UnknownImageError: if it is no longer, or never, kept.
         """
-        found = self.executor.find(key) if isinstance(self.executor, Remembering) else None
+        found = self.find(key)
         if found is None:
             raise UnknownImageError(
                 f"image_id {name!r} is known, but its embedding is not kept any more. "

@@ -84,17 +84,24 @@ class ImageNames:
             if named is not None and named.digest == digest:
                 named.keys[embedding.spec] = embedding.key
 
+    def find(self, name: str, spec: ExecutorSpec) -> str | None:
+        """Return the key of the embedding that this model made of the named image, if it did."""
+        with self._lock:
+            named = self._names.get(name)
+            if named is None:
+                return None
+            self._names.move_to_end(name)
+            return named.keys.get(spec)
+
     def key(self, name: str, spec: ExecutorSpec) -> str:
         """Return the key of the embedding that this model made of the named image.
 
         Raises:
             UnknownImageError: if the name is unknown, or this model has not seen the image.
         """
-        with self._lock:
-            named = self._names.get(name)
-            if named is None or spec not in named.keys:
-                raise UnknownImageError(
-                    f"image_id {name!r} is not known to model {spec.model!r}. Send the image too."
-                )
-            self._names.move_to_end(name)
-            return named.keys[spec]
+        key = self.find(name, spec)
+        if key is None:
+            raise UnknownImageError(
+                f"image_id {name!r} is not known to model {spec.model!r}. Send the image too."
+            )
+        return key

@@ -184,7 +184,7 @@ def test_metrics_tell_what_happened(connect, nano_executor):
         'sam2_blocks_requests_total{route="/sam2/segment_image",status="200"} 3.0',
         'sam2_blocks_requests_total{route="/sam2/segment_image",status="422"} 1.0',
         'sam2_blocks_request_seconds_count{route="/sam2/segment_image"} 4.0',
-        'sam2_blocks_batch_size_count{stage="encode"} 3.0',
+        'sam2_blocks_batch_size_count{stage="encode"} 1.0',
         'sam2_blocks_encoder_runs_total{model="nano"} 1.0',
         'sam2_blocks_embedding_cache_hits_total{model="nano"} 2.0',
         "sam2_blocks_queue 0.0",

@@ -105,3 +105,12 @@ def test_of_threads_that_claim_one_name_the_pixels_of_one_win():
     for thread in threads:
         thread.join()
     assert sorted(winners, key=int) == [str(number) for number in range(200)]
+
+
+def test_find_gives_none_where_key_refuses():
+    names = ImageNames()
+    assert names.find("cat", SPEC) is None
+    names.claim("cat", "digest")
+    assert names.find("cat", SPEC) is None
+    names.remember("cat", "digest", EMBEDDING)
+    assert names.find("cat", SPEC) == EMBEDDING.key
