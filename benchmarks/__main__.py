@@ -35,23 +35,18 @@ def main() -> int:
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
-    rows = run(chosen, settings)
-    print_table(rows)
-    save(rows, environment(settings.device), asdict(settings), RESULTS / f"{names}.json")
-    wrong = [row for row in rows if row.equality is not None and not row.equality.holds]
-    for row in wrong:
-        print(f"NOT EQUAL: {row.scenario} {row.case} {row.peer}: {row.equality}", file=sys.stderr)
-    return 1 if wrong else 0
-
-
-def run(chosen: list[str], settings: Settings) -> list[Row]:
-    """Run scenarios one after the other, saying what is being done."""
+    started = environment(settings.device)
     rows: list[Row] = []
     for name in chosen:
         for row in SCENARIOS[name](settings):
             print(f"{row.scenario:8} {row.case:24} {row.peer}", file=sys.stderr)
             rows.append(row)
-    return rows
+        save(rows, started, asdict(settings), RESULTS / f"{names}.json")
+    print_table(rows)
+    wrong = [row for row in rows if row.equality is not None and not row.equality.holds]
+    for row in wrong:
+        print(f"NOT EQUAL: {row.scenario} {row.case} {row.peer}: {row.equality}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
