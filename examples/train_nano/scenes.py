@@ -110,8 +110,9 @@ class Scenes(Dice):
         parent = torch.arange(total, device=self.device).repeat(b, 1)
         count = 1 + (self.rand(b) ** 0.6 * objects).long()
         rows = torch.arange(b, device=self.device)
+        parts = self.between(0.2, 0.7, b)  # from scattered things to a few things of many parts
         for i in range(GROUND, GROUND + objects):
-            is_part = (self.rand(b) < 0.4) & (i > GROUND)
+            is_part = (self.rand(b) < parts) & (i > GROUND)
             host = GROUND + (self.rand(b) * (i - GROUND)).long()
             at, share = place[rows, host], self.between(0.3, 1.0, b)
             near = at[:, :2] + self.randn(b, 2) * 0.35 * at[:, 2:3]
@@ -121,7 +122,8 @@ class Scenes(Dice):
             inside = self._inside(place[:, i], ramp, rough) & (i - GROUND < count)[:, None, None]
             inside = inside & (~is_part[:, None, None] | (ids == host[:, None, None]))
             ids = torch.where(inside, i, ids)
-        whole = (self.rand(b, total) < 0.4) & (parent != torch.arange(total, device=self.device))
+        whole = self.rand(b, total) < self.between(0.1, 0.9, b, 1)
+        whole = whole & (parent != torch.arange(total, device=self.device))
         return ids, place, parent, whole
 
     def _inside(self, place: Tensor, ramp: Tensor, rough: Tensor) -> Tensor:
@@ -162,6 +164,8 @@ class Scenes(Dice):
         base = self._colours(b, total, parent)
         gain = torch.stack([self.rand(b, total) ** 1.5 * 0.22, self.rand(b, total) ** 3 * 0.2], -1)
         gain = gain * self.between(0.3, 1.3, b, 1, 1)
+        loud = self.chance(0.3, b, total, 1) * self.rand(b, 1, 1)  # more contrast than the border
+        gain = torch.maximum(gain, loud * self.between(0.08, 0.25, b, total, 1))
         zoom = self.log_between(60, 420, b, total, 2)  # texels along half a picture
         turn, shift = self.rand(b, total, 2) * 7, self.rand(b, total, 4) * SIDE
         pick = self.randint(len(self.textures), b, total, 2).float()
@@ -189,7 +193,9 @@ class Scenes(Dice):
         dx, dy = x - at[..., 19], y - at[..., 20]
         far = ((dx * dx + dy * dy) / at[..., 21].clamp(min=0.1) ** 2).clamp(max=1.5)
         shade = 1 + dx * at[..., 15] + dy * at[..., 16] + at[..., 17] * far
-        return (colour * shade[..., None]).permute(0, 3, 1, 2) * self._shadow(ids, total)[:, None]
+        image = (colour * shade[..., None]).permute(0, 3, 1, 2) * self._shadow(ids, total)[:, None]
+        far_off = (ids < GROUND)[:, None] & (self.rand(b, 1, 1, 1) < 0.3)
+        return torch.where(far_off, self._blur(self._blur(image, 2), 3), image)
 
     def _shadow(self, ids: Tensor, total: int) -> Tensor:
         """Darken what lies beside something higher; (b, s, s) in 0..1."""
@@ -211,12 +217,17 @@ class Scenes(Dice):
         images = images * (1 + light * self.rand(b, 1, 1, 1) * 0.25)
         images = images * (1 + self.randn(b, 3, 1, 1) * 0.05)
         images = images.clamp(0, 1) ** torch.exp(self.randn(b, 1, 1, 1) * 0.3)
-        soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        softer = F.avg_pool2d(F.pad(soft, (2, 2, 2, 2), mode="replicate"), 5, 1)
+        soft = self._blur(images, 1)
+        softer = self._blur(soft, 2)
         choice = self.rand(b, 1, 1, 1)
         images = torch.where(choice < 0.45, images, torch.where(choice < 0.85, soft, softer))
         grain = self.randn(b, 3, size, size) * 0.4 + self.randn(b, 1, size, size)
         return images + grain * self.rand(b, 1, 1, 1) ** 2 * 0.05
+
+    def _blur(self, images: Tensor, reach: int) -> Tensor:
+        """Average each pixel of images (b, 3, s, s) with those up to ``reach`` away."""
+        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+        return F.avg_pool2d(padded, 2 * reach + 1, 1)
 
     def _members(self, parent: Tensor, whole: Tensor) -> Tensor:
         """List segments as sets of ids: each id alone, then each with its parts; (b, 2 I, I) bool.

@@ -1,6 +1,7 @@
 """Train nano from scratch for a number of minutes; stop and start it at will.
 
 python -m examples.train_nano.train --minutes 25 --device auto --out runs/nano
+python -m examples.train_nano.train --minutes 250 --start sam2_blocks/executor/nano.safetensors
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from examples.train_nano.bank import Dice
@@ -23,7 +26,7 @@ from examples.train_nano.prompts import Prompts, click, make_prompts
 from examples.train_nano.scenes import Scene, Scenes
 
 # (share of the time after which it applies, pixels of a side, pictures a step and CPU worker)
-STAGES = ((0.0, 128, 10), (0.66, 192, 8))
+STAGES = ((0.0, 128, 10), (0.5, 192, 8), (0.85, 256, 6))
 MUON = 3.0  # its rate, as a multiple of AdamW's
 POOL = 256  # scenes kept for reuse, by each worker
 SAVE_EVERY_S = 240
@@ -160,6 +163,7 @@ class Trainer:
             torch.optim.AdamW(others, lr=rate, weight_decay=0.01, betas=(0.9, 0.98)),
         ]
         self.step, self.pictures, self.seconds = 0, 0, 0.0
+        self.first_step = 0  # of these optimizers
         self.pool: Scene | None = None
 
     def stage(self, done: float) -> tuple[int, int]:
@@ -238,7 +242,9 @@ class Trainer:
 
     def advance(self, done: float) -> dict[str, float]:
         """Make one step; ``done`` in 0..1 is the share of the time that is over."""
-        factor = min(1.0, (self.step + 1) / 150) * max(0.01, min(1.0, 1.25 * (1 - done)))
+        factor = min(1.0, (self.step + 1 - self.first_step) / 150) * max(
+            0.01, min(1.0, 1.25 * (1 - done))
+        )
         for optimizer, times in zip(self.optimizers, (MUON, 1.0), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = times * self.rate * factor
@@ -275,7 +281,8 @@ class Trainer:
         state = {
             "model": self.model.state_dict(), "average": self.average.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
-            "step": self.step, "pictures": self.pictures, "seconds": self.seconds,
+            "step": self.step, "first_step": self.first_step,
+            "pictures": self.pictures, "seconds": self.seconds,
             "rng": self.scenes.rng.get_state().cpu(),
         }  # fmt: skip
         partial = path.with_suffix(".partial")
@@ -290,11 +297,22 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.pictures = state["step"], state["pictures"]
-        self.seconds = state["seconds"]
+        self.seconds, self.first_step = state["seconds"], state["first_step"]
         if self.rank == 0:
             self.scenes.rng.set_state(state["rng"].cpu())
         else:
             self.scenes.rng.manual_seed(self.step * 1000 + self.rank)
+
+    def start(self, path: Path) -> None:
+        """Take weights and history from exported safetensors, but fresh optimizers."""
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
+        self.step = self.first_step = int(about["steps"])
+        self.pictures, self.seconds = int(about["pictures"]), 60 * float(about["minutes"])
+        self.scenes.rng.manual_seed(self.step * 1000 + self.rank)
 
 
 def fit(trainer: Trainer, minutes: float, path: Path) -> None:
@@ -346,6 +364,8 @@ def work(rank: int, args: argparse.Namespace, device: str) -> None:
     path = args.out / "checkpoint.pt"
     if path.exists():
         trainer.load(path)
+    elif args.start:
+        trainer.start(args.start)
     fit(trainer, args.minutes, path)
 
 
@@ -356,6 +376,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/nano"), help="resumed if it holds a checkpoint"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="exported weights to go on from, instead of from scratch"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
