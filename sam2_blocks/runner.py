@@ -40,8 +40,9 @@ class Block(Protocol):
     inputs and parameters of the manifest. It returns, in the same order, a mapping of outputs per
     item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
     one item at a time. A method ``finish()``, if there is one, is called when the run ends, also
-    when it is interrupted. A runner calls its instances from one thread; several runners may be
-    at work in several threads, each with instances of its own.
+    when it is interrupted. A runner calls each instance once at a time and in the order of the
+    items, if not always from the same thread; several runners may be at work, each with instances
+    of its own.
     """
 
     def __init__(self, resources: Resources) -> None: ...
@@ -114,6 +115,9 @@ class _Progress:
 class Runner:
     """Runs items through one pipeline; use as a context manager.
 
+    Micro-batches overlap: while one is on the accelerator, threads read the next, and the one
+    before goes through the steps that follow the last one with the hint ``accelerator``.
+
     Args:
         pipeline: the checked graph.
         plugins: where blocks and hooks come from.
@@ -139,6 +143,7 @@ class Runner:
         self._batch_size = batch_size
         self._readers = readers
         self._blocks: dict[str, Block] = {}
+        self._leading, self._following = _split_after_accelerator(pipeline.steps)
 
     def __enter__(self) -> Runner:
         return self
@@ -159,7 +164,7 @@ class Runner:
                 stack.callback(getattr(block, "finish", _nothing))
 
     def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
-        """Run items, in order; results come as soon as their micro-batch is done.
+        """Run items; results come in order, at most one micro-batch late.
 
         Args:
             items: read lazily, one micro-batch ahead of the one that runs.
@@ -169,11 +174,22 @@ class Runner:
             StepError: if a model cannot be loaded, which no item would survive.
         """
         source = iter(items)
-        with ThreadPoolExecutor(self._readers, "sam2-blocks-reader") as pool:
-            upcoming = self._read_batch(pool, source)
+        behind: Future[list[ItemResult]] = Future()
+        behind.set_result([])
+        with (
+            ThreadPoolExecutor(self._readers, "sam2-blocks-reader") as readers,
+            ThreadPoolExecutor(1, "sam2-blocks-follower") as follower,
+        ):
+            upcoming = self._read_batch(readers, source)
             while upcoming:
-                current, upcoming = upcoming, self._read_batch(pool, source)
-                yield from self._run_batch([future.result() for future in current])
+                current, upcoming = upcoming, self._read_batch(readers, source)
+                batch = [future.result() for future in current]
+                try:
+                    self._run_steps(self._leading, batch)
+                finally:  # also if interrupted: what is complete is not lost
+                    yield from behind.result()
+                behind = follower.submit(self._complete, self._following, batch)
+            yield from behind.result()
 
     def _read_batch(
         self, pool: ThreadPoolExecutor, items: Iterator[Item]
@@ -215,16 +231,21 @@ class Runner:
         if problems:
             raise PipelineError(self.pipeline.source, problems)
 
-    def _run_batch(self, batch: list[_Progress]) -> Iterator[ItemResult]:
-        for step in self.pipeline.steps:
+    def _run_steps(self, steps: Iterable[Step], batch: Sequence[_Progress]) -> None:
+        for step in steps:
             self._run_step(step, batch)
-        for progress in batch:
-            outputs = {
-                name: progress.values[selector]
-                for name, selector in self.pipeline.outputs.items()
-                if selector in progress.values
-            }
-            yield ItemResult(progress.id, outputs, tuple(progress.errors))
+
+    def _complete(self, steps: Iterable[Step], batch: Sequence[_Progress]) -> list[ItemResult]:
+        self._run_steps(steps, batch)
+        return [self._result_of(progress) for progress in batch]
+
+    def _result_of(self, progress: _Progress) -> ItemResult:
+        outputs = {
+            name: progress.values[selector]
+            for name, selector in self.pipeline.outputs.items()
+            if selector in progress.values
+        }
+        return ItemResult(progress.id, outputs, tuple(progress.errors))
 
     def _run_step(self, step: Step, batch: Sequence[_Progress]) -> None:
         ready = [progress for progress in batch if _has_inputs(step, progress)]
@@ -315,6 +336,17 @@ def _has_inputs(step: Step, progress: _Progress) -> bool:
     """Whether everything the step is wired to is there; else an earlier step failed."""
     wanted = iter_selectors(dict(step.values))
     return all(selector in progress.values for selector in wanted)
+
+
+def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """Split where no later step asks for an accelerator; without any, all steps lead."""
+    users = [
+        position
+        for position, step in enumerate(steps, 1)
+        if step.manifest.resources.hints.accelerator != "none"
+    ]
+    split = max(users, default=len(steps))
+    return steps[:split], steps[split:]
 
 
 def _nothing() -> None:

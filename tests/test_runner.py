@@ -178,6 +178,76 @@ def test_blocks_are_finished_after_an_interruption(doubling):
     assert Double.finished == 2
 
 
+def accelerated(manifest):
+    """The manifest with the hint that its block wants a GPU."""
+    hints = manifest.resources.hints.model_copy(update={"accelerator": "cuda"})
+    resources = manifest.resources.model_copy(update={"hints": hints})
+    return manifest.model_copy(update={"resources": resources})
+
+
+@pytest.fixture
+def overlapping(doubling, plugins):
+    """A pipeline whose first step asks for a GPU and whose second does not."""
+    plugins.manifests["test/gpu@v1"] = accelerated(plugins.manifests["test/double@v1"])
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"x": {"kind": "float"}},
+        "steps": {
+            "gpu": {"use": "test/gpu@v1", "with": {"number": "$inputs.x"}},
+            "cpu": {"use": "test/double@v1", "with": {"number": "$steps.gpu.number"}},
+        },
+        "outputs": {"four": "$steps.cpu.number"},
+    }
+    return load_pipeline(document, plugins.manifests, plugins.kinds)
+
+
+class Watcher:
+    """A plugin that holds the last step of the first micro-batch until the second has begun."""
+
+    def __init__(self):
+        self.second_batch_began = threading.Event()
+        self.overlapped = None
+
+    @hookimpl
+    def before_step(self, step, item_ids):
+        if step.id == "gpu" and item_ids == ["b"]:
+            self.second_batch_began.set()
+        if step.id == "cpu" and item_ids == ["a"]:
+            self.overlapped = self.second_batch_began.wait(timeout=30)
+
+
+def test_steps_after_the_accelerator_run_beside_the_next_micro_batch(overlapping, plugins):
+    watcher = Watcher()
+    plugins.manager.register(watcher)
+    items = [Item(name, {"x": float(n)}) for n, name in enumerate("abc")]
+    with Runner(overlapping, plugins, batch_size=1) as runner:
+        results = list(runner.run(items))
+    assert watcher.overlapped
+    assert [(result.id, result.outputs["four"]) for result in results] == [
+        ("a", 0.0),
+        ("b", 4.0),
+        ("c", 8.0),
+    ]
+
+
+def test_results_before_a_fatal_error_are_given(overlapping, plugins):
+    items = [Item("a", {"x": 1.0}), Item("b", {"x": 99.0})]
+    with Runner(overlapping, plugins, batch_size=1) as runner:
+        results = runner.run(items)
+        assert next(results).outputs == {"four": 4.0}
+        with pytest.raises(StepError, match="no such model"):
+            next(results)
+
+
+def test_a_fatal_error_beside_the_accelerator_ends_the_run(overlapping, plugins):
+    items = [Item("a", {"x": 49.5}), Item("b", {"x": 1.0}), Item("c", {"x": 1.0})]
+    with (
+        Runner(overlapping, plugins, batch_size=1) as runner,
+        pytest.raises(StepError, match="no such model"),
+    ):
+        list(runner.run(items))
+
+
 def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
     def fail(self):
         Double.finished += 1
