@@ -134,7 +134,7 @@ class Bank(Dice):
         ring = torch.minimum(blob, radius - self.between(0.3, 0.7, n, 1, 1))
         both = torch.maximum(blob.roll(1, 0), torch.minimum(limbs, 0.4 + 0 * limbs))
         bitten = torch.minimum(box, -blob.roll(2, 0) + 0.3)
-        weights = torch.tensor([0.3, 0.14, 0.1, 0.2, 0.04, 0.14, 0.08], device=self.device)
+        weights = torch.tensor([0.32, 0.2, 0.12, 0.13, 0.03, 0.13, 0.07], device=self.device)
         kind = torch.multinomial(weights, n, replacement=True, generator=self.rng)
         kinds = torch.stack([blob, box, polygon, limbs, ring, both, bitten])
         return kinds[kind, torch.arange(n, device=self.device)]

@@ -105,7 +105,7 @@ class Scenes(Dice):
         order = (scale * torch.exp(self.randn(b, n) * 0.4)).argsort(1, descending=True)
         place[:, GROUND:, 2] = scale.gather(1, order)
         place[:, GROUND:, :2] = self.between(-1.1, 1.1, b, n, 2)
-        upright, tilt = self.rand(b, n) < 0.5, self.randn(b, n) * 0.3
+        upright, tilt = self.rand(b, n) < 0.75, self.randn(b, n) * 0.2
         place[:, GROUND:, 3] = torch.where(upright, tilt, self.rand(b, n) * 7)
         parent = torch.arange(total, device=self.device).repeat(b, 1)
         count = 1 + (self.rand(b) ** 0.6 * objects).long()
