@@ -60,7 +60,9 @@ def step_schema(manifest: Manifest) -> dict[str, Any]:
 def _input(socket: Input) -> dict[str, Any]:
     """A selector; or a value written out, which the checker judges by the kind."""
     text = f"{socket.description} Kind: {' or '.join(socket.kinds)}.".strip()
-    return {"description": text, "anyOf": [SELECTOR, {"type": ["array", "object", "null"]}]}
+    if "string" in socket.kinds:
+        return {"description": text}
+    return {"description": text, "anyOf": [SELECTOR, {"not": {"type": "string"}}]}
 
 
 def _group(word: str, names: list[str]) -> dict[str, Any]:

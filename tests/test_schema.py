@@ -5,8 +5,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sam2_blocks.generated import generated_files
-from sam2_blocks.manifest import manifest_dir
-from sam2_blocks.schema import manifest_schema, pipeline_schema
+from sam2_blocks.manifest import load_manifest, manifest_dir
+from sam2_blocks.schema import manifest_schema, pipeline_schema, step_schema
 from tests.conftest import ROOT
 
 yaml = YAML(typ="safe", pure=True)
@@ -61,3 +61,19 @@ def test_an_editor_gets_one_branch_a_block(validator, plugins):
     segment = branches[-1]["properties"]["with"]["properties"]
     assert segment["min_confidence"]["default"] == 0
     assert segment["min_confidence"]["anyOf"][0]["maximum"] == 1
+
+
+def test_inputs_of_plain_kinds_may_be_written_out(plugins):
+    text = """\
+manifest_version: 1
+id: test/label@v1
+title: Label
+summary: Needs a name and a number.
+entry: nowhere:Label
+inputs: {name: {kind: string, required: true}, size: {kind: float, required: true}}
+outputs: {name: {kind: string}}
+"""
+    manifest = load_manifest(text, "label.yaml", plugins.kinds)
+    check = jsonschema.Draft202012Validator(step_schema(manifest))
+    check.validate({"use": "test/label@v1", "with": {"name": "cup", "size": 0.5}})
+    assert list(check.iter_errors({"use": "test/label@v1", "with": {"name": "cup", "size": "big"}}))
