@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -352,6 +353,8 @@ def main() -> None:
     warnings.showwarning = _show_warning
     warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
     warnings.filterwarnings("always", category=UserWarning, module="sam2_blocks")
+    # Schedulers stop a job by SIGTERM: keep what is finished then, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)

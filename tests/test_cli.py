@@ -189,7 +189,8 @@ def test_blocks_plugins_and_models_are_listed(call):
     assert call("validate", QUICKSTART)[1].endswith("is valid: boxes → segment → draw\n")
 
 
-def test_an_interruption_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_finished(tmp_path, how):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
@@ -211,7 +212,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
     deadline = time.monotonic() + 120
     while not list(target.glob("*/overlay.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     try:
         _, err = process.communicate(timeout=60)
     finally:
