@@ -4,79 +4,34 @@ The official way upsamples every candidate to full size in float32 and copies it
 the sign of the logits matters, and only where a low-resolution neighbour is positive, so we find
 that region, upsample it alone, mark where a column enters and leaves the mask, and copy only
 those marks. Equal to ``F.interpolate(logits, (H, W), mode="bilinear") > threshold`` bit for bit:
-on a CPU the crop repeats the arithmetic of ATen, checked once a process (`crops_are_exact`);
-elsewhere one mask at a time is upsampled by ``F.interpolate`` itself, then cropped.
+on a CPU the crop repeats the arithmetic of ATen, checked once a process (`crops_are_exact`); on
+CUDA all masks go together and those too close to call again (`columns`); elsewhere one mask at a
+time is upsampled by ``F.interpolate`` itself, then cropped.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sam2_blocks.executor.columns import find_column_runs
+from sam2_blocks.executor.upsample import (
+    Crop,
+    axis_weights,
+    crops_are_exact,
+    upsample_crop,
+    upsample_full,
+)
 from sam2_blocks.values import Hw, Int64Array, Rle
 
 # Bytes of edge marks gathered before they cross to the host together.
 EDGE_BYTES = 32 * 2**20
 # For tiny outputs (H + W <= 128) ATen has another kernel, and there is nothing to save anyway.
 SMALLEST_CROPPED = 256  # H + W
-CHECKED_SIZES = ((480, 640), (853, 1279), (61, 1920), (1080, 97), (256, 256), (200, 56))
-
-
-class Crop(NamedTuple):
-    """The region of one mask that can be positive, in pixels of the original image.
-
-    Attributes:
-        mask: which mask.
-        x0: first column.
-        y0: first row.
-        x1: one past the last column.
-        y1: one past the last row.
-    """
-
-    mask: int
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its edge marks: one row more than pixels."""
-        return (self.y1 - self.y0 + 1) * (self.x1 - self.x0)
-
-
-@dataclass(frozen=True, eq=False)
-class AxisWeights:
-    """Bilinear interpolation along one axis: out[i] = in[lower[i]] * wl[i] + in[upper[i]] * wu[i].
-
-    Attributes:
-        lower: int64, (n_out,).
-        upper: int64, (n_out,).
-        lower_weight: float32, (n_out,).
-        upper_weight: float32, (n_out,).
-    """
-
-    lower: Tensor
-    upper: Tensor
-    lower_weight: Tensor
-    upper_weight: Tensor
-
-    def window(self, start: int, stop: int) -> AxisWeights:
-        """Return the weights of some consecutive outputs."""
-        return AxisWeights(
-            self.lower[start:stop],
-            self.upper[start:stop],
-            self.lower_weight[start:stop],
-            self.upper_weight[start:stop],
-        )
 
 
 def logits_to_rles(
@@ -95,12 +50,11 @@ def logits_to_rles(
     height, width = image_hw
     rles = [Rle((height, width), np.array([height * width], np.int64))] * len(logits)
     boxes = np.zeros((len(logits), 4), np.int64)
-    for crops in _batch_by_bytes(find_crops(logits, image_hw, threshold=threshold)):
-        starts, ends, owners = _find_runs(logits, crops, image_hw, threshold)
+    crops = find_crops(logits, image_hw, threshold=threshold)
+    for starts, ends, owners in _find_runs(logits, crops, image_hw, threshold):
         filled, firsts = np.unique(owners, return_index=True)
-        indices = np.array([crops[owner].mask for owner in filled], np.int64)
-        boxes[indices] = _runs_to_boxes(starts, ends, firsts, height)
-        for index, run in zip(indices, _split_runs(starts, ends, firsts), strict=True):
+        boxes[filled] = _runs_to_boxes(starts, ends, firsts, height)
+        for index, run in zip(filled, _split_runs(starts, ends, firsts), strict=True):
             rles[index] = Rle((height, width), _runs_to_counts(*run, height * width))
     return rles, boxes
 
@@ -119,69 +73,6 @@ def find_crops(logits: Tensor, image_hw: Hw, *, threshold: float = 0.0) -> list[
     return [Crop(i, *bound) for i, bound in enumerate(bounds) if bound[2] > 0 and bound[3] > 0]
 
 
-def upsample_crop(logits: Tensor, crop: Crop, image_hw: Hw) -> Tensor:
-    """Interpolate one mask inside a crop only: horizontally first, with fused multiply-add.
-
-    Args:
-        logits: float32, (h, w), on the CPU.
-        crop: the region wanted.
-        image_hw: size of the original picture in pixels.
-
-    Returns:
-        float32, (crop height, crop width).
-
-    Source: ATen ``UpSampleKernel.cpp``, generic bilinear kernel.
-    """
-    (height, width), (h, w) = image_hw, logits.shape
-    x = _axis_weights(width, w, logits.device).window(crop.x0, crop.x1)
-    y = _axis_weights(height, h, logits.device).window(crop.y0, crop.y1)
-    top, bottom = int(y.lower[0]), int(y.upper[-1]) + 1
-    left, right = int(x.lower[0]), int(x.upper[-1]) + 1
-    columns = logits[top:bottom, left:right].t().contiguous()  # whole rows are fast to gather
-    wide = columns.index_select(0, x.upper - left).mul_(x.upper_weight[:, None])
-    wide.addcmul_(columns.index_select(0, x.lower - left), x.lower_weight[:, None])
-    rows = wide.t().contiguous()
-    tall = rows.index_select(0, y.upper - top).mul_(y.upper_weight[:, None])
-    return tall.addcmul_(rows.index_select(0, y.lower - top), y.lower_weight[:, None])
-
-
-def upsample_full(logits: Tensor, crop: Crop, image_hw: Hw) -> Tensor:
-    """Interpolate one mask the official way, then crop it: the reference of `upsample_crop`."""
-    full = F.interpolate(logits[None, None], image_hw, mode="bilinear", align_corners=False)
-    return full[0, 0, crop.y0 : crop.y1, crop.x0 : crop.x1]
-
-
-@functools.cache
-def crops_are_exact(low_res_hw: Hw) -> bool:
-    """Say whether `upsample_crop` equals ``F.interpolate`` bit for bit on this machine's CPU.
-
-    It does where ATen uses fused multiply-add (AVX2, AVX-512). Takes some milliseconds, once.
-    """
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(low_res_hw, generator=generator) * 10
-    for height, width in CHECKED_SIZES:
-        whole = Crop(0, 0, 0, width, height)
-        hw = height, width
-        if not torch.equal(upsample_crop(logits, whole, hw), upsample_full(logits, whole, hw)):
-            return False
-    return True
-
-
-@functools.lru_cache(maxsize=64)
-def _axis_weights(n_out: int, n_in: int, device: torch.device) -> AxisWeights:
-    """Compute source indices as ATen does: in float32, as if rounded once.
-
-    Source: ATen ``UpSample.h: area_pixel_compute_source_index``.
-    """
-    scale = float(torch.tensor(n_in, dtype=torch.float32) / n_out)
-    exact = scale * (torch.arange(n_out, dtype=torch.float64) + 0.5) - 0.5
-    source = exact.float().clamp_(min=0)
-    lower = source.long().clamp_(max=n_in - 1)
-    upper_weight = (source - lower).clamp_(0, 1)
-    weights = (lower, (lower + 1).clamp_(max=n_in - 1), 1 - upper_weight, upper_weight)
-    return AxisWeights(*(tensor.to(device) for tensor in weights))
-
-
 def _support(positive: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
     """Return first and one past the last output with a positive neighbour; (n_out, 0) if none.
 
@@ -191,7 +82,7 @@ def _support(positive: Tensor, n_out: int) -> tuple[Tensor, Tensor]:
         positive: bool, (N, n_in), whether any input of that row or column is positive.
         n_out: outputs along this axis.
     """
-    axis = _axis_weights(n_out, positive.shape[1], positive.device)
+    axis = axis_weights(n_out, positive.shape[1], positive.device)
     reached = positive[:, axis.lower] | positive[:, axis.upper]  # (N, n_out)
     outputs = torch.arange(n_out, device=positive.device)
     first = torch.where(reached, outputs - 1, n_out).amin(1)
@@ -214,11 +105,27 @@ def _batch_by_bytes(crops: Sequence[Crop]) -> Iterator[list[Crop]]:
 
 def _find_runs(
     logits: Tensor, crops: Sequence[Crop], image_hw: Hw, threshold: float
-) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Return where runs of columns start and end (column-major pixels), and whose they are.
+) -> Iterator[tuple[Int64Array, Int64Array, Int64Array]]:
+    """Yield where runs of columns start and end (column-major pixels), and whose they are.
 
-    A run never spans two columns here; runs are sorted by crop, then by position.
+    A run never spans two columns here; runs are sorted by mask, then by position, and those of
+    one mask come together.
     """
+    if _is_bound_by_launches(logits.device):
+        *runs, unsure = find_column_runs(logits, crops, image_hw, threshold)
+        yield runs[0], runs[1], runs[2]
+        crops = unsure
+    for batch in _batch_by_bytes(crops):
+        yield _find_runs_one_by_one(logits, batch, image_hw, threshold)
+
+
+def _is_bound_by_launches(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def _find_runs_one_by_one(
+    logits: Tensor, crops: Sequence[Crop], image_hw: Hw, threshold: float
+) -> tuple[Int64Array, Int64Array, Int64Array]:
     sizes = [crop.nbytes for crop in crops]
     edges = torch.empty(sum(sizes), dtype=torch.bool, device=logits.device)
     upsample = upsample_crop if _may_crop(logits, image_hw) else upsample_full
@@ -251,13 +158,13 @@ def _find_true(flags: Tensor) -> Int64Array:
 def _toggles_to_positions(
     marks: Int64Array, crops: Sequence[Crop], image_hw: Hw
 ) -> tuple[Int64Array, Int64Array]:
-    """Turn indices of edge marks into sorted column-major positions and the crops they are in."""
+    """Turn indices of edge marks into sorted column-major positions and the masks they are of."""
     height, width = image_hw
     table = np.array(crops, np.int64)
     offsets = np.cumsum([0, *(crop.nbytes for crop in crops)])
-    owners = np.searchsorted(offsets, marks, side="right") - 1
-    _, x0, y0, x1, _ = table[owners].T
-    row, column = np.divmod(marks - offsets[owners], x1 - x0)
+    places = np.searchsorted(offsets, marks, side="right") - 1
+    owners, x0, y0, x1, _ = table[places].T
+    row, column = np.divmod(marks - offsets[places], x1 - x0)
     stride = height * width + 1
     order = np.sort(owners * stride + (column + x0) * height + row + y0)
     owners, positions = np.divmod(order, stride)
