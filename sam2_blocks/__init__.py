@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sam2_blocks.automatic import generate_masks
 from sam2_blocks.errors import (
     ImageError,
     ManifestError,
@@ -24,7 +25,16 @@ from sam2_blocks.kinds import Kind
 from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.runner import Block, Item, Runner
-from sam2_blocks.values import Embedding, Image, MaskPrediction, Prompt, PromptSet, Rle
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    Image,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+    Rle,
+)
 
 if TYPE_CHECKING:
     from sam2_blocks.detection_files import rows_to_detections
@@ -36,6 +46,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutomaticMasks",
+    "AutomaticSettings",
     "Block",
     "Embedding",
     "Image",
@@ -55,6 +67,7 @@ __all__ = [
     "Sam2BlocksError",
     "StepError",
     "check_prompts",
+    "generate_masks",
     "hookimpl",
     "load_executor",
     "load_pipeline",

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.values import Embedding, ExecutorSpec, Image, MaskPrediction, PromptSet
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    ExecutorSpec,
+    Float32Array,
+    Image,
+    MaskPrediction,
+    PromptSet,
+)
 
 
 @runtime_checkable
@@ -35,6 +44,35 @@ class Executor(Protocol):
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
         """Decode the prompts of several images together."""
+        ...
+
+
+@runtime_checkable
+class MaskProposer(Protocol):
+    """An executor that can also segment without prompts; see `sam2_blocks.automatic`.
+
+    Not part of `Executor`, so that one without it stays whole.
+    """
+
+    def propose_masks(
+        self,
+        embedding: Embedding,
+        points_xy: Float32Array,
+        settings: AutomaticSettings,
+        *,
+        return_logits: bool = False,
+    ) -> AutomaticMasks:
+        """Decode one foreground click a row and keep every mask that passes the filters.
+
+        Args:
+            embedding: one that this executor made.
+            points_xy: float32, (P, 2), pixels of the original image.
+            settings: thresholds of the filters; boxes are suppressed later.
+            return_logits: keep the low-resolution logits too.
+
+        Returns:
+            None to three masks a point, in the order of the points.
+        """
         ...
 
 

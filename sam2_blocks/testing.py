@@ -20,8 +20,11 @@ from sam2_blocks.resources import Resources
 from sam2_blocks.runner import Item, ItemResult, Runner
 from sam2_blocks.selectors import InputRef, iter_selectors, parse_selectors
 from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
     Embedding,
     ExecutorSpec,
+    Float32Array,
     Hw,
     Image,
     MaskPrediction,
@@ -61,6 +64,18 @@ class FakeExecutor:
     ) -> list[MaskPrediction]:
         """Fill the prompts."""
         return [_fill_prompts(embedding.image_hw, prompts) for embedding, prompts in items]
+
+    def propose_masks(
+        self,
+        embedding: Embedding,
+        points_xy: Float32Array,
+        settings: AutomaticSettings,
+        *,
+        return_logits: bool = False,
+    ) -> AutomaticMasks:
+        """Fill the square around every point."""
+        prediction = _fill_prompts(embedding.image_hw, PromptSet.from_points(points_xy))
+        return AutomaticMasks(prediction, points_xy, np.ones(len(points_xy), np.float32))
 
 
 def sample_image(image_id: str = "sample.png") -> Image:

@@ -122,6 +122,16 @@ class PromptSet:
         boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
         return cls(tuple(Prompt(box_xyxy=box) for box in boxes))
 
+    @classmethod
+    def from_points(cls, points_xy: NDArray[Any] | Sequence[Sequence[float]]) -> PromptSet:
+        """Make one prompt, a foreground click, per row.
+
+        Args:
+            points_xy: float, (N, 2), pixels of the original image.
+        """
+        points = np.asarray(points_xy, dtype=np.float32).reshape(-1, 1, 2)
+        return cls(tuple(Prompt(None, coords, np.ones(1, np.int32)) for coords in points))
+
 
 @dataclass(frozen=True, eq=False)
 class Rle:
@@ -176,3 +186,67 @@ class MaskPrediction:
 
     def __len__(self) -> int:
         return len(self.rles)
+
+    def select(self, indices: Int64Array) -> MaskPrediction:
+        """Return some of the masks in this order, without their candidates."""
+        return MaskPrediction(
+            image_hw=self.image_hw,
+            rles=tuple(self.rles[index] for index in indices),
+            iou_prediction=self.iou_prediction[indices],
+            low_res_logits=self.low_res_logits[indices],
+            mask_box_xyxy=self.mask_box_xyxy[indices],
+        )
+
+
+@dataclass(frozen=True)
+class AutomaticSettings:
+    """How to segment a picture without prompts.
+
+    Attributes:
+        points_per_side: points along each side of the grid.
+        pred_iou_thresh: masks whose predicted IoU is not above are dropped; 0 drops none.
+        stability_score_thresh: masks less stable than this are dropped; 0 drops none.
+        stability_score_offset: how far the threshold of the logits is moved, both ways, to see how
+            stable a mask is.
+        mask_threshold: a pixel belongs to the mask where its logit is above.
+        box_nms_thresh: of two masks whose boxes overlap more than this (IoU), the one with the
+            higher predicted IoU stays.
+        min_mask_region_area: fill holes and remove specks up to this many low-resolution pixels.
+        multimask_output: propose three masks for each point; False proposes one.
+
+    Source: names and defaults of sam2 ``SAM2AutomaticMaskGenerator``.
+    """
+
+    points_per_side: int = 32
+    pred_iou_thresh: float = 0.8
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    mask_threshold: float = 0.0
+    box_nms_thresh: float = 0.7
+    min_mask_region_area: int = 0
+    multimask_output: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class AutomaticMasks:
+    """Masks found without prompts.
+
+    Attributes:
+        prediction: N masks; without low-resolution logits, (N, 0, 0), unless asked for.
+        point_xy: float32, (N, 2), the point of the grid that led to each, original pixels.
+        stability_score: float32, (N,), IoU of the mask with itself between a higher and a lower
+            threshold; NaN where both are empty.
+    """
+
+    prediction: MaskPrediction
+    point_xy: Float32Array
+    stability_score: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def select(self, indices: Int64Array) -> AutomaticMasks:
+        """Return some of the masks in this order."""
+        return AutomaticMasks(
+            self.prediction.select(indices), self.point_xy[indices], self.stability_score[indices]
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from sam2_blocks.executor.automatic import gather_proposals, propose_chunk
 from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, ByteCache, CacheStats
 from sam2_blocks.executor.chunks import map_chunks
 from sam2_blocks.executor.decode import Decoder
@@ -22,12 +24,17 @@ from sam2_blocks.executor.segment import (
 )
 from sam2_blocks.executor.workers import Workers
 from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
     Embedding,
     ExecutorSpec,
+    Float32Array,
     Image,
     MaskPrediction,
     PromptSet,
 )
+
+Result = TypeVar("Result")
 
 
 class Sam2Executor:
@@ -157,6 +164,36 @@ class Sam2Executor:
             for item, (embedding, prompts) in enumerate(items)
         ]
 
+    def propose_masks(
+        self,
+        embedding: Embedding,
+        points_xy: Float32Array,
+        settings: AutomaticSettings,
+        *,
+        return_logits: bool = False,
+    ) -> AutomaticMasks:
+        """Decode clicks and keep every mask that passes the filters; see `MaskProposer`.
+
+        Raises:
+            ValueError: if the embedding is of another executor.
+            ModelError: if the device has no memory for a single click.
+        """
+        self._check_embedding(embedding)
+        rows = prompts_to_rows(
+            [(embedding, PromptSet.from_points(points_xy))],
+            image_size=self._model.image_size,
+            low_res_hw=self._model.low_res_hw,
+        )
+        with self._device_lock:
+            proposals = self._map_rows(
+                lambda chunk: propose_chunk(
+                    self._decoder, chunk, settings, return_logits=return_logits
+                ),
+                rows,
+            )
+        low_res_hw = self._model.low_res_hw if return_logits else (0, 0)
+        return gather_proposals(proposals, points_xy, embedding.image_hw, low_res_hw)
+
     def _answer(
         self, rows: Sequence[PromptRow], options: SegmentOptions
     ) -> dict[tuple[int, int], SegmentedPrompt]:
@@ -167,15 +204,20 @@ class Sam2Executor:
 
         answers: dict[tuple[int, int], SegmentedPrompt] = {}
         for group in group_rows(rows):
-            size = self._decoder.chunk_size
-            if self._workers is not None and len(group) > 1:
-                results = self._workers.map_chunks(segment, group, size)
-            else:
-                results = map_chunks(segment, group, size)
+            results = self._map_rows(segment, group)
             answers.update(
                 ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
             )
         return answers
+
+    def _map_rows(
+        self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]
+    ) -> list[Result]:
+        """Apply a function to chunks of rows of one shape, one result a row."""
+        size = self._decoder.chunk_size
+        if self._workers is not None and len(rows) > 1:
+            return self._workers.map_chunks(function, rows, size)
+        return map_chunks(function, rows, size)
 
     def _check_embedding(self, embedding: Embedding) -> None:
         made_by = embedding.key.rpartition("/")[0]

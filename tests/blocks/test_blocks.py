@@ -1,18 +1,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner, load_pipeline, read_image
+from sam2_blocks.blocks.automatic import Automatic
 from sam2_blocks.blocks.export_coco import _category_ids
 from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
+from sam2_blocks.errors import StepError
 from sam2_blocks.manifest import manifest_dir
 from sam2_blocks.resources import Resources
-from sam2_blocks.testing import FakeExecutor, check_block, sample_detections, sample_image
-from sam2_blocks.values import PromptSet
+from sam2_blocks.testing import (
+    FakeExecutor,
+    check_block,
+    run_block,
+    sample_detections,
+    sample_image,
+)
+from sam2_blocks.values import AutomaticSettings, ExecutorSpec, PromptSet
 from tests.conftest import PICTURES, ROOT
 
 BLOCK_FILES = sorted(file.stem for file in manifest_dir().glob("*.yaml"))
@@ -232,6 +243,46 @@ def test_segment_clips_boxes_that_reach_outside(run_one_step):
     with pytest.warns(UserWarning, match="clipped"):
         result = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": prompts})
     assert result.outputs["predictions"].data["prompt_xyxy"][0].tolist() == [20, 10, 90, 90]
+
+
+# sam2/automatic@v1
+
+
+def test_automatic_masks_say_where_they_come_from(run_one_step):
+    image = sample_image()
+    found = run_one_step("sam2/automatic@v1", {"image": image}, {"points_per_side": 2})
+    detections = found.outputs["predictions"]
+    assert detections.data["prompt_xyxy"][:, :2].tolist() == [[8, 6], [24, 6], [8, 18], [24, 18]]
+    assert detections.data["stability_score"].tolist() == [1, 1, 1, 1]
+    assert set(detections.data["parent_id"]) == {image.id}
+
+
+def test_automatic_takes_pictures_and_embeddings_mixed(plugins):
+    executor = FakeExecutor()
+    images = [sample_image(f"{index}.png") for index in range(3)]
+    [embedding] = executor.embed(images[1:2])
+    block = Automatic(Resources({"sam2": lambda *_, **__: executor}))
+    params = {"points_per_side": 1, "model": "fake", "device": "auto", "dtype": "auto"}
+    settings = asdict(AutomaticSettings()) | params
+    items = [SimpleNamespace(image=image, embedding=None, **settings) for image in images]
+    items[1] = SimpleNamespace(image=None, embedding=embedding, **settings)
+    parents = [result["predictions"].data["parent_id"][0] for result in block.run(items)]
+    assert parents == ["0.png", "1.png", "2.png"]
+
+
+def test_automatic_needs_an_executor_that_can(plugins):
+    class Plain:
+        def __init__(self, model, *, device, dtype):
+            self.spec = ExecutorSpec(model, "cpu", "float32")
+
+        embed, segment = FakeExecutor.embed, FakeExecutor.segment
+        embedded: ClassVar[list[str]] = []
+
+    resources = Resources({"sam2": Plain})
+    with pytest.raises(StepError, match="'nano' cannot segment without prompts"):
+        run_block(
+            "sam2/automatic@v1", {"image": sample_image()}, plugins=plugins, resources=resources
+        )
 
 
 # masks/polygons@v1 and draw/masks@v1

@@ -198,6 +198,7 @@ def described(engine_class):
 
 def test_every_block_without_files_is_there(described):
     assert set(described) == {
+        "sam2_blocks/automatic@v1",
         "sam2_blocks/detections_filter@v1",
         "sam2_blocks/draw_masks@v1",
         "sam2_blocks/embed@v1",
@@ -483,6 +484,23 @@ def test_a_batch_of_nested_crops(start):
         }
     )
     assert [len(result["predictions"]) for result in results] == [0, 2]
+
+
+def test_everything_in_a_picture_without_prompts(start):
+    step = {
+        "type": "sam2_blocks/automatic@v1",
+        "name": "segment",
+        "image": "$inputs.image",
+        "points_per_side": 3,
+        "model": "fake",
+    }
+    engine = start([step, DRAW[0]], {**PREDICTIONS, "drawn": "$steps.mask.image"}, inputs=[IMAGE])
+    result = run_one(engine, image=picture())
+    assert len(result["predictions"]) == 9
+    assert result["predictions"].data["stability_score"].tolist() == [1] * 9
+    assert (result["drawn"].numpy_image != picture()).any()
+    rows = run_one(engine, serialize=True, image=picture())["predictions"]["predictions"]
+    assert len(rows) == 9
 
 
 def test_one_embedding_serves_two_steps(start):

@@ -1,0 +1,142 @@
+"""Masks of everything in a picture, without prompts: a grid of points, filters, suppression.
+
+An executor does what needs the model, one batch of points at a time (`MaskProposer`), so that
+others get their turn in between; the rest is here, in numpy. At no time is there a full-size mask:
+what waits for the suppression are run lengths and boxes.
+
+The masks, and their order, are those of the official generator on the whole picture. Left out are
+its crops (``crop_n_layers``), its second pass (``use_m2m``) and grids of other shapes.
+
+Source: sam2 ``automatic_mask_generator.py``, ``utils/amg.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sam2_blocks.errors import ModelError
+from sam2_blocks.resources import Executor, MaskProposer
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    Float32Array,
+    Hw,
+    Int64Array,
+    MaskPrediction,
+)
+
+POINTS_PER_BATCH = 32
+
+
+def generate_masks(
+    executor: Executor,
+    embedding: Embedding,
+    settings: AutomaticSettings | None = None,
+    *,
+    return_logits: bool = False,
+) -> AutomaticMasks:
+    """Find the masks of everything in a picture.
+
+    Args:
+        executor: the one that made the embedding.
+        embedding: the picture.
+        settings: grid and thresholds; those of the official generator if not given.
+        return_logits: keep the low-resolution logits; those of every mask that passes the filters
+            are held until the end.
+
+    Returns:
+        The masks, those with the highest predicted IoU first.
+
+    Raises:
+        ModelError: if the executor cannot segment without prompts.
+    """
+    settings = settings or AutomaticSettings()
+    proposer = mask_proposer(executor)
+    batches = [
+        proposer.propose_masks(embedding, points_xy, settings, return_logits=return_logits)
+        for points_xy in point_batches(settings.points_per_side, embedding.image_hw)
+    ]
+    return join_masks(batches, settings)
+
+
+def mask_proposer(executor: Executor) -> MaskProposer:
+    """Return an executor as what it can do beyond its protocol.
+
+    Raises:
+        ModelError: if it cannot.
+    """
+    if not isinstance(executor, MaskProposer):
+        raise ModelError(
+            f"the executor of model {executor.spec.model!r} cannot segment without prompts: it "
+            "has no propose_masks. Give boxes or points, or use another model."
+        )
+    return executor
+
+
+def point_batches(points_per_side: int, image_hw: Hw) -> Iterator[Float32Array]:
+    """Lay points evenly over a picture, row by row; give them in batches float32 (P, 2), xy."""
+    height, width = image_hw
+    offset = 1 / (2 * points_per_side)
+    steps = np.linspace(offset, 1 - offset, points_per_side)
+    x, y = np.meshgrid(steps * width, steps * height)
+    points_xy = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+    for start in range(0, len(points_xy), POINTS_PER_BATCH):
+        yield points_xy[start : start + POINTS_PER_BATCH]
+
+
+def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -> AutomaticMasks:
+    """Gather the masks of all batches of one picture and drop duplicates."""
+    predictions = [batch.prediction for batch in batches]
+    together = AutomaticMasks(
+        prediction=MaskPrediction(
+            image_hw=predictions[0].image_hw,
+            rles=tuple(rle for prediction in predictions for rle in prediction.rles),
+            iou_prediction=np.concatenate([p.iou_prediction for p in predictions]),
+            low_res_logits=np.concatenate([p.low_res_logits for p in predictions]),
+            mask_box_xyxy=np.concatenate([p.mask_box_xyxy for p in predictions]),
+        ),
+        point_xy=np.concatenate([batch.point_xy for batch in batches]),
+        stability_score=np.concatenate([batch.stability_score for batch in batches]),
+    )
+    prediction = together.prediction
+    return together.select(
+        suppress_boxes(
+            prediction.mask_box_xyxy,
+            prediction.iou_prediction,
+            iou_threshold=settings.box_nms_thresh,
+        )
+    )
+
+
+def suppress_boxes(
+    boxes_xyxy: Int64Array, scores: Float32Array, *, iou_threshold: float
+) -> Int64Array:
+    """Keep of boxes that overlap the one with the highest score.
+
+    Args:
+        boxes_xyxy: int64, (N, 4).
+        scores: float32, (N,).
+        iou_threshold: boxes overlap if their IoU is above.
+
+    Returns:
+        Indices of the boxes kept, the highest score first, equal scores in their order.
+
+    Source: greedy non-maximum suppression as in ``torchvision.ops.nms``, in float32.
+    """
+    boxes = boxes_xyxy.astype(np.float32)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        low = np.maximum(boxes[best, :2], boxes[left, :2])
+        high = np.minimum(boxes[best, 2:], boxes[left, 2:])
+        overlap = np.clip(high - low, 0, None).prod(axis=1)
+        with np.errstate(invalid="ignore"):  # two boxes without area: NaN, they do not overlap
+            iou = overlap / (areas[best] + areas[left] - overlap)
+        left = left[~(iou > iou_threshold)]
+    return np.array(kept, np.int64)

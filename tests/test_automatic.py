@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam2_blocks.automatic import (
+    POINTS_PER_BATCH,
+    generate_masks,
+    point_batches,
+    suppress_boxes,
+)
+from sam2_blocks.errors import ModelError
+from sam2_blocks.testing import FakeExecutor, sample_image
+from sam2_blocks.values import AutomaticSettings
+
+SETTINGS = AutomaticSettings(points_per_side=2)
+
+
+def test_points_are_the_centres_of_equal_cells_row_by_row():
+    [points] = point_batches(2, (40, 80))
+    assert points.tolist() == [[20, 10], [60, 10], [20, 30], [60, 30]]
+    assert points.dtype == np.float32
+
+
+def test_points_come_in_batches():
+    sizes = [len(batch) for batch in point_batches(7, (40, 80))]
+    assert sizes == [POINTS_PER_BATCH, 49 - POINTS_PER_BATCH]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "kept"),
+    [
+        ([[0, 0, 9, 9], [0, 0, 9, 10], [50, 50, 60, 60]], [0.5, 0.9, 0.7], [1, 2]),
+        ([[0, 0, 9, 9], [0, 0, 9, 9]], [0.5, 0.5], [0]),
+        # B is dropped for A, so C, which overlaps B alone, stays.
+        ([[0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10]], [0.9, 0.8, 0.7], [0, 2]),
+        ([[3, 3, 3, 3], [3, 3, 3, 3]], [0.5, 0.6], [1, 0]),
+        ([], [], []),
+    ],
+)
+def test_of_boxes_that_overlap_the_best_stays(boxes, scores, kept):
+    table = np.array(boxes, np.int64).reshape(-1, 4)
+    found = suppress_boxes(table, np.array(scores, np.float32), iou_threshold=0.6)
+    assert found.tolist() == kept
+
+
+def test_masks_are_joined_over_batches_and_duplicates_dropped():
+    executor = FakeExecutor()
+    [embedding] = executor.embed([sample_image()])  # 24 x 32, squares of 5 x 5
+    found = generate_masks(executor, embedding, SETTINGS)
+    assert found.point_xy.tolist() == [[8, 6], [24, 6], [8, 18], [24, 18]]
+    assert found.prediction.mask_box_xyxy[0].tolist() == [6, 4, 10, 8]
+    crowded = replace(SETTINGS, points_per_side=32, box_nms_thresh=0.1)
+    assert 4 < len(generate_masks(executor, embedding, crowded)) < 1024
+
+
+def test_an_executor_without_it_says_so():
+    class Plain:
+        spec = FakeExecutor("mine").spec
+        embed, segment = FakeExecutor.embed, FakeExecutor.segment
+
+    executor = FakeExecutor()
+    [embedding] = executor.embed([sample_image()])
+    with pytest.raises(ModelError, match=r"model 'mine' cannot segment without prompts: it has no"):
+        generate_masks(Plain(), embedding)
