@@ -34,7 +34,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from sam2_blocks.prompts import check_prompts
-from sam2_blocks.values import Hw, Prompt, PromptSet
+from sam2_blocks.values import AutomaticSettings, Hw, Prompt, PromptSet
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -337,14 +337,49 @@ class Sam2EmbeddingRequest(_ImageRequest):
     )
 
 
+class Sam2AutomaticMasks(_Entity):
+    """Extension: how to find the masks of everything, as in ``SAM2AutomaticMaskGenerator``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    points_per_side: int = Field(
+        default=32, ge=1, le=128, description="Points along each side of the grid of prompts."
+    )
+    pred_iou_thresh: float = Field(
+        default=0.8, ge=0, le=1, description="Leave out masks not surer than this; 0: none."
+    )
+    stability_score_thresh: float = Field(
+        default=0.95, ge=0, le=1, description="Leave out masks less stable than this; 0: none."
+    )
+    stability_score_offset: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How far the threshold of the logits moves, both ways, to measure stability.",
+    )
+    box_nms_thresh: float = Field(
+        default=0.7, ge=0, le=1, description="Boxes that overlap more (IoU) are duplicates."
+    )
+    min_mask_region_area: int = Field(
+        default=0,
+        ge=0,
+        description="Fill holes and remove specks up to this many low-resolution pixels.",
+    )
+
+    def to_settings(self, *, multimask_output: bool) -> AutomaticSettings:
+        """Convert to our own settings."""
+        return AutomaticSettings(**self.model_dump(), multimask_output=multimask_output)
+
+
 class Sam2SegmentationRequest(_ImageRequest):
     """Segment an image: one mask for each prompt.
 
-    ``prompts`` may be a prompt set, a list of prompts, or one prompt.
+    ``prompts`` may be a prompt set, a list of prompts, or one prompt. Without any, the answer is
+    the one mask that the public server gives, or with ``automatic_masks`` those of everything.
     """
 
     extensions: ClassVar[frozenset[str]] = frozenset(
-        {"model_version", "min_confidence", "tolerance"}
+        {"model_version", "min_confidence", "tolerance", "automatic_masks"}
     )
 
     format: Literal["json", "rle", "binary"] = Field(
@@ -374,6 +409,11 @@ class Sam2SegmentationRequest(_ImageRequest):
         allow_inf_nan=False,
         description="Extension: polygons may move by at most this many pixels.",
     )
+    automatic_masks: Sam2AutomaticMasks | None = Field(
+        default=None,
+        description="Extension: find the masks of everything; true for the defaults. Takes no "
+        "prompts, and saves and loads no logits.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -398,6 +438,23 @@ class Sam2SegmentationRequest(_ImageRequest):
             return {"prompts": [given] if given else None}
         return given
 
+    @field_validator("automatic_masks", mode="before")
+    @classmethod
+    def _read_switch(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            return Sam2AutomaticMasks() if given else None
+        return given
+
+    @field_validator("automatic_masks")
+    @classmethod
+    def _prompts_or_none(
+        cls, automatic: Sam2AutomaticMasks | None, info: ValidationInfo
+    ) -> Sam2AutomaticMasks | None:
+        prompts = info.data.get("prompts")
+        if automatic is not None and prompts is not None and prompts.prompts:
+            raise ValueError("give prompts or automatic_masks, not both")
+        return automatic
+
 
 # --- responses --------------------------------------------------------------------------------
 
@@ -410,7 +467,7 @@ class Sam2EmbeddingResponse(_Entity):
 
 
 class Sam2SegmentationPrediction(_Entity):
-    """The mask of one prompt."""
+    """The mask of one prompt, or one of the automatic ones."""
 
     masks: list[list[list[int]]] | dict[str, Any] = Field(
         description="Polygons, each a list of [x, y]; or a COCO RLE with size and counts."
@@ -420,7 +477,7 @@ class Sam2SegmentationPrediction(_Entity):
 
 
 class Sam2SegmentationResponse(_Entity):
-    """The masks of an image, in the order of the prompts."""
+    """The masks of an image: in the order of the prompts, or the surest automatic ones first."""
 
     extensions: ClassVar[frozenset[str]] = frozenset({"unprompted"})
 

@@ -21,6 +21,7 @@ from sam2_blocks.requests import (
     Sam2SegmentationRequest,
     Sam2SegmentationResponse,
 )
+from sam2_blocks.values import AutomaticSettings
 
 NAN, INF = float("nan"), float("inf")
 BOX = {"x": 10, "y": 20, "width": 4, "height": 6}
@@ -296,11 +297,49 @@ def test_any_json_is_read_or_refused(given):
 
 
 def test_extensions_are_on_the_wire_only_when_used():
-    plain, extended = segment(), segment(min_confidence=0.5, model_version="2.0", tolerance=0)
-    names = {"min_confidence", "model_version", "tolerance"}
+    used = {"min_confidence": 0.5, "model_version": "2.0", "tolerance": 0, "automatic_masks": {}}
+    plain, extended = segment(), segment(**used)
+    names = used.keys()
     assert not names & json.loads(plain.model_dump_json()).keys()
     assert names <= json.loads(extended.model_dump_json()).keys()
     assert segment(**extended.model_dump()) == extended
+
+
+def test_automatic_masks_are_asked_for_by_true_or_by_their_settings():
+    assert segment(automatic_masks=False).automatic_masks is None
+    given = segment(automatic_masks=True, multimask_output=False)
+    settings = given.automatic_masks.to_settings(multimask_output=given.multimask_output)
+    assert settings == AutomaticSettings(multimask_output=False)
+    coarse = segment(automatic_masks={"points_per_side": 8}, prompts={"prompts": []})
+    assert coarse.automatic_masks.points_per_side == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "message"),
+    [
+        (
+            {"automatic_masks": True, "prompts": [{"box": BOX}]},
+            "automatic_masks",
+            "give prompts or automatic_masks, not both",
+        ),
+        ({"automatic_masks": {"points": 8}}, "automatic_masks.points", "not permitted"),
+        ({"automatic_masks": "yes"}, "automatic_masks", "valid dictionary"),
+        (
+            {"automatic_masks": {"points_per_side": 129}},
+            "automatic_masks.points_per_side",
+            "less than or equal to 128",
+        ),
+        (
+            {"automatic_masks": {"stability_score_offset": NAN}},
+            "automatic_masks.stability_score_offset",
+            "finite number",
+        ),
+    ],
+)
+def test_wrong_automatic_masks_are_errors_with_a_path(fields, path, message):
+    [(place, text)] = problems(Sam2SegmentationRequest, {"image": IMAGE, **fields})
+    assert place == path
+    assert message in text
 
 
 def test_a_response_flags_a_mask_without_prompt():

@@ -21,14 +21,7 @@ def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> 
     """Leave out the masks that the model is less sure of."""
     if min_confidence is None:
         return prediction
-    kept = np.flatnonzero(prediction.iou_prediction >= min_confidence)
-    return MaskPrediction(
-        image_hw=prediction.image_hw,
-        rles=tuple(prediction.rles[index] for index in kept),
-        iou_prediction=prediction.iou_prediction[kept],
-        low_res_logits=prediction.low_res_logits[kept],
-        mask_box_xyxy=prediction.mask_box_xyxy[kept],
-    )
+    return prediction.select(np.flatnonzero(prediction.iou_prediction >= min_confidence))
 
 
 def to_polygon_rows(

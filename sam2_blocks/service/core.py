@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from sam2_blocks.automatic import join_masks
 from sam2_blocks.requests import (
     InferenceRequestImage,
     Sam2EmbeddingRequest,
@@ -40,7 +41,15 @@ from sam2_blocks.service.logits import LogitsCache
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.names import ImageNames, pixel_digest
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.values import Embedding, Hw, Image, MaskPrediction, Prompt, PromptSet
+from sam2_blocks.values import (
+    AutomaticSettings,
+    Embedding,
+    Hw,
+    Image,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+)
 
 FETCHERS = 16
 # What the public server sends to the model when there is no prompt: a point that is none.
@@ -142,7 +151,7 @@ class Service:
         return Sam2EmbeddingResponse(image_id=name, time=time.perf_counter() - started)
 
     async def segment(self, request: Sam2SegmentationRequest) -> Sam2SegmentationResponse | bytes:
-        """Segment an image: one mask for each prompt, in order.
+        """Segment an image: one mask for each prompt, in order, or the masks of everything.
 
         Returns:
             The response; for format ``binary`` the logits, see `to_npz`.
@@ -153,7 +162,13 @@ class Service:
         started = time.perf_counter()
         self._check_size(request)
         embedding, _ = await self._embedding(request, request.image, request.image_id)
-        prediction = await self._predict(request, embedding)
+        if request.automatic_masks is not None:
+            settings = request.automatic_masks.to_settings(
+                multimask_output=request.multimask_output
+            )
+            prediction = await self._find_everything(embedding, settings, request.format)
+        else:
+            prediction = await self._predict(request, embedding)
         return await self.in_thread(lambda: self._answer(request, prediction, started))
 
     def _check_size(self, request: Sam2SegmentationRequest) -> None:
@@ -181,6 +196,18 @@ class Service:
             self._logits.save(embedding, prompts, prediction)
         return prediction
 
+    async def _find_everything(
+        self, embedding: Embedding, settings: AutomaticSettings, answer_format: str
+    ) -> MaskPrediction:
+        batches = await self._lanes[embedding.spec].propose_masks(
+            embedding,
+            settings,
+            return_logits=answer_format == "binary",
+            max_bytes=self.settings.max_answer_bytes,
+        )
+        found = await self.in_thread(lambda: join_masks(batches, settings))
+        return found.prediction
+
     def _answer(
         self, request: Sam2SegmentationRequest, prediction: MaskPrediction, started: float
     ) -> Sam2SegmentationResponse | bytes:
@@ -194,7 +221,7 @@ class Service:
         return Sam2SegmentationResponse(
             predictions=rows,
             time=time.perf_counter() - started,
-            unprompted=None if request.prompts.prompts else True,
+            unprompted=None if request.prompts.prompts or request.automatic_masks else True,
         )
 
     # --- their images -------------------------------------------------------------------------

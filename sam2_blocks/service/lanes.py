@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from sam2_blocks.resources import Executor
+from sam2_blocks.automatic import point_batches
+from sam2_blocks.resources import Executor, MaskProposer
 from sam2_blocks.service.batching import Batcher
-from sam2_blocks.service.errors import UnknownImageError
+from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    Image,
+    MaskPrediction,
+    PromptSet,
+)
 
 Stage = Literal["encode", "decode"]
 BatchObserver = Callable[[Stage, int], None]
@@ -73,6 +83,49 @@ class Lane:
     async def segment(self, job: DecodeJob) -> MaskPrediction:
         """Decode prompts, together with those of other requests."""
         return await self._decoder.submit(job)
+
+    async def propose_masks(
+        self,
+        embedding: Embedding,
+        settings: AutomaticSettings,
+        *,
+        return_logits: bool,
+        max_bytes: int,
+    ) -> list[AutomaticMasks]:
+        """Find masks without prompts, in batches between which other requests have their turn.
+
+        Args:
+            embedding: the image.
+            settings: grid and filters.
+            return_logits: keep the low-resolution logits too.
+            max_bytes: how many bytes of them.
+
+        Returns:
+            One value a batch of points, for `join_masks`.
+
+        Raises:
+            RequestError: if the model cannot.
+            TooLargeError: if the logits take more bytes than that.
+        """
+        if not isinstance(self.executor, MaskProposer):
+            model = self.executor.spec.model
+            raise RequestError(f"automatic_masks: the model {model!r} needs prompts. Give some.")
+        loop = asyncio.get_running_loop()
+        propose = partial(self.executor.propose_masks, return_logits=return_logits)
+        batches: list[AutomaticMasks] = []
+        nbytes = 0
+        for points_xy in point_batches(settings.points_per_side, embedding.image_hw):
+            found = await loop.run_in_executor(
+                self._thread, propose, embedding, points_xy, settings
+            )
+            nbytes += found.prediction.low_res_logits.nbytes
+            if nbytes > max_bytes:
+                raise TooLargeError(
+                    f"the logits of automatic masks take more than {max_bytes} bytes. Use format "
+                    "'rle', or fewer points."
+                )
+            batches.append(found)
+        return batches
 
     def find(self, key: str | None) -> Embedding | None:
         """Return an embedding made before, if it is still kept."""

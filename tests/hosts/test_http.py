@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -89,6 +90,25 @@ def test_segment_answers_with_masks(connect, nano_executor, prompts):
     [row] = body["predictions"]
     assert set(row) == {"masks", "confidence", "format"}
     assert rle_to_mask(coco_to_rle(row["masks"])).shape == PICTURE.hw
+
+
+def test_automatic_masks_as_json_and_as_a_form(connect):
+    client = connect()
+    image = {"image": SEGMENT["image"], "format": "rle"}
+    body = client.post(
+        "/sam2/segment_image", json={**image, "automatic_masks": {"points_per_side": 2}}
+    ).json()
+    assert set(body) == {"predictions", "time"}
+    assert len(body["predictions"]) == 4
+    form = client.post(
+        "/sam2/segment_image",
+        files={"image": base64.b64decode(SEGMENT["image"]["value"])},
+        data={"automatic_masks": '{"points_per_side": 2}', "format": "rle"},
+    )
+    assert form.json()["predictions"] == body["predictions"]
+    both = client.post("/sam2/segment_image", json={**SEGMENT, "automatic_masks": True})
+    problem = refused(both, 422, "automatic_masks: give prompts or automatic_masks, not both")
+    assert problem["detail"][0]["loc"] == ["automatic_masks"]
 
 
 def test_binary_is_an_npz_octet_stream(connect, nano_executor):

@@ -64,6 +64,10 @@ VALID = [
         "/sam2/segment_image",
         {"image_id": "a", "format": "binary", "prompts": [{"point_coords": [[1, 2]]}]},
     ),
+    (
+        "/sam2/segment_image",
+        {"image_id": "a", "automatic_masks": {"points_per_side": 2, "pred_iou_thresh": 0}},
+    ),
     ("/pipelines/run", docs.EXAMPLES["pipeline"]),
     ("/pipelines/none/run", docs.EXAMPLES["inputs"]),
 ]

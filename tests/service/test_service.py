@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 
 import numpy as np
 import pytest
 
+from sam2_blocks.automatic import POINTS_PER_BATCH, generate_masks
 from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from sam2_blocks.polygons import polygons_to_rle
 from sam2_blocks.requests import Sam2SegmentationRequest
@@ -20,8 +22,8 @@ from sam2_blocks.service.errors import (
     UnknownImageError,
     UnknownModelError,
 )
-from sam2_blocks.testing import FakeExecutor
-from sam2_blocks.values import Image, Prompt, PromptSet
+from sam2_blocks.testing import FakeExecutor, sample_embedding
+from sam2_blocks.values import AutomaticSettings, Image, Prompt, PromptSet
 from tests.service.conftest import as_request, box, embed, fresh, picture, point, segment
 
 PICTURE = picture()
@@ -121,6 +123,135 @@ def test_without_prompts_the_mask_of_the_padding_point_is_flagged(make_service, 
     [row] = answer.predictions
     assert answer.unprompted is True
     assert (rle_to_mask(coco_to_rle(row.masks)) == masks_of(expected)[0]).all()
+
+
+# --- automatic masks --------------------------------------------------------------------------
+
+EVERYTHING = {
+    "points_per_side": 3,
+    "pred_iou_thresh": 0,
+    "stability_score_thresh": 0,
+    "box_nms_thresh": 1,
+}
+
+
+def everything(executor, **options):
+    [embedding] = executor.embed([PICTURE])
+    settings = AutomaticSettings(**EVERYTHING, **options)
+    return generate_masks(executor, embedding, settings).prediction
+
+
+@pytest.mark.parametrize("multimask_output", [True, False])
+def test_automatic_masks_are_the_librarys_own(make_service, nano_executor, multimask_output):
+    answer = segment(
+        make_service(),
+        PICTURE,
+        format="rle",
+        automatic_masks=EVERYTHING,
+        multimask_output=multimask_output,
+    )
+    expected = everything(nano_executor, multimask_output=multimask_output)
+    got = [rle_to_mask(coco_to_rle(row.masks)) for row in answer.predictions]
+    assert len(got) > 1
+    assert (np.array(got) == masks_of(expected)).all()
+    assert [row.confidence for row in answer.predictions] == expected.iou_prediction.tolist()
+    assert answer.unprompted is None
+
+
+def test_automatic_masks_come_in_every_format(make_service):
+    service = make_service()
+    rle = segment(service, PICTURE, format="rle", automatic_masks=EVERYTHING).predictions
+    masks = np.array([rle_to_mask(coco_to_rle(row.masks)) for row in rle])
+    polygons = segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+    for row, mask in zip(polygons, masks, strict=True):
+        rings = [np.array(ring, float) for ring in row.masks]
+        assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()
+    arrays = load_npz(segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING))
+    assert ((arrays["masks"] > 0) == masks).all()
+    assert arrays["low_res_masks"].shape == (len(masks), 64, 64)
+    assert arrays["confidence"].tolist() == [row.confidence for row in rle]
+
+
+def test_automatic_masks_honour_confidence_and_tolerance(make_service):
+    service = make_service()
+    every = segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+    sure = [row for row in every if row.confidence >= every[1].confidence]
+    options = {"automatic_masks": EVERYTHING, "min_confidence": every[1].confidence}
+    assert segment(service, PICTURE, **options).predictions == sure
+    assert len(sure) < len(every)
+    rough = segment(service, PICTURE, **options, tolerance=3).predictions
+    corners = [sum(len(ring) for row in rows for ring in row.masks) for rows in (sure, rough)]
+    assert corners[1] < corners[0]
+
+
+def test_automatic_masks_may_be_none(make_service):
+    strict = {"points_per_side": 2, "pred_iou_thresh": 1}
+    service = make_service()
+    assert segment(service, PICTURE, automatic_masks=strict).predictions == []
+    arrays = load_npz(segment(service, PICTURE, format="binary", automatic_masks=strict))
+    assert arrays["masks"].shape == (0, *PICTURE.hw)
+
+
+def test_automatic_masks_with_too_many_logits_are_refused(make_service):
+    service = make_service(max_answer_bytes=100_000)
+    with pytest.raises(TooLargeError, match=r"take more than 100000 bytes\. Use format 'rle'"):
+        segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING)
+    assert segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+
+
+def test_automatic_masks_of_a_model_that_needs_prompts(make_service):
+    class Plain:
+        def __init__(self):
+            self.spec = FakeExecutor("mine").spec
+
+        def embed(self, images):
+            return [sample_embedding(image, self.spec) for image in images]
+
+        segment = FakeExecutor.segment
+
+    with pytest.raises(RequestError, match="automatic_masks: the model 'mine' needs prompts"):
+        segment(make_service(executor=Plain()), PICTURE, automatic_masks=True)
+
+
+def test_others_are_answered_between_the_batches_of_automatic_masks(make_service, nano_executor):
+    service = make_service(window_ms=0)
+    order = []
+
+    async def ask(name, **fields):
+        fields = {"image": as_request(PICTURE), "format": "rle", **fields}
+        await service.segment(Sam2SegmentationRequest.model_validate(fields))
+        order.append(name)
+
+    async def both():
+        await ask("first", prompts=PROMPTS)  # the image is known from here on
+        await asyncio.gather(
+            ask("everything", automatic_masks={**EVERYTHING, "points_per_side": 16}),
+            ask("prompts", prompts=PROMPTS),
+        )
+
+    asyncio.run(both())
+    assert order == ["first", "prompts", "everything"]
+
+
+def test_automatic_masks_stop_when_nobody_waits_any_more(make_service):
+    class Slow(FakeExecutor):
+        proposed = 0
+
+        def propose_masks(self, embedding, points_xy, settings, *, return_logits=False):
+            self.proposed += 1
+            time.sleep(0.02)
+            return super().propose_masks(embedding, points_xy, settings)
+
+    executor = Slow("nano")
+    service = make_service(executor=executor)
+    fields = {"image": as_request(PICTURE), "automatic_masks": {"points_per_side": 64}}
+    request = Sam2SegmentationRequest.model_validate(fields)
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(asyncio.wait_for(service.segment(request), 0.2))
+    assert 0 < executor.proposed < 64 * 64 / POINTS_PER_BATCH / 2
+
+
+# --- embeddings -------------------------------------------------------------------------------
 
 
 def test_an_embedding_comes_as_tensors_when_asked(make_service, nano_executor):

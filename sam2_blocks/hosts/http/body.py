@@ -17,12 +17,15 @@ from sam2_blocks.service.errors import RequestError, TooLargeError, Unauthorized
 MAX_VALUES = 200_000
 """Most values (numbers, strings, lists, …) in one request; an image is one."""
 
+JSON_FIELDS = frozenset({"prompts", "automatic_masks", "inputs", "pipeline"})
+"""Fields of a form that are no plain text."""
+
 
 async def read_body(request: Request, *, max_bytes: int) -> dict[str, Any]:
     """Read a JSON object, or a multipart form, as plain data.
 
     In a form, ``image`` is an uploaded file, ``request`` a JSON object with any of the other
-    fields, and each further field overrides it; ``prompts`` and ``inputs`` are JSON.
+    fields, and each further field overrides it; those of `JSON_FIELDS` are JSON.
 
     Raises:
         TooLargeError: if it has too many bytes or too many values.
@@ -95,7 +98,7 @@ async def _read_form(request: Request, max_bytes: int) -> dict[str, Any]:
         for name, value in form.items():
             if isinstance(value, UploadFile):
                 fields[name] = await _read_upload(value, name)
-            elif name in ("prompts", "inputs", "pipeline"):
+            elif name in JSON_FIELDS:
                 fields[name] = _parse_json(value.encode(), name)
             elif name != "request":
                 fields[name] = value
