@@ -57,8 +57,9 @@ class Decoder:
             Logits float32 (N, M, h, w) and predicted IoU float32 (N, M).
         """
         points, masks = rows_to_tensors(rows, self._model.device)
-        with self._model.computing():
+        with self._model.computing(reduced=False):  # coordinates need all their digits
             sparse, dense = self._network.sam_prompt_encoder(points=points, boxes=None, masks=masks)
+        with self._model.computing():
             if self._shared:
                 logits, iou = self._decode_shared(rows, sparse, dense, has_masks=masks is not None)
                 logits, iou = self._choose_tokens(logits, iou, multimask_output=multimask_output)

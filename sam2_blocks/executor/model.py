@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from sam2_blocks.executor.checkpoint import (
     read_checkpoint,
     recognise_architecture,
 )
+from sam2_blocks.executor.precision import TF32
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
 from sam2_blocks.values import ExecutorSpec, Hw
@@ -36,7 +37,7 @@ class LoadedModel:
     """A network on its device.
 
     Attributes:
-        network: a ``SAM2Base`` in evaluation mode, parameters in float32.
+        network: a ``SAM2Base`` in evaluation mode; see `store_weights_as`.
         spec: resolved model name, device and dtype.
         key: architecture, weights and dtype; models of one key give the same embeddings.
         mode: ``strict`` or ``fast``.
@@ -67,13 +68,25 @@ class LoadedModel:
         return int(height), int(width)
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Scope for forward passes: inference mode, and autocast where the dtype asks for it."""
+    def computing(self, *, reduced: bool = True) -> Iterator[None]:
+        """Scope for forward passes: inference mode, in the precision of the mode.
+
+        Args:
+            reduced: False computes in full float32 whatever the mode.
+        """
+        half = reduced and self.dtype != torch.float32
+        # Weights are stored as needed, and copies cached in a CUDA graph's memory would dangle.
         autocast = torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+            self.device.type, dtype=self.dtype, enabled=half, cache_enabled=False
         )
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), autocast, self._float32_products(reduced=reduced):
             yield
+
+    def _float32_products(self, *, reduced: bool) -> AbstractContextManager[None]:
+        """Allow TF32 in mode ``fast``; in ``strict`` keep others from switching it on meanwhile."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        return TF32.held(changed=reduced and self.mode == "fast" and self.dtype == torch.float32)
 
 
 def load_model(
@@ -107,6 +120,7 @@ def load_model(
         weights = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
     name = spec.name if spec is not None and checkpoint is None else str(model)
+    store_weights_as(torch_dtype, network)
     return LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
         spec=ExecutorSpec(name, str(torch_device), dtype_name),
@@ -160,6 +174,18 @@ def resolve_dtype(name: str, mode: Mode | None) -> tuple[torch.dtype, Mode]:
     if mode == "strict" and name != "float32":
         raise ModelError(f"mode 'strict' computes in float32, not {name!r}. Use mode='fast'.")
     return DTYPES[name], mode or ("strict" if name == "float32" else "fast")
+
+
+def store_weights_as(dtype: torch.dtype, network: Any) -> None:
+    """Store the weights of linear layers and convolutions in the dtype autocast runs them in.
+
+    Else it would convert them anew in every pass. Everything else stays float32, and so does the
+    prompt encoder, which costs nothing and whose coordinates need the precision.
+    """
+    for part in (network.image_encoder, network.sam_mask_decoder):
+        for module in part.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                module.to(dtype)
 
 
 def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | None, Path | None]:

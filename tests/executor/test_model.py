@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor import load, model
+from sam2_blocks.executor.embed import encode_batch
 from sam2_blocks.executor.model import load_model, resolve_device, resolve_dtype
 from sam2_blocks.values import ExecutorSpec
 
@@ -54,6 +55,34 @@ def test_mode_and_dtype_agree():
         resolve_dtype("bf16", None)
     with pytest.raises(ModelError, match=r"no mode 'quick'"):
         resolve_dtype("auto", "quick")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_stored_weights_are_those_autocast_would_make(monkeypatch, dtype):
+    stored = load_model("nano", device="cpu", seed=1, dtype=dtype)
+    monkeypatch.setattr(model, "store_weights_as", lambda dtype, network: None)
+    converted = load_model("nano", device="cpu", seed=1, dtype=dtype)
+    assert stored.network.sam_mask_decoder.conv_s0.weight.dtype == stored.dtype
+    assert converted.network.sam_mask_decoder.conv_s0.weight.dtype == torch.float32
+    size = stored.image_size
+    batch = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    for ours, theirs in zip(
+        encode_batch(stored, batch), encode_batch(converted, batch), strict=True
+    ):
+        assert ours.dtype == stored.dtype
+        assert torch.equal(ours, theirs)
+
+
+def test_coordinates_are_encoded_in_float32():
+    loaded = load_model("nano", device="cpu", seed=1, dtype="bfloat16")
+    strict = load_model("nano", device="cpu", seed=1)
+    points = torch.tensor([[[123.4, 56.7]]]), torch.tensor([[1]])
+    with loaded.computing(reduced=False), strict.computing():
+        ours, theirs = (
+            m.network.sam_prompt_encoder(points=points, boxes=None, masks=None)[0]
+            for m in (loaded, strict)
+        )
+    assert torch.equal(ours, theirs)
 
 
 def test_seeded_weights_are_reproducible_and_leave_the_random_state_alone():
