@@ -1,52 +1,149 @@
 """Run the benchmarks: ``python -m benchmarks [SCENARIO ...] [options]``.
 
-Exit status 1 if any mask differs from the official ones by more than rounding explains.
+Exit status 1 if the masks of any row are not what its gate asks for: equal bytes, or for half
+precision and for other preprocessing, a mean IoU.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import shlex
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import environment
-from benchmarks.report import print_table, save
-from benchmarks.scenarios import SCENARIOS, SIZES_HW, Row, Settings
+from benchmarks.peers import OfficialCompiled
+from benchmarks.report import plot, print_table, save
+from benchmarks.scenarios import LABELS, MASKS, SCENARIOS, SIZES_HW, Row, Settings
+from sam2_blocks.executor.model import resolve_device
+
+Step = tuple[tuple[str, ...], Settings]
+"""Names of scenarios, and how to run them."""
 
 RESULTS = Path(__file__).parent / "results"
+DEFAULT_PEERS = [label for label in LABELS if label != OfficialCompiled.label()]
+
+TINY, LARGE = "sam2.1/hiera_tiny", "sam2.1/hiera_large"
+# Command lines, most wanted first; what the user adds comes after each of them.
+PRESETS = {
+    "gpu": (
+        "--device cuda --warmups 20 --runs 100 --seconds 2",
+        (
+            f"encoder --models {TINY} {LARGE} --batches 1 8",
+            f"boxes --models {TINY} --sizes 1080p 4K --counts 100 --masks small",
+            f"boxes click --models nano {LARGE} --sizes 1080p --counts 100 --masks small",
+            f"click --models {TINY}",
+            f"memory --models {TINY} --sizes 1080p 4K --counts 100",
+            f"folder --models {TINY} nano --pictures 200 --warmups 1 --runs 3 --seconds 20",
+            "rle --counts 1 10 50 100",
+            f"cold --models {TINY} --runs 3",
+            f"boxes --models {TINY} --counts 1 10 50",
+            f"boxes --models {TINY} --counts 100 --masks large",
+            f"encoder boxes --models {TINY} --batches 8 --sizes 1080p --counts 100 --masks small "
+            "--peers 'official float32' 'official bf16 + compile' 'sam2_blocks fast'",
+        ),
+    ),
+    "cpu": (
+        "--device cpu --warmups 1 --runs 5 --seconds 20",
+        (
+            f"boxes --models {TINY} --sizes 1080p 4K --counts 100 --masks small",
+            "rle --counts 10 100",
+            f"click --models {TINY} nano --runs 10",
+            "boxes --models nano --counts 10 100",
+            "folder --models nano --pictures 20",
+            f"memory --models {TINY} --sizes 1080p 4K --counts 100",
+            f"encoder --models {TINY} nano --batches 1",
+            f"cold --models {TINY} nano --runs 3",
+        ),
+    ),
+}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--model", default="sam2.1/hiera_tiny", help="architecture")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--warmups", type=int, default=1)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES_HW, default=["VGA", "1080p", "4K"])
-    parser.add_argument("--counts", nargs="+", type=int, default=[10, 50, 100])
-    parser.add_argument("--pictures", type=int, default=20, help="files in the folder")
-    parser.add_argument("--name", default="latest", help="of the files under benchmarks/results")
-    arguments = vars(parser.parse_args())
-    names, chosen = arguments.pop("name"), arguments.pop("scenarios") or list(SCENARIOS)
-    unknown = set(chosen) - SCENARIOS.keys()
+def main(argv: Sequence[str] | None = None) -> int:
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=PRESETS, help="the command lines listed in __main__.py")
+    first.add_argument("--name", default="latest", help="of the files under benchmarks/results")
+    first.add_argument("--minutes", type=float, default=600, help="start no other case after them")
+    run, rest = first.parse_known_args(argv)
+    parser = _settings_parser(first)
+    lines = [rest]
+    if run.preset:
+        common, steps = PRESETS[run.preset]
+        lines = [shlex.split(f"{common} {step}") + rest for step in steps]
+    parsed = [_parse(parser, line) for line in lines]
+    rows = _run(parsed, RESULTS / run.name, deadline=time.monotonic() + 60 * run.minutes)
+    print_table(rows)
+    failed = [row for row in rows if row.fails]
+    for row in failed:
+        case = f"{row.scenario} {row.model} {row.case}, {row.peer} {row.mode}"
+        print(f"FAILS: {case}: {row.agreement}; wanted: {row.gate}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(steps: Sequence[Step], path: Path, *, deadline: float) -> list[Row]:
+    """Run steps until the deadline, keeping on disk what is measured so far."""
+    document: dict[str, Any] = {
+        "environment": environment(steps[0][1].device),
+        "steps": [{"scenarios": names, **asdict(settings)} for names, settings in steps],
+        "cut_short_in": [],
+    }
+    rows: list[Row] = []
+    for names, settings in steps:
+        for case in itertools.chain.from_iterable(SCENARIOS[name](settings) for name in names):
+            rows += case
+            for row in case:
+                took = f"{row.timing.p50_ms:,.1f} ms" if row.timing else row.note
+                print(row.scenario, row.model, row.case, row.peer, row.mode, took, file=sys.stderr)
+            save(rows, document, path.with_suffix(".json"))
+            if time.monotonic() > deadline:
+                document["cut_short_in"].append(names)
+                print(f"time is up during {names}: what is left of it is left out", file=sys.stderr)
+                break
+    save(rows, document, path.with_suffix(".json"))
+    plot(rows, document["environment"], path.with_suffix(".png"))
+    return rows
+
+
+def _parse(parser: argparse.ArgumentParser, line: Sequence[str]) -> Step:
+    arguments = vars(parser.parse_intermixed_args(line))
+    for name in ("preset", "name", "minutes"):
+        del arguments[name]
+    names = tuple(arguments.pop("scenarios")) or tuple(SCENARIOS)
+    unknown = set(names) - SCENARIOS.keys()
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
-    settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
-    started = environment(settings.device)
-    rows: list[Row] = []
-    for name in chosen:
-        for row in SCENARIOS[name](settings):
-            print(f"{row.scenario:8} {row.case:24} {row.peer}", file=sys.stderr)
-            rows.append(row)
-        save(rows, started, asdict(settings), RESULTS / f"{names}.json")
-    print_table(rows)
-    wrong = [row for row in rows if row.equality is not None and not row.equality.holds]
-    for row in wrong:
-        print(f"NOT EQUAL: {row.scenario} {row.case} {row.peer}: {row.equality}", file=sys.stderr)
-    return 1 if wrong else 0
+    arguments["device"] = str(resolve_device(arguments["device"]))
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    return names, Settings(**values)
+
+
+def _settings_parser(first: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, parents=[first], allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    add(
+        "--models", nargs="+", default=[TINY, "nano"], help="random weights, but for nano and files"
+    )
+    add("--device", default="auto")
+    add("--peers", nargs="+", choices=LABELS, default=DEFAULT_PEERS)
+    add("--runs", type=int, default=5)
+    add("--warmups", type=int, default=1)
+    add(
+        "--seconds", type=float, default=60, help="for one peer of a case; slow ones run less often"
+    )
+    add("--sizes", nargs="+", choices=SIZES_HW, default=list(SIZES_HW))
+    add("--counts", nargs="+", type=int, default=[1, 10, 50, 100], help="boxes a picture")
+    add("--masks", nargs="+", choices=MASKS, default=list(MASKS))
+    add("--batches", nargs="+", type=int, default=[1, 8], help="pictures, in scenario encoder")
+    add("--pictures", type=int, default=20, help="files in the folder")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""The ways to get COCO run lengths: ours, the official one as documented, and that one tuned.
+"""The ways to get masks: ours, and the official predictor as documented, in half precision, tuned.
 
-A peer is built around one network; all peers of a run share it, so weights, precision and
-embeddings are the same. Every peer answers with one compressed COCO RLE for each prompt.
+A peer is made once for the weights of one `Weights`, and answers every prompt with one compressed
+COCO RLE: what a user keeps. `third_party` has those that need packages of their own.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +20,20 @@ import torch.nn.functional as F  # noqa: N812
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from benchmarks.measure import CLOSE, EQUAL, ROUNDED, CocoRle, Gate
 from benchmarks.scenes import Scene
+from sam2_blocks.executor import load
+from sam2_blocks.executor.embed import encode_batch
 from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.postprocess import logits_to_rles
+from sam2_blocks.executor.model import load_model
+from sam2_blocks.images import read_image
 from sam2_blocks.masks import rle_to_coco
-from sam2_blocks.values import Embedding, Image, PromptSet
+from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
-Rles = list[dict[str, Any]]
+SEED = 0
+TRAINED_SUFFIXES = (".pt", ".safetensors")
+TUNED_CHUNK = 8
+FILES_AT_ONCE = 16
 
 # `import torchvision` fails where its compiled library does not load, for want of these. The
 # official predictor needs torchvision's Python code only.
@@ -31,173 +41,369 @@ TORCHVISION_SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-TUNED_CHUNK = 8
+
+Lap = Callable[[str], None]
+"""Called by a peer with the name of the stage it has just finished."""
 
 
-class Ours:
-    """The executor of this library."""
+def no_lap(stage: str) -> None:
+    """Take no notice of stages."""
+
+
+class Weights:
+    """One model's weights on one device: seeded random ones, but for ``nano`` and checkpoints.
+
+    Attributes:
+        name: a name of the catalogue, or the path of a checkpoint.
+        device: such as ``cpu``.
+        trained: whether the model's own masks mean something.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        self.name = name
+        self.device = device
+        self.trained = name == "nano" or name.endswith(TRAINED_SUFFIXES)
+        self._seed = None if self.trained else SEED
+
+    @functools.cached_property
+    def network(self) -> Any:
+        """The plain ``SAM2Base`` for the others: no executor of ours touches it."""
+        return load_model(self.name, device=self.device, seed=self._seed).network
+
+    def load(self, **options: Any) -> Sam2Executor:
+        """Load an executor of ours."""
+        return load(self.name, device=self.device, seed=self._seed, cache_bytes=0, **options)
+
+
+class Peer:
+    """A way to get masks.
+
+    Attributes:
+        name: of the software.
+        mode: how it computes.
+        exact: whether its own masks should be the official ones; if not, IoU is what counts.
+        dense: whether it makes all three candidates of all prompts at full size at once.
+    """
+
+    name: ClassVar[str]
+    mode: ClassVar[str] = "float32"
+    exact: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+    _seen: np.ndarray | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        """Say what it wants that is not here; empty if nothing."""
+        return ""
+
+    @classmethod
+    def label(cls) -> str:
+        return f"{cls.name} {cls.mode}"
+
+    @classmethod
+    def gate(cls, scene: Scene) -> Gate:
+        """Return what its masks must keep: with logits given, only its post-processing counts."""
+        if scene.logits is not None:
+            return EQUAL
+        return ROUNDED if cls.exact else CLOSE
+
+    def __init__(self, weights: Weights) -> None:
+        raise NotImplementedError
+
+    def look_at(self, pixels: np.ndarray) -> None:
+        """Embed a picture for `segment`, unless it was the last one."""
+        if self._seen is not pixels:
+            self.embed(pixels)
+            self._seen = pixels
+
+    def embed(self, pixels: np.ndarray) -> None:
+        """Encode a picture and keep what comes out."""
+        raise NotImplementedError
+
+    def segment(self, scene: Scene, lap: Lap = no_lap) -> list[CocoRle]:
+        """Answer the prompts of a scene whose picture is embedded."""
+        raise NotImplementedError
+
+    def encode(self, batch: Tensor) -> None:
+        """Run the image encoder alone on a batch (B, 3, S, S)."""
+        raise NotImplementedError
+
+    def segment_files(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
+        """Answer the same prompts for each picture file."""
+        answers: list[CocoRle] = []
+        for file in files:
+            pixels = read_image(file).pixels
+            lap("decode JPEG")
+            self.look_at(pixels)
+            lap("embed")
+            answers += self.segment(scene, lap)
+        return answers
+
+
+class Ours(Peer):
+    """The executor of this library; equal to the official masks."""
 
     name = "sam2_blocks"
+    mode = "strict"
+    dense = False
 
-    def __init__(self, executor: Sam2Executor) -> None:
-        self._executor = executor
+    def __init__(self, weights: Weights) -> None:
+        self._executor = weights.load(mode=self.mode)
+        self._executor.warm_up()
+        self._embedding: Embedding | None = None
 
-    def from_boxes(self, embedding: Embedding, scene: Scene) -> Rles:
-        prompts = PromptSet.from_boxes(scene.boxes_xyxy)
-        with _replaced(self._executor._decoder, "decode", self._answering(scene)):
-            [prediction] = self._executor.segment([(embedding, prompts)])
-        return [dict(rle_to_coco(rle)) for rle in prediction.rles]
+    def embed(self, pixels: np.ndarray) -> None:
+        [self._embedding] = self._executor.embed([Image(pixels)])
 
-    def from_logits(self, scene: Scene) -> Rles:
-        best = scene.iou.argmax(1)
-        chosen = scene.logits[torch.arange(len(best)), best]
+    def segment(self, scene: Scene, lap: Lap = no_lap) -> list[CocoRle]:
+        assert self._embedding is not None
+        return self._segment([self._embedding], scene, lap)
 
-        def encode(logits: Tensor) -> Rles:
-            rles, _ = logits_to_rles(logits, scene.image_hw)
-            return [dict(rle_to_coco(rle)) for rle in rles]
+    def encode(self, batch: Tensor) -> None:
+        encode_batch(self._executor.model, batch)
 
-        workers = self._executor._workers  # as in `segment`: each core has masks of its own
-        return encode(chosen) if workers is None else workers.map_chunks(encode, chosen, 4)
+    def segment_files(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
+        answers: list[CocoRle] = []
+        for start in range(0, len(files), FILES_AT_ONCE):
+            images = [read_image(file) for file in files[start : start + FILES_AT_ONCE]]
+            lap("decode JPEG")
+            embeddings = self._executor.embed(images)
+            lap("embed")
+            answers += self._segment(embeddings, scene, lap)
+        return answers
 
-    def from_pictures(self, images: Sequence[Image], boxes: np.ndarray) -> Rles:
-        embeddings = self._executor.embed(images)
-        prompts = PromptSet.from_boxes(boxes)
-        predictions = self._executor.segment([(e, prompts) for e in embeddings])
-        return [dict(rle_to_coco(rle)) for p in predictions for rle in p.rles]
+    def _segment(self, embeddings: Sequence[Embedding], scene: Scene, lap: Lap) -> list[CocoRle]:
+        prompts = _prompts(scene)
+        with replaced(self._executor._decoder, "decode", self._answering(scene)):
+            predictions = self._executor.segment([(e, prompts) for e in embeddings])
+        lap("segment")
+        answers = [dict(rle_to_coco(rle)) for p in predictions for rle in p.rles]
+        lap("encode")
+        return answers
 
-    def _answering(self, scene: Scene) -> Callable[..., tuple[Tensor, Tensor]]:
+    def _answering(self, scene: Scene) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        if scene.logits is None or scene.iou is None:
+            return None
+        given = scene.logits, scene.iou
         decode = self._executor._decoder.decode
 
         def answer(rows: Any, *, multimask_output: bool) -> tuple[Tensor, Tensor]:
             decode(rows, multimask_output=multimask_output)
             indices = [row.index for row in rows]
-            return scene.logits[indices], scene.iou[indices]
+            return given[0][indices], given[1][indices]
 
         return answer
 
 
-class Official:
+class OursFast(Ours):
+    """The executor in half precision."""
+
+    mode = "fast"
+    exact = False
+
+
+class Official(Peer):
     """``SAM2ImagePredictor`` as its README shows it, then the best mask to pycocotools."""
 
     name = "official"
 
-    def __init__(self, executor: Sam2Executor) -> None:
-        self._network = executor.model.network
+    def __init__(self, weights: Weights) -> None:
+        self._network = self._prepare(weights.network)
         self._predictor = official_class()(self._network)
-        self._predictor._bb_feat_sizes = [
-            (self._network.image_size // stride,) * 2 for stride in (4, 8, 16)
-        ]
+        self._predictor._bb_feat_sizes = feature_sizes(self._network)  # it knows 1024 px only
 
-    def from_boxes(self, embedding: Embedding, scene: Scene) -> Rles:
-        self._set_embedding(embedding)
-        with _replaced(self._network.sam_mask_decoder, "forward", self._answering(scene)):
-            masks, scores, _ = self._predictor.predict(box=scene.boxes_xyxy)
-        return self._encode_best(masks, scores)
+    def _prepare(self, network: Any) -> Any:
+        return network
 
-    def from_logits(self, scene: Scene) -> Rles:
-        masks = self._predictor._transforms.postprocess_masks(scene.logits, scene.image_hw) > 0
-        return self._encode_best(masks.float().cpu().numpy(), scene.iou.cpu().numpy())
+    def _computing(self) -> Any:
+        return torch.inference_mode()
 
-    def from_pictures(self, images: Sequence[Image], boxes: np.ndarray) -> Rles:
-        answers: Rles = []
-        for image in images:
-            self._predictor.set_image(image.pixels)
-            masks, scores, _ = self._predictor.predict(box=boxes)
-            answers += self._encode_best(masks, scores)
+    def embed(self, pixels: np.ndarray) -> None:
+        with self._computing():
+            self._predictor.set_image(pixels)
+
+    def segment(self, scene: Scene, lap: Lap = no_lap) -> list[CocoRle]:
+        decoder = self._network.sam_mask_decoder
+        given = answering(decoder.forward, scene.logits, scene.iou)
+        with self._computing(), replaced(decoder, "forward", given):
+            masks, scores, _ = self._predictor.predict(**self._arguments(scene))
+        lap("segment")
+        answers = encode_best(masks, scores)
+        lap("encode")
         return answers
 
-    def _set_embedding(self, embedding: Embedding) -> None:
-        """Leave the predictor as its own `set_image` would."""
-        self._predictor._features = {
-            "image_embed": embedding.image_embed,
-            "high_res_feats": list(embedding.high_res_feats),
-        }
-        self._predictor._orig_hw = [embedding.image_hw]
-        self._predictor._is_image_set = True
+    def encode(self, batch: Tensor) -> None:
+        with self._computing():
+            self._network.forward_image(batch)
 
-    def _answering(self, scene: Scene) -> Callable[..., tuple[Any, ...]]:
-        forward = self._network.sam_mask_decoder.forward
+    def _arguments(self, scene: Scene) -> dict[str, np.ndarray]:
+        if scene.click_xy is None:
+            return {"box": scene.boxes_xyxy}
+        return {"point_coords": scene.click_xy[None], "point_labels": np.array([1])}
 
-        def answer(**arguments: Any) -> tuple[Any, ...]:
-            _, _, *rest = forward(**arguments)
-            return (scene.logits, scene.iou, *rest)
 
-        return answer
+class OfficialHalf(Official):
+    """The same under bfloat16 autocast, as the official README has it for CUDA."""
 
-    def _encode_best(self, masks: np.ndarray, scores: np.ndarray) -> Rles:
-        masks, scores = (x.reshape(-1, *x.shape[-n:]) for x, n in ((masks, 3), (scores, 1)))
-        return [
-            _encode(candidates[best])
-            for candidates, best in zip(masks, scores.argmax(1), strict=True)
-        ]
+    mode = "bf16"
+    exact = False
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.inference_mode(), torch.autocast(self._network.device.type, torch.bfloat16):
+            yield
+
+
+class OfficialCompiled(OfficialHalf):
+    """The same, compiled as the official ``compile_image_encoder`` and ``vos_optimized`` do."""
+
+    mode = "bf16 + compile"
+
+    def _prepare(self, network: Any) -> Any:
+        network = copy.deepcopy(network)
+        for module in (network.image_encoder, network.sam_mask_decoder):
+            module.forward = torch.compile(
+                module.forward, mode="max-autotune", fullgraph=True, dynamic=False
+            )
+        return network
+
+    def embed(self, pixels: np.ndarray) -> None:
+        super().embed(pixels)
+        features = self._predictor._features  # in memory that the next CUDA graph overwrites
+        features["image_embed"] = features["image_embed"].clone()
+        features["high_res_feats"] = [level.clone() for level in features["high_res_feats"]]
 
 
 class TunedDense(Official):
     """The official modules used well: small chunks, best candidate first, one mask at a time."""
 
     name = "tuned dense"
+    dense = False
 
-    def from_boxes(self, embedding: Embedding, scene: Scene) -> Rles:
-        self._set_embedding(embedding)
-        predictor = self._predictor
-        with torch.inference_mode():
-            for start in range(0, len(scene.boxes_xyxy), TUNED_CHUNK):
-                boxes = torch.as_tensor(scene.boxes_xyxy[start : start + TUNED_CHUNK])
-                points = predictor._transforms.transform_boxes(
-                    boxes.to(predictor.device), normalize=True, orig_hw=embedding.image_hw
-                )
-                labels = torch.tensor([[2, 3]], device=points.device).expand(len(points), -1)
-                sparse, dense = self._network.sam_prompt_encoder((points, labels), None, None)
-                self._network.sam_mask_decoder(
-                    image_embeddings=embedding.image_embed,
-                    image_pe=self._network.sam_prompt_encoder.get_dense_pe(),
-                    sparse_prompt_embeddings=sparse,
-                    dense_prompt_embeddings=dense,
-                    multimask_output=True,
-                    repeat_image=len(points) > 1,
-                    high_res_features=list(embedding.high_res_feats),
-                )
-        return self.from_logits(scene)
-
-    def from_logits(self, scene: Scene) -> Rles:
-        best = scene.iou.argmax(1)
-        chosen = scene.logits[torch.arange(len(best)), best]
-        answers = []
-        for logits in chosen:
-            full = F.interpolate(logits[None, None], scene.image_hw, mode="bilinear")
-            answers.append(_encode((full[0, 0] > 0).cpu().numpy()))
+    def segment(self, scene: Scene, lap: Lap = no_lap) -> list[CocoRle]:
+        prompts = [
+            (box, None) if scene.click_xy is None else (None, scene.click_xy)
+            for box in scene.boxes_xyxy
+        ]
+        answers: list[CocoRle] = []
+        for start in range(0, len(prompts), TUNED_CHUNK):
+            logits, iou = self._decode(prompts[start : start + TUNED_CHUNK])
+            if scene.logits is not None and scene.iou is not None:
+                chunk = slice(start, start + len(logits))
+                logits, iou = scene.logits[chunk], scene.iou[chunk]
+            answers += encode_dense(logits, iou, scene.image_hw)
+        lap("segment and encode")
         return answers
 
-
-PEERS = (Official, TunedDense, Ours)
+    @torch.inference_mode()
+    def _decode(
+        self, prompts: Sequence[tuple[np.ndarray | None, np.ndarray | None]]
+    ) -> tuple[Tensor, Tensor]:
+        predictor, network = self._predictor, self._network
+        is_box = prompts[0][0] is not None
+        coords = np.stack([box if box is not None else xy for box, xy in prompts])
+        points = predictor._transforms.transform_coords(
+            torch.as_tensor(coords.reshape(len(prompts), -1, 2), device=network.device),
+            normalize=True,
+            orig_hw=predictor._orig_hw[0],
+        )
+        labels = torch.tensor([[2, 3] if is_box else [1]], device=points.device)
+        sparse, dense = network.sam_prompt_encoder(
+            points=(points, labels.expand(len(points), -1)), boxes=None, masks=None
+        )
+        logits, iou, _, _ = network.sam_mask_decoder(
+            image_embeddings=predictor._features["image_embed"],
+            image_pe=network.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            repeat_image=len(points) > 1,
+            high_res_features=predictor._features["high_res_feats"],
+        )
+        return logits, iou
 
 
 def official_class() -> Any:
     """Import the official ``SAM2ImagePredictor``."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        _schemas = torch.library.Library("torchvision", "DEF")
-        for schema in TORCHVISION_SCHEMAS:
-            _schemas.define(schema)
-        official_class.schemas = _schemas  # type: ignore[attr-defined]  # they live as long as it
+    make_torchvision_importable()
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
     return SAM2ImagePredictor
 
 
-def _encode(mask: np.ndarray) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+@functools.cache
+def make_torchvision_importable() -> Any:
+    """Declare torchvision's operators where its compiled library cannot; keep what it returns."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        schemas = torch.library.Library("torchvision", "DEF")
+        for schema in TORCHVISION_SCHEMAS:
+            schemas.define(schema)
+        return schemas
+    return None
+
+
+def feature_sizes(network: Any) -> list[tuple[int, int]]:
+    """Return the sizes of a network's feature maps, finest first."""
+    return [(network.image_size // stride,) * 2 for stride in (4, 8, 16)]
+
+
+def encode_best(masks: np.ndarray, scores: np.ndarray) -> list[CocoRle]:
+    """Compress the best candidate of each prompt: masks (N, 3, H, W) or (3, H, W)."""
+    masks, scores = (x.reshape(-1, *x.shape[-n:]) for x, n in ((masks, 3), (scores, 1)))
+    pairs = zip(masks, scores.argmax(1), strict=True)
+    return [_encode(candidates[best]) for candidates, best in pairs]
+
+
+def encode_dense(logits: Tensor, iou: Tensor, image_hw: tuple[int, int]) -> list[CocoRle]:
+    """Compress the best candidate of each prompt, upsampling that one alone."""
+    chosen = logits[torch.arange(len(iou), device=iou.device), iou.argmax(1)]
+    answers = []
+    for low in chosen:
+        full = F.interpolate(low[None, None], image_hw, mode="bilinear", align_corners=False)
+        answers.append(_encode((full[0, 0] > 0).cpu().numpy()))
+    return answers
+
+
+def answering(
+    forward: Callable[..., Any], logits: Tensor | None, iou: Tensor | None
+) -> Callable[..., Any] | None:
+    """Let a mask decoder do its work and answer with given logits and predicted IoU."""
+    if logits is None:
+        return None
+
+    def answer(*arguments: Any, **named: Any) -> tuple[Any, ...]:
+        own_logits, own_iou, *rest = forward(*arguments, **named)
+        return (logits.view_as(own_logits), iou.view_as(own_iou), *rest)
+
+    return answer
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Shadow a method of one object for a while."""
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Shadow a method of one object for a while; None leaves it alone."""
+    if value is None:
+        yield
+        return
+    before = vars(owner).get(name)
     setattr(owner, name, value)
     try:
         yield
     finally:
         delattr(owner, name)
+        if before is not None:
+            setattr(owner, name, before)
+
+
+def _prompts(scene: Scene) -> PromptSet:
+    if scene.click_xy is None:
+        return PromptSet.from_boxes(scene.boxes_xyxy)
+    return PromptSet((Prompt(point_coords=scene.click_xy[None], point_labels=np.array([1])),))
+
+
+def _encode(mask: np.ndarray) -> CocoRle:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,74 +12,77 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import Official, Ours
+from benchmarks.peers import Official, Ours, OursFast
 from benchmarks.scenarios import Row
 
-COLUMNS = ("scenario", "case", "peer", "p50 ms", "p90 ms", "cpu ms", "extra MB", "ratio", "masks")
+LEFT = ("scenario", "model", "case", "peer", "mode")
+RIGHT = ("runs", "p50 ms", "p90 ms", "cpu ms", "extra MB", "ratio")
+LAST = ("masks", "note")
+COLOURS = {Ours.mode: "#5b8def", OursFast.mode: "#f0a04b"}
 
 
 def print_table(rows: Sequence[Row]) -> None:
     """Print all rows."""
-    table = Table(*COLUMNS)
-    for column in table.columns[3:8]:
+    table = Table(*LEFT, *RIGHT, *LAST)
+    for column in table.columns[len(LEFT) : len(LEFT) + len(RIGHT)]:
         column.justify = "right"
     for row in rows:
-        table.add_row(*_cells(row), style="bold" if row.peer == Ours.name else "")
-    Console(width=140).print(table)
+        table.add_row(*_cells(row).values(), style="bold" if row.peer == Ours.name else "")
+    Console(width=200).print(table)
 
 
-def save(
-    rows: Sequence[Row], environment: dict[str, Any], settings: dict[str, Any], path: Path
-) -> None:
-    """Write the rows with everything needed to repeat them, and the picture beside them."""
-    document = {
-        "environment": environment,
-        "settings": settings,
-        "rows": [dict(zip(COLUMNS, _cells(row), strict=True)) | _figures(row) for row in rows],
-    }
+def save(rows: Sequence[Row], document: dict[str, Any], path: Path) -> None:
+    """Write the rows beside what is needed to repeat them."""
+    rows_json = [_cells(row) | _figures(row) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    timed = [row for row in rows if row.peer == Ours.name and row.ratio is not None]
-    if timed:
-        _plot(timed, environment, path.with_suffix(".png"))
+    text = json.dumps({**document, "rows": rows_json}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n")
 
 
-def _plot(rows: Sequence[Row], environment: dict[str, Any], path: Path) -> None:
-    figure = Figure(figsize=(8, 0.32 * len(rows) + 1.4), layout="constrained")
+def plot(rows: Sequence[Row], environment: dict[str, Any], path: Path) -> None:
+    """Draw how many times less than the official predictor each of our rows takes."""
+    ours = [row for row in rows if row.peer == Ours.name and row.ratio is not None]
+    if not ours:
+        return
+    figure = Figure(figsize=(9, 0.3 * len(ours) + 1.5), layout="constrained")
     axes = figure.subplots()
-    labels = [f"{row.scenario}: {row.case}" for row in rows]
-    bars = axes.barh(labels, [row.ratio or 0 for row in rows], color="#5b8def")
+    labels = [" ".join(filter(None, (r.scenario, r.model, r.case, r.mode))) for r in ours]
+    bars = axes.barh(
+        labels, [row.ratio or 0 for row in ours], color=[COLOURS[row.mode] for row in ours]
+    )
     axes.bar_label(bars, fmt="%.1f x", padding=3)
     axes.axvline(1, color="#444444", linewidth=1)
     axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.invert_yaxis()
-    axes.set_xlabel(f"times less than the {Official.name} predictor (memory: bytes, else: time)")
+    axes.set_xlabel(f"times less than '{Official.label()}' (memory: bytes, else: time)")
     processor, cores = environment["processor"], environment["cores"]
-    axes.set_title(f"sam2_blocks on {processor}, {cores} cores", fontsize=10)
-    figure.savefig(path, dpi=110)
+    date, torch_version = environment["date"], environment["torch"]
+    title = f"sam2_blocks on {processor}, {cores} cores, torch {torch_version}, {date}"
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=100)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> dict[str, str]:
     timing = row.timing
     times = (timing.p50_ms, timing.p90_ms, timing.cpu_ms) if timing else (None,) * 3
-    return (
-        row.scenario,
-        row.case,
-        row.peer,
+    cells = (
+        *(getattr(row, name) for name in LEFT),
+        str(len(timing.wall_s)) if timing else "",
         *("" if figure is None else f"{figure:,.1f}" for figure in times),
         "" if row.peak_mb is None else f"{row.peak_mb:,.0f}",
         "" if row.ratio is None else f"{row.ratio:.2f}",
-        row.note or str(row.equality or ""),
+        ("FAILS: " if row.fails else "") + str(row.agreement or ""),
+        row.note,
     )
+    return dict(zip((*LEFT, *RIGHT, *LAST), cells, strict=True))
 
 
 def _figures(row: Row) -> dict[str, Any]:
     """The raw numbers behind the cells."""
-    timing = row.timing
     return {
-        "wall_s": timing.wall_s if timing else [],
-        "cpu_s": timing.cpu_s if timing else [],
-        "equal": None if row.equality is None else row.equality.differing == 0,
-        "worst_flipped": None if row.equality is None else row.equality.worst_flipped,
+        "wall_s": row.timing.wall_s if row.timing else [],
+        "cpu_s": row.timing.cpu_s if row.timing else [],
+        "agreement": asdict(row.agreement) if row.agreement else None,
+        "gate": asdict(row.gate) if row.gate else None,
     }
