@@ -14,6 +14,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.images import array_to_image, pil_to_rgb, read_image
@@ -61,7 +62,7 @@ class ImageReader:
             "url": self._fetch,
             "numpy": self._read_npy,
             "file": self._read_file,
-            "pil": lambda value: Image(pil_to_rgb(value)),
+            "pil": _from_pil,
             "numpy_object": _from_bgr,
         }
         try:
@@ -143,6 +144,12 @@ def _bytes_to_array(content: bytes) -> np.ndarray:
     except (KeyError, ValueError, TypeError, EOFError, SyntaxError) as error:
         raise ImageRefusedError(f"is not a .npy file of a uint8 array ({error}).") from error
     return shaped
+
+
+def _from_pil(picture: Any) -> Image:
+    if not isinstance(picture, Pil.Image):
+        raise ImageRefusedError(f"wants a Pillow picture, got {type(picture).__name__}.")
+    return Image(pil_to_rgb(picture))
 
 
 def _from_bgr(array: Any) -> Image:

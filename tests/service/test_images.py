@@ -63,6 +63,13 @@ def test_pil_and_arrays_in_the_same_process_are_read():
     assert (read("numpy_object", bgr).pixels == RED.pixels).all()
 
 
+@pytest.mark.parametrize("type_", ["pil", "multipart", "numpy_object"])
+@pytest.mark.parametrize("value", ["AAAA", [[1, 2]], {"size": [1, 1]}, 5])
+def test_what_only_callers_in_the_same_process_have_is_refused_from_json(type_, value):
+    with pytest.raises(ImageRefusedError, match=r"image: .*wants .*, got (str|list|dict|int)\."):
+        read(type_, value)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
