@@ -182,6 +182,13 @@ def test_a_pipeline_runs(connect, tmp_path):
     refused(client.post("/pipelines/mask/run", json={}), 404, "Did you mean 'masks'")
 
 
+def test_a_pipeline_takes_its_image_from_a_form(connect):
+    form = {"pipeline": json.dumps(docs.EXAMPLES["pipeline"]["pipeline"])}
+    upload = {"image": base64.b64decode(docs.PICTURE)}
+    answer = connect().post("/pipelines/run", data=form, files=upload).json()
+    assert answer["outputs"]["predictions"][0]["box_xyxy"] == [2, 2, 5, 5]
+
+
 def test_health_and_readiness(connect):
     client = connect()
     assert client.get("/healthz").json() == {"status": "alive"}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
@@ -38,9 +38,21 @@ Result = TypeVar("Result")
 
 
 class PipelineInputs(BaseModel):
-    """Inputs of a pipeline that the operator put into the service's folder."""
+    """Inputs of a pipeline that the operator put into the service's folder.
+
+    A file that a form uploads as ``image`` is the input of this name.
+    """
 
     inputs: dict[str, Any] = Field(default_factory=dict, description="Values by input.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_upload(cls, given: Any) -> Any:
+        image, inputs = given.get("image"), given.get("inputs", {})
+        is_upload = isinstance(image, Mapping) and image.get("type") == "multipart"
+        if is_upload and isinstance(inputs, Mapping):
+            return {**given, "inputs": {"image": image, **inputs}}
+        return given
 
 
 class PipelineRequest(PipelineInputs):
@@ -169,7 +181,10 @@ def _add_sam2(app: FastAPI, service: Service) -> None:
         summary="Embed an image",
         responses={
             **docs.error_answers(),
-            200: {"model": Sam2EmbeddingResponse, **docs.binary_answer("Where it is kept.")},
+            200: {
+                "model": Sam2EmbeddingResponse,
+                **docs.binary_answer("Where it is kept.", docs.EMBEDDING_ARRAYS),
+            },
         },
         openapi_extra=docs.body_of(Sam2EmbeddingRequest, "embed"),
     )
@@ -181,7 +196,10 @@ def _add_sam2(app: FastAPI, service: Service) -> None:
         summary="Segment an image: one mask for each prompt",
         responses={
             **docs.error_answers(),
-            200: {"model": Sam2SegmentationResponse, **docs.binary_answer("The masks.")},
+            200: {
+                "model": Sam2SegmentationResponse,
+                **docs.binary_answer("The masks.", docs.LOGIT_ARRAYS),
+            },
         },
         openapi_extra=docs.body_of(Sam2SegmentationRequest, "segment"),
     )

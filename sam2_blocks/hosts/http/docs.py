@@ -35,6 +35,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "inputs": {"image": IMAGE},
     },
 }
+EMBEDDING_ARRAYS = (
+    "float32 image_embed (1, C, h/4, w/4), high_res_feats_0 (1, C/8, h, w) and high_res_feats_1 "
+    "(1, C/4, h/2, w/2); int64 image_hw (2,)"
+)
+LOGIT_ARRAYS = (
+    "float32 masks (N, H, W), logits above 0 where the mask is; low_res_masks (N, h, w); "
+    "confidence (N,)"
+)
 STATUSES = {
     400: "The image cannot be read, or may not be fetched.",
     401: "The API key is missing or wrong.",
@@ -84,9 +92,10 @@ def body_of(model: type[BaseModel], example: str) -> dict[str, Any]:
     }
 
 
-def binary_answer(description: str) -> dict[str, Any]:
-    """Describe an answer that is JSON, or npz for format ``binary``."""
-    npz = {"schema": {"type": "string", "format": "binary"}}
+def binary_answer(description: str, arrays: str) -> dict[str, Any]:
+    """Describe an answer that is JSON, or npz with these arrays for format ``binary``."""
+    text = f"npz, for format binary: {arrays}."
+    npz = {"schema": {"type": "string", "format": "binary", "description": text}}
     return {"description": description, "content": {"application/octet-stream": npz}}
 
 
