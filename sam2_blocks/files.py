@@ -41,7 +41,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; see `write_atomically`."""
-    return write_atomically(path, lambda file: _write_all(file, text.encode()))
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write bytes; see `write_atomically`."""
+    return write_atomically(path, lambda file: _write_all(file, content))
 
 
 def _write_all(file: BinaryIO, content: bytes) -> None:

@@ -7,16 +7,18 @@ Importing this package imports no torch; `load` does, on its first call. One pic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES
+from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
     from sam2_blocks.executor.executor import Sam2Executor
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
+CACHE_DIR_VARIABLE = "SAM2_BLOCKS_EMBEDDING_CACHE_DIR"
 
 __all__ = ["DEFAULT_CACHE_BYTES", "load"]
 
@@ -31,6 +33,9 @@ def load(
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     cache_entries: int = DEFAULT_CACHE_ENTRIES,
+    host_cache_bytes: int | None = None,
+    cache_dir: str | Path | None = None,
+    disk_cache_bytes: int = DEFAULT_DISK_CACHE_BYTES,
     offline: bool | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Sam2Executor:
@@ -46,8 +51,14 @@ def load(
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
-        cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
-        cache_entries: how many embeddings it may hold.
+        cache_bytes: how many bytes of embeddings to keep on the device; 0 keeps none, and turns
+            off what is not asked for below.
+        cache_entries: how many embeddings to keep on the device.
+        host_cache_bytes: how many bytes of embeddings to keep in host memory when the device has no
+            room for them; by default 2 GiB beside CUDA, else 0.
+        cache_dir: folder to keep embeddings in from one process to the next; by default the
+            variable ``SAM2_BLOCKS_EMBEDDING_CACHE_DIR`` names it, and if it does not there is none.
+        disk_cache_bytes: bound of that folder.
         offline: never download; by default as the variable ``SAM2_BLOCKS_OFFLINE`` says.
         progress: called with bytes done and bytes in total (None if unknown) while downloading.
 
@@ -68,4 +79,13 @@ def load(
         offline=offline,
         progress=progress,
     )
-    return Sam2Executor(loaded, cache_bytes=cache_bytes, cache_entries=cache_entries)
+    if cache_dir is None and cache_bytes:
+        cache_dir = os.environ.get(CACHE_DIR_VARIABLE)
+    return Sam2Executor(
+        loaded,
+        cache_bytes=cache_bytes,
+        cache_entries=cache_entries,
+        host_cache_bytes=host_cache_bytes,
+        cache_dir=Path(cache_dir).expanduser() if cache_dir else None,
+        disk_cache_bytes=disk_cache_bytes,
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 DEFAULT_CACHE_ENTRIES = 100_000
+DEFAULT_DISK_CACHE_BYTES = 10 * 2**30
 
 
 class Sized(Protocol):
@@ -30,10 +31,12 @@ class CacheStats:
 
     Attributes:
         hits: answers that cost nothing, including those another caller was just computing.
-        misses: answers that were computed.
+        misses: what was asked for and not there.
         evictions: entries dropped to stay within the bounds.
         entries: entries held now.
         nbytes: bytes held now.
+        tiers: the same for each tier, fastest first, where there are several. An entry that two
+            tiers hold counts in both.
     """
 
     hits: int = 0
@@ -41,6 +44,7 @@ class CacheStats:
     evictions: int = 0
     entries: int = 0
     nbytes: int = 0
+    tiers: Mapping[str, CacheStats] = field(default_factory=dict)
 
 
 class ByteCache(Generic[Value]):
@@ -49,11 +53,20 @@ class ByteCache(Generic[Value]):
     Args:
         max_bytes: an entry larger than this is not kept; 0 keeps nothing.
         max_entries: upper bound on the number of entries.
+        on_drop: called with every entry that is evicted or not kept, before anybody can miss it.
+            The cache waits for it: it should be quick, and must not call the cache.
     """
 
-    def __init__(self, max_bytes: int, max_entries: int = DEFAULT_CACHE_ENTRIES) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        max_entries: int = DEFAULT_CACHE_ENTRIES,
+        *,
+        on_drop: Callable[[str, Value], None] | None = None,
+    ) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
+        self._on_drop = on_drop
         self._entries: OrderedDict[str, Value] = OrderedDict()
         self._in_flight: dict[str, Future[Value]] = {}
         self._nbytes = 0
@@ -87,10 +100,23 @@ class ByteCache(Generic[Value]):
         """Return what is held under a key; nothing is computed or waited for."""
         with self._lock:
             if key not in self._entries:
+                self._misses += 1
                 return None
             self._entries.move_to_end(key)
             self._hits += 1
             return self._entries[key]
+
+    def touch(self, key: str) -> bool:
+        """Say whether a key is held; it then counts as used just now, but not as asked for."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return key in self._entries
+
+    def put(self, key: str, value: Value) -> None:
+        """Keep a value that was made elsewhere."""
+        with self._lock:
+            self._store(key, value)
 
     def stats(self) -> CacheStats:
         """Return a snapshot of the counters."""
@@ -134,13 +160,21 @@ class ByteCache(Generic[Value]):
 
     def _store(self, key: str, value: Value) -> None:
         if value.nbytes > self._max_bytes:
+            self._drop(key, value)
             return
+        if key in self._entries:
+            self._nbytes -= self._entries.pop(key).nbytes
         self._entries[key] = value
         self._nbytes += value.nbytes
         while self._nbytes > self._max_bytes or len(self._entries) > self._max_entries:
-            _, dropped = self._entries.popitem(last=False)
+            oldest, dropped = self._entries.popitem(last=False)
             self._nbytes -= dropped.nbytes
             self._evictions += 1
+            self._drop(oldest, dropped)
+
+    def _drop(self, key: str, value: Value) -> None:
+        if self._on_drop is not None:
+            self._on_drop(key, value)
 
 
 def _value_of(answer: Value | Future[Value] | None) -> Value:

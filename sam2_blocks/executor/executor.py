@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from sam2_blocks.executor.automatic import gather_proposals, propose_chunk
-from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, ByteCache, CacheStats
+from sam2_blocks.executor.cache import (
+    DEFAULT_CACHE_ENTRIES,
+    DEFAULT_DISK_CACHE_BYTES,
+    CacheStats,
+)
 from sam2_blocks.executor.chunks import map_chunks
 from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.embed import embed_images, embedding_key
+from sam2_blocks.executor.embedding_files import EmbeddingFiles
 from sam2_blocks.executor.model import LoadedModel, Mode
 from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
 from sam2_blocks.executor.segment import (
@@ -22,6 +29,7 @@ from sam2_blocks.executor.segment import (
     gather_prediction,
     segment_chunk,
 )
+from sam2_blocks.executor.tiers import EmbeddingCache
 from sam2_blocks.executor.workers import Workers
 from sam2_blocks.values import (
     AutomaticMasks,
@@ -36,6 +44,9 @@ from sam2_blocks.values import (
 
 Result = TypeVar("Result")
 
+# By default; elsewhere the memory of the device is the host's.
+HOST_CACHE_BYTES = {"cuda": 2 * 2**30}
+
 
 class Sam2Executor:
     """Embeds and segments with one model; implements `sam2_blocks.resources.Executor`.
@@ -45,8 +56,11 @@ class Sam2Executor:
 
     Args:
         model: the network, as `load_model` returns it.
-        cache_bytes: how much the cache of embeddings may hold; 0 keeps none.
-        cache_entries: how many embeddings it may hold.
+        cache_bytes: embeddings kept on the device, in bytes.
+        cache_entries: embeddings kept on the device.
+        host_cache_bytes: embeddings kept in host memory, in bytes; see `load`.
+        cache_dir: folder of embeddings kept on disk, if any.
+        disk_cache_bytes: bound of that folder.
     """
 
     def __init__(
@@ -55,10 +69,21 @@ class Sam2Executor:
         *,
         cache_bytes: int,
         cache_entries: int = DEFAULT_CACHE_ENTRIES,
+        host_cache_bytes: int | None = None,
+        cache_dir: Path | None = None,
+        disk_cache_bytes: int = DEFAULT_DISK_CACHE_BYTES,
     ) -> None:
+        if host_cache_bytes is None:
+            host_cache_bytes = HOST_CACHE_BYTES.get(model.device.type, 0) if cache_bytes else 0
         self._model = model
         self._decoder = Decoder(model)
-        self._cache: ByteCache[Embedding] = ByteCache(cache_bytes, cache_entries)
+        self._cache = EmbeddingCache(
+            model.device,
+            device_bytes=cache_bytes,
+            device_entries=cache_entries,
+            host_bytes=host_cache_bytes,
+            files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
+        )
         self._device_lock = threading.RLock()
         self._workers = Workers() if model.device.type == "cpu" else None
 
@@ -84,6 +109,10 @@ class Sam2Executor:
     def find(self, key: str) -> Embedding | None:
         """Return the embedding with this content key if the cache still holds it."""
         return self._cache.find(key)
+
+    def flush_cache(self) -> None:
+        """Wait until every embedding made so far is on disk, where that was asked for."""
+        self._cache.flush()
 
     def warm_up(self) -> None:
         """Pay one-time costs now: kernels, self-checks and allocations."""
@@ -227,3 +256,13 @@ class Sam2Executor:
                 f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
                 f"{self.spec.device!r}. Embed the image with this executor."
             )
+
+
+def _open_files(model: LoadedModel, folder: Path, max_bytes: int) -> EmbeddingFiles:
+    """Open a folder of embeddings; machines that round in another way do not share them."""
+    if model.device.type == "cuda":
+        device = torch.cuda.get_device_name(model.device)
+    else:
+        device = f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}"
+    made_by = f"torch {torch.__version__} on {device}"
+    return EmbeddingFiles(folder, max_bytes=max_bytes, spec=model.spec, made_by=made_by)

@@ -52,13 +52,41 @@ def test_find_computes_nothing_and_counts_as_use():
     assert cache.find("a") == Entry("a")
     cache.get_many(["c"], entries)
     assert cache.find("b") is None
-    assert cache.stats() == CacheStats(hits=1, misses=3, evictions=1, entries=2, nbytes=20)
+    assert cache.stats() == CacheStats(hits=1, misses=5, evictions=1, entries=2, nbytes=20)
 
 
 def test_what_does_not_fit_is_answered_but_not_kept():
     cache: ByteCache[Entry] = ByteCache(9)
     assert cache.get_many(["a"], entries) == entries(["a"])
     assert cache.stats() == CacheStats(misses=1)
+
+
+def test_what_was_made_elsewhere_can_be_put_in_its_place():
+    cache: ByteCache[Entry] = ByteCache(30)
+    cache.get_many(["a", "b"], entries)
+    cache.put("a", Entry("new", 15))
+    assert cache.get_many(["a"], refuse) == [Entry("new", 15)]
+    assert cache.stats() == CacheStats(hits=1, misses=2, entries=2, nbytes=25)
+    cache.put("c", Entry("c"))
+    assert (cache.touch("a"), cache.touch("b")) == (True, False)
+
+
+def test_touching_counts_as_use_but_not_as_a_question():
+    cache: ByteCache[Entry] = ByteCache(20)
+    cache.get_many(["a", "b"], entries)
+    assert cache.touch("a")
+    cache.put("c", Entry("c"))
+    assert (cache.touch("a"), cache.touch("b")) == (True, False)
+    assert cache.stats() == CacheStats(misses=2, evictions=1, entries=2, nbytes=20)
+
+
+def test_what_is_dropped_is_handed_on_in_order():
+    dropped: list[Entry] = []
+    cache: ByteCache[Entry] = ByteCache(20, on_drop=lambda key, value: dropped.append(value))
+    cache.get_many(["a", "b", "c"], entries)
+    cache.put("large", Entry("large", 21))
+    cache.get_many(["d"], entries)
+    assert [entry.name for entry in dropped] == ["a", "large", "b"]
 
 
 def test_clear_drops_the_entries():

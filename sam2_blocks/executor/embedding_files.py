@@ -1,0 +1,292 @@
+"""Embeddings on disk: one safetensors file each, named by its content, whole or not there.
+
+A file holds the tensors of one embedding as (B, H, W, C), the order they have in memory, and in
+its metadata ``identity`` (its name is a hash of it), ``image_hw`` and ``checksum`` (CRC-32 of
+everything else). It says nothing about where the picture came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sam2_blocks.executor.cache import CacheStats
+from sam2_blocks.files import write_bytes
+from sam2_blocks.values import Embedding, ExecutorSpec
+
+VERSION = 1  # of the layout above
+ENTRY_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
+PART_NAME = re.compile(r"\.[0-9a-f]{32}\.safetensors\..*\.part")  # see `write_atomically`
+STALE_AFTER_S = 600
+MOST_WAITING = 8
+LOOKS_PER_BOUND = 16
+
+
+class EmbeddingFiles:
+    """A folder of embeddings within a bound of bytes; processes may share it, and so may threads.
+
+    Nothing here fails a caller: a file that is damaged or foreign is deleted with a warning, and
+    a folder that cannot be written, or a full disk, is warned of once and then only read.
+
+    Args:
+        folder: made if missing; files with other names are left alone.
+        max_bytes: the files used least recently go first. A process looks at the whole folder
+            after writing 1/16 of it, so each further process may exceed it by that much.
+        spec: the executor whose embeddings these are.
+        made_by: what decides their last digits beside what their keys name.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, spec: ExecutorSpec, made_by: str) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._spec = spec
+        self._made_by = made_by
+        self._writable = True
+        self._room = 0  # bytes to write before the next look at the folder
+        self._stats = CacheStats()
+        self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._writer = ThreadPoolExecutor(1, "sam2-blocks-embedding-files")
+        try:
+            self._shrink_to(max_bytes)
+        except OSError as error:
+            self._stop_writing(error)
+
+    def path_of(self, key: str) -> Path:
+        """Return where the embedding with this content key is, or would be."""
+        return self._folder / _name_of(self._identity(key))
+
+    def read(self, key: str) -> Embedding | None:
+        """Return the embedding with this content key, on the CPU and without an ``image_id``."""
+        path = self.path_of(key)
+        embedding = self._read(path, key)
+        if embedding is None:
+            self._count(misses=1)
+            return None
+        with suppress(OSError):  # another process dropped it, or the folder is read-only
+            os.utime(path)
+        self._count(hits=1)
+        return embedding
+
+    def write(self, embedding: Embedding) -> None:
+        """Write an embedding beside the caller, who waits only while the queue is full.
+
+        What is queued is written before the interpreter exits.
+        """
+        if not self._writable:
+            return
+        self._waiting.acquire()
+        try:
+            future = self._writer.submit(self._write, embedding)
+        except RuntimeError:  # the interpreter is exiting
+            self._waiting.release()
+        else:
+            future.add_done_callback(self._finish)
+
+    def flush(self) -> None:
+        """Wait until what is queued is written."""
+        self._writer.submit(int).result()
+
+    def stats(self) -> CacheStats:
+        """Return the counters; entries and bytes as of the last look, with our own changes."""
+        with self._lock:
+            return self._stats
+
+    def _identity(self, key: str) -> str:
+        return f"v{VERSION}, {self._made_by}, {key}"
+
+    def _read(self, path: Path, key: str) -> Embedding | None:
+        try:
+            file = read_entry(path)
+            return file.to_embedding(key, self._spec)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._stop_writing(error)
+        except ValueError as error:
+            self._discard(path, error)
+        return None
+
+    def _write(self, embedding: Embedding) -> None:
+        path = self.path_of(embedding.key)
+        if path.exists() or not self._writable:  # written by another process, or given up
+            return
+        content = embedding_to_bytes(embedding, self._identity(embedding.key))
+        if len(content) > self._max_bytes:
+            return
+        try:
+            self._make_room(len(content))
+            write_bytes(path, content)
+        except OSError as error:
+            self._stop_writing(error)
+        else:
+            self._count(entries=1, nbytes=len(content))
+
+    def _finish(self, future: Future[None]) -> None:
+        self._waiting.release()
+        future.result()  # a bug of ours is logged with its traceback
+
+    def _make_room(self, nbytes: int) -> None:
+        """Drop files so that one of this size may be added."""
+        if nbytes > self._room:
+            self._room = max(nbytes, self._max_bytes // LOOKS_PER_BOUND)
+            self._shrink_to(self._max_bytes - self._room)
+        self._room -= nbytes
+
+    def _shrink_to(self, max_bytes: int) -> None:
+        """Look at the folder and drop the files used least recently."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        entries = _scan(self._folder)
+        nbytes, dropped = sum(entry.nbytes for entry in entries), 0
+        while nbytes > max_bytes:
+            entries[dropped].path.unlink(missing_ok=True)
+            nbytes -= entries[dropped].nbytes
+            dropped += 1
+        with self._lock:
+            self._stats = replace(self._stats, entries=len(entries) - dropped, nbytes=nbytes)
+        self._count(evictions=dropped)
+
+    def _discard(self, path: Path, reason: ValueError) -> None:
+        """Delete a file that is not what it should be; the embedding is computed again."""
+        try:
+            nbytes = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:  # another process was quicker
+            return
+        except OSError as error:
+            self._stop_writing(error)
+            return
+        self._count(entries=-1, nbytes=-nbytes, evictions=1)
+        warnings.warn(f"deleted the cached embedding {path}: {reason}", UserWarning, stacklevel=2)
+
+    def _stop_writing(self, error: OSError) -> None:
+        if self._writable:
+            self._writable = False
+            warnings.warn(
+                f"embeddings are no longer written to {self._folder}: {error}. Free space there, "
+                "make it writable, or choose another cache_dir.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _count(self, **changes: int) -> None:
+        with self._lock:
+            now = {name: getattr(self._stats, name) + by for name, by in changes.items()}
+            self._stats = replace(self._stats, **now)
+
+
+class Entry(NamedTuple):
+    """The content of one file, as `read_entry` verified it.
+
+    Attributes:
+        tensors: (1, H, W, C) by name: ``image_embed``, ``high_res_feats.0``, ….
+        metadata: ``identity`` and ``image_hw``.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    def to_embedding(self, key: str, spec: ExecutorSpec) -> Embedding:
+        """Make the embedding with this content key.
+
+        Raises:
+            ValueError: if it is of another dtype.
+        """
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors.values()}
+        if dtypes != {spec.dtype}:
+            raise ValueError(f"it holds {', '.join(sorted(dtypes))}, expected {spec.dtype}")
+        nchw = {name: tensor.permute(0, 3, 1, 2) for name, tensor in self.tensors.items()}
+        height, width = map(int, self.metadata["image_hw"].split())
+        return Embedding(
+            image_embed=nchw.pop("image_embed"),
+            high_res_feats=tuple(nchw[name] for name in sorted(nchw)),
+            image_hw=(height, width),
+            image_id="",
+            key=key,
+            spec=spec,
+        )
+
+
+def embedding_to_bytes(embedding: Embedding, identity: str) -> bytes:
+    """Serialise an embedding; see the top of this module.
+
+    Args:
+        embedding: on any device.
+        identity: the string whose hash names the file.
+    """
+    nchw = {"image_embed": embedding.image_embed}
+    nchw |= {f"high_res_feats.{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
+    nhwc = {name: level.cpu().permute(0, 2, 3, 1).contiguous() for name, level in nchw.items()}
+    height, width = embedding.image_hw
+    metadata = {"identity": identity, "image_hw": f"{height} {width}"}
+    return save(nhwc, {**metadata, "checksum": _checksum_of(nhwc, metadata)})
+
+
+def read_entry(path: Path) -> Entry:
+    """Read one file and verify it.
+
+    Raises:
+        ValueError: if it is not whole, or not the one its name stands for.
+        OSError: if it cannot be read.
+    """
+    content = path.read_bytes()  # a copy: a mapped file could change after it was verified
+    try:
+        tensors = load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype torch does not have
+        raise ValueError(f"it is not a whole safetensors file ({error})") from error
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    if metadata.pop("checksum", None) != _checksum_of(tensors, metadata):
+        raise ValueError("its content is not what was written (the checksum differs)")
+    if _name_of(metadata["identity"]) != path.name:
+        raise ValueError(f"it is another embedding ({metadata['identity']})")
+    return Entry(tensors, metadata)
+
+
+def _name_of(identity: str) -> str:
+    return blake2b(identity.encode(), digest_size=16).hexdigest() + ".safetensors"
+
+
+def _checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """CRC-32 of names, dtypes, shapes, values and metadata."""
+    layout = {name: f"{tensor.dtype} {[*tensor.shape]}" for name, tensor in tensors.items()}
+    crc = zlib.crc32(json.dumps([layout, metadata], sort_keys=True).encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
+
+
+class _ScannedFile(NamedTuple):
+    used_ns: int
+    nbytes: int
+    path: Path
+
+
+def _scan(folder: Path) -> list[_ScannedFile]:
+    """List the embeddings, least recently used first; remove what killed writers left."""
+    found = []
+    for item in os.scandir(folder):
+        with suppress(FileNotFoundError):  # another process drops files too
+            stat = item.stat()
+            if ENTRY_NAME.fullmatch(item.name):
+                found.append(_ScannedFile(stat.st_mtime_ns, stat.st_size, Path(item.path)))
+            elif PART_NAME.fullmatch(item.name) and time.time() - stat.st_mtime > STALE_AFTER_S:
+                os.unlink(item.path)
+    return sorted(found)
