@@ -29,6 +29,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     mode: Literal["strict", "fast"] | None = None,
+    compile: Literal["off", "encoder", "all"] = "off",
     config: str | Path | None = None,
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -47,7 +48,11 @@ def load(
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``.
         dtype: ``auto`` (what ``mode`` implies), ``float32``, ``bfloat16`` or ``float16``.
         mode: ``strict`` is float32, with the masks of the official predictor on the same device;
-            ``fast`` computes in half precision. By default it follows ``dtype``.
+            ``fast`` computes in half precision, or in TF32 if ``dtype`` is float32 and the device
+            has it, and replays CUDA graphs. By default it follows ``dtype``.
+        compile: what goes through `torch.compile`, in mode ``fast``: nothing, the image encoder, or
+            the mask decoder too. It takes minutes the first time; what is compiled is kept beside
+            the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says.
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
@@ -63,8 +68,8 @@ def load(
         progress: called with bytes done and bytes in total (None if unknown) while downloading.
 
     Raises:
-        ModelError: if the name is unknown, the weights are missing or wrong, or the device or
-            dtype cannot be used here.
+        ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype
+            or compiler cannot be used here.
     """
     from sam2_blocks.executor.executor import Sam2Executor
     from sam2_blocks.executor.model import load_model
@@ -74,6 +79,7 @@ def load(
         device=device,
         dtype=dtype,
         mode=mode,
+        compile=compile,
         config=config,
         seed=seed,
         offline=offline,

@@ -1,4 +1,4 @@
-"""Work in chunks that fit the device."""
+"""Work in chunks that fit the device, and in few sizes where each size has to be prepared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from sam2_blocks.errors import ModelError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def bucket_size(count: int, most: int) -> int:
+    """Round a batch up to a power of two, or to the largest batch there is.
+
+    Args:
+        count: items at hand, 1 to ``most``.
+        most: items in the largest batch.
+    """
+    return min(1 << (count - 1).bit_length(), most)
+
+
+def fill_bucket(items: Sequence[Item], most: int) -> list[Item]:
+    """Repeat the last item until the batch has one of the few sizes of `bucket_size`."""
+    return [*items, *[items[-1]] * (bucket_size(len(items), most) - len(items))]
 
 
 def map_chunks(

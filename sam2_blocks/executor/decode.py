@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from sam2_blocks.executor.cache import ByteCache
+from sam2_blocks.executor.chunks import fill_bucket
 from sam2_blocks.executor.model import LoadedModel
 from sam2_blocks.executor.prompts import PromptRow, rows_to_tensors
 from sam2_blocks.executor.two_way import ImageSide, is_known, project_image, transform, upscale
 
 # Working memory of the decoder for one prompt, in units of its image tokens, as measured.
 LIVE_TOKENS = 8
-# On a CPU a chunk should stay in the cache of a core: one prompt of the public checkpoints.
-CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 4 * 2**30, "mps": 2**30}
+# On a CPU a chunk should stay in the cache of a core: one prompt of the public checkpoints. On CUDA
+# 32 of them keep the device busy, and more would only take memory.
+CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 2**30, "mps": 2**30}
 IMAGE_SIDES_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30, "mps": 256 * 2**20}
 
 
@@ -32,6 +34,7 @@ class Decoder:
         self._model = model
         self._network: Any = model.network
         self._shared = is_known(model.network.sam_mask_decoder)
+        self._forward = model.accelerate(self._decode_tokens, "decoder")
         budget = IMAGE_SIDES_BYTES.get(model.device.type, IMAGE_SIDES_BYTES["cpu"])
         self._image_sides: ByteCache[ImageSide] = ByteCache(budget)
         with torch.inference_mode():
@@ -56,6 +59,9 @@ class Decoder:
         Returns:
             Logits float32 (N, M, h, w) and predicted IoU float32 (N, M).
         """
+        count = len(rows)
+        if self._shared and self._model.has_fixed_shapes("decoder"):
+            rows = fill_bucket(rows, self.chunk_size)
         points, masks = rows_to_tensors(rows, self._model.device)
         with self._model.computing(reduced=False):  # coordinates need all their digits
             sparse, dense = self._network.sam_prompt_encoder(points=points, boxes=None, masks=masks)
@@ -67,7 +73,7 @@ class Decoder:
                 logits, iou = self.decode_plain(
                     rows, sparse, dense, multimask_output=multimask_output
                 )
-        return logits.float(), iou.float()
+        return logits[:count].float(), iou[:count].float()
 
     def decode_plain(
         self, rows: Sequence[PromptRow], sparse: Tensor, dense: Tensor, *, multimask_output: bool
@@ -94,9 +100,19 @@ class Decoder:
             image = self._project_image(image_embed + dense)
         else:
             image = self._gather_image_sides(rows, dense[:1])
+        side = (image.tokens, image.keys, image.values, image.queries)
+        logits, iou = self._forward(self._output_tokens(sparse), *side, *high_res_feats)
+        return logits, iou
+
+    def _decode_tokens(self, prompt_tokens: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode prompt tokens (N, T, C), given the image side and high-resolution features.
+
+        A pure function of tensors, so that it can be compiled or recorded.
+        """
         transformer = self._network.sam_mask_decoder.transformer
-        hidden, tokens = transform(transformer, image, self._output_tokens(sparse), self._pe_tokens)
-        return self._predict(hidden, tokens, high_res_feats)
+        image = ImageSide(*tensors[:4])
+        hidden, tokens = transform(transformer, image, prompt_tokens, self._pe_tokens)
+        return self._predict(hidden, tokens, tensors[4:])
 
     def _project_image(self, features: Tensor) -> ImageSide:
         """Project image features (b, C, h/4, w/4), dense prompt included, for layer 0."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.chunks import map_chunks
+from sam2_blocks.executor.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.model import LoadedModel
 from sam2_blocks.executor.preprocess import VERSION, pixels_to_input
 from sam2_blocks.values import Embedding, Image
@@ -43,7 +43,10 @@ def embed_images(
     def encode(chunk: Sequence[tuple[Image, str]]) -> list[Embedding]:
         size, device = model.image_size, model.device
         with torch.inference_mode():
-            batch = torch.stack([pixels_to_input(i.pixels, size, device) for i, _ in chunk])
+            inputs = [pixels_to_input(image.pixels, size, device) for image, _ in chunk]
+            if model.has_fixed_shapes("encoder"):
+                inputs = fill_bucket(inputs, batch_size(model))
+            batch = torch.stack(inputs)
         levels = encode_batch(model, batch)
         return [
             _embedding_of(model, image, key, [level[b : b + 1] for level in levels])
@@ -63,15 +66,9 @@ def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:
     Returns:
         Feature maps, finest first: (B, C/8, h, w), (B, C/4, h/2, w/2) and (B, C, h/4, w/4); only
         the last where the model has no high-resolution features.
-
-    Source: sam2 ``sam2_image_predictor.py: set_image_batch``.
     """
-    network = model.network
     with model.computing():
-        levels = network.forward_image(batch)["backbone_fpn"][-network.num_feature_levels :]
-        if network.directly_add_no_mem_embed:
-            levels[-1] = levels[-1] + network.no_mem_embed.view(1, -1, 1, 1)
-    return [level.to(model.dtype) for level in levels]
+        return [level.to(model.dtype) for level in model.encoder(batch)]
 
 
 def batch_size(model: LoadedModel) -> int:

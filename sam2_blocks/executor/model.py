@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executor.catalogue import MODELS, ModelSpec, find_model
@@ -20,6 +21,14 @@ from sam2_blocks.executor.checkpoint import (
     read_checkpoint,
     recognise_architecture,
 )
+from sam2_blocks.executor.compiling import (
+    PARTS,
+    CompileLevel,
+    Part,
+    compile_function,
+    prepare_compiler,
+)
+from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.precision import TF32
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
@@ -39,9 +48,10 @@ class LoadedModel:
     Attributes:
         network: a ``SAM2Base`` in evaluation mode; see `store_weights_as`.
         spec: resolved model name, device and dtype.
-        key: architecture, weights and dtype; models of one key give the same embeddings.
+        key: architecture, weights and rounding; models of one key give the same embeddings.
         mode: ``strict`` or ``fast``.
         dtype: what the forward pass computes in.
+        compile: which parts go through `torch.compile`.
     """
 
     network: Any
@@ -49,6 +59,7 @@ class LoadedModel:
     key: str
     mode: Mode
     dtype: torch.dtype
+    compile: CompileLevel = "off"
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +77,40 @@ class LoadedModel:
         """Size of the low-resolution mask grid."""
         height, width = self.network.sam_prompt_encoder.mask_input_size
         return int(height), int(width)
+
+    def has_fixed_shapes(self, part: Part) -> bool:
+        """Say whether each size of batch is compiled or recorded, so that there should be few."""
+        return part in PARTS[self.compile] or self._replays_graphs
+
+    @cached_property
+    def encoder(self) -> TensorFunction:
+        """The image encoder as this mode runs it; call it inside `computing`.
+
+        Takes float32 (B, 3, S, S), and gives feature maps, finest first.
+        """
+        if self.compile != "off":
+            # The network remembers its position encodings; without them it would compile twice.
+            self._encode(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
+        return self.accelerate(self._encode, "encoder")
+
+    def accelerate(self, function: TensorFunction, part: Part) -> TensorFunction:
+        """Make of a pure function of tensors what this mode runs: compiled, recorded, or itself."""
+        if part in PARTS[self.compile]:
+            function = compile_function(function)
+        return GraphedFunction(function) if self._replays_graphs else function
+
+    @property
+    def _replays_graphs(self) -> bool:
+        return self.device.type == "cuda" and self.mode == "fast"
+
+    def _encode(self, batch: Tensor) -> list[Tensor]:
+        """Run the encoder; source: sam2 ``sam2_image_predictor.py: set_image_batch``."""
+        network = self.network
+        levels: list[Tensor] = network.forward_image(batch)["backbone_fpn"]
+        levels = levels[-network.num_feature_levels :]
+        if network.directly_add_no_mem_embed:
+            levels[-1] = levels[-1] + network.no_mem_embed.view(1, -1, 1, 1)
+        return levels
 
     @contextmanager
     def computing(self, *, reduced: bool = True) -> Iterator[None]:
@@ -96,6 +141,7 @@ def load_model(
     dtype: str = "auto",
     mode: Mode | None = None,
     config: str | Path | None = None,
+    compile: CompileLevel = "off",
     seed: int | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
@@ -107,6 +153,7 @@ def load_model(
     """
     torch_device = resolve_device(device)
     torch_dtype, resolved_mode = resolve_dtype(dtype, mode)
+    prepare_compiler(compile, resolved_mode, torch_device)
     spec, checkpoint = _resolve_model(str(model), config)
     network = _build(_config_path(spec, config), seed if seed is not None else 0)
     if seed is not None:
@@ -119,14 +166,16 @@ def load_model(
     else:
         weights = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
+    rounding = _name_rounding(dtype_name, resolved_mode, compile)
     name = spec.name if spec is not None and checkpoint is None else str(model)
     store_weights_as(torch_dtype, network)
     return LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
         spec=ExecutorSpec(name, str(torch_device), dtype_name),
-        key=f"{spec.name if spec else config}@{weights}/{dtype_name}",
+        key=f"{spec.name if spec else config}@{weights}/{rounding}",
         mode=resolved_mode,
         dtype=torch_dtype,
+        compile=compile,
     )
 
 
@@ -186,6 +235,11 @@ def store_weights_as(dtype: torch.dtype, network: Any) -> None:
         for module in part.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 module.to(dtype)
+
+
+def _name_rounding(dtype: str, mode: Mode, level: CompileLevel) -> str:
+    """Name what decides how an embedding is rounded."""
+    return "-".join([dtype, *["fast"] * (mode == "fast"), *["compiled"] * (level != "off")])
 
 
 def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | None, Path | None]:

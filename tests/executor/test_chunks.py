@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.chunks import map_chunks
+from sam2_blocks.executor.chunks import bucket_size, fill_bucket, map_chunks
 
 
 def doubling(limit: int, calls: list[int]):
@@ -38,3 +38,13 @@ def test_no_items():
 def test_one_item_that_does_not_fit_is_an_error():
     with pytest.raises(ModelError, match="not enough memory left for one item at a time"):
         map_chunks(doubling(0, []), [1, 2], 2)
+
+
+def test_batches_have_few_sizes():
+    sizes = [bucket_size(count, 12) for count in range(1, 13)]
+    assert sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
+
+
+def test_a_batch_is_filled_with_its_last_item():
+    assert fill_bucket("abc", 8) == ["a", "b", "c", "c"]
+    assert fill_bucket("abc", 3) == ["a", "b", "c"]

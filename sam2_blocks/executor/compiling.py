@@ -1,0 +1,59 @@
+"""`torch.compile` for parts of a network: which, whether it works here, where results stay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.executor.graphs import TensorFunction
+from sam2_blocks.executor.weights import cache_dir
+
+CompileLevel = Literal["off", "encoder", "all"]
+Part = Literal["encoder", "decoder"]
+
+PARTS: dict[str, tuple[Part, ...]] = {
+    "off": (),
+    "encoder": ("encoder",),
+    "all": ("encoder", "decoder"),
+}
+BACKEND: str | Callable[..., Callable[..., object]] = "inductor"
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def prepare_compiler(level: str, mode: str, device: torch.device) -> None:
+    """Check a level before it is used, and keep what is compiled for the next process.
+
+    Raises:
+        ModelError: if there is no such level, the mode forbids it, or nothing can be compiled here.
+    """
+    if level not in PARTS:
+        raise ModelError(f"there is no compile={level!r}.{did_you_mean(level, PARTS)}")
+    if level == "off":
+        return
+    if mode == "strict":
+        raise ModelError(
+            f"compile={level!r} rounds differently, and mode 'strict' promises the masks of the "
+            "official predictor. Use mode='fast', or compile='off'."
+        )
+    os.environ.setdefault(CACHE_VARIABLE, str(cache_dir() / "inductor"))
+    try:
+        compile_function(lambda x: [x + 1])(torch.zeros(8, device=device))
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"compile={level!r} does not work here: {reason}. It needs a C++ compiler such as g++ "
+            "and, on CUDA, Triton. Install what is missing, or use compile='off'."
+        ) from error
+
+
+def compile_function(function: TensorFunction) -> TensorFunction:
+    """Compile a pure function of tensors, anew for each combination of shapes.
+
+    After the eighth combination torch leaves further ones as they are.
+    """
+    compiled: TensorFunction = torch.compile(function, backend=BACKEND, dynamic=False)
+    return compiled
