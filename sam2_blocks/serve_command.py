@@ -53,8 +53,31 @@ def serve(
         str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MODELS)
     ] = "auto",
     cache_mb: Annotated[
-        int, typer.Option(min=0, help="Embeddings kept, in MiB a model.", rich_help_panel=MODELS)
+        int,
+        typer.Option(
+            min=0, help="Embeddings kept on the device, in MiB a model.", rich_help_panel=MODELS
+        ),
     ] = 2048,
+    host_cache_mb: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Embeddings kept in host memory, in MiB a model. By default 2048 beside CUDA.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder that keeps embeddings from one start to the next. By default "
+            "$SAM2_BLOCKS_EMBEDDING_CACHE_DIR, or none.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    disk_cache_mb: Annotated[
+        int, typer.Option(min=0, help="Bound of that folder, in MiB.", rich_help_panel=MODELS)
+    ] = 10240,
     pipelines: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +142,9 @@ def serve(
         max_body_bytes=max_body_mb * MIB,
         max_pixels=max_pixels,
         embedding_bytes=cache_mb * MIB,
+        embedding_host_bytes=None if host_cache_mb is None else host_cache_mb * MIB,
+        embedding_dir=cache_dir,
+        embedding_disk_bytes=disk_cache_mb * MIB,
         on_conflict=on_conflict.value,
         allow_urls=urls,
         allow_private_urls=private_urls,

@@ -236,13 +236,15 @@ class Service:
         lane = self._lanes[self.models.of_request(request).spec]
         if given is None:
             name = str(image_id)  # the request was checked to have one of the two
-            return lane.recall(self._names.key(name, lane.executor.spec), name), name
+            key = self._names.key(name, lane.executor.spec)
+            return await self.in_thread(lambda: lane.recall(key, name)), name
         async with self._open_images:
             image = await self.read_image(given)
             digest = await self.in_thread(lambda: pixel_digest(image))
             name = image_id or digest
             self._names.claim(name, digest)
-            known = lane.find(self._names.find(name, lane.executor.spec))
+            known_as = self._names.find(name, lane.executor.spec)
+            known = await self.in_thread(lambda: lane.find(known_as))
             embedding = known or await lane.embed(image)
         self._names.remember(name, digest, embedding)
         return embedding, name

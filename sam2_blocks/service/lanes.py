@@ -128,7 +128,7 @@ class Lane:
         return batches
 
     def find(self, key: str | None) -> Embedding | None:
-        """Return an embedding made before, if it is still kept."""
+        """Return an embedding made before, if it is still kept, be it on disk."""
         if key is None or not isinstance(self.executor, Remembering):
             return None
         return self.executor.find(key)

@@ -123,6 +123,9 @@ def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
             dtype=dtype,
             cache_bytes=settings.embedding_bytes,
             cache_entries=settings.embedding_entries,
+            host_cache_bytes=settings.embedding_host_bytes,
+            cache_dir=settings.embedding_dir,
+            disk_cache_bytes=settings.embedding_disk_bytes,
         )
         return executor
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sam2_blocks.errors import Sam2BlocksError
+from sam2_blocks.executor.cache import DEFAULT_DISK_CACHE_BYTES
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,11 @@ class ServiceSettings:
         max_prompts: most prompts of one request.
         max_points: most points of one prompt.
         max_answer_bytes: largest binary answer.
-        embedding_entries: embeddings kept, for each model.
-        embedding_bytes: bytes of embeddings kept, for each model.
+        embedding_entries: embeddings kept on the device, for each model.
+        embedding_bytes: bytes of embeddings kept on the device, for each model.
+        embedding_host_bytes: bytes of embeddings kept in host memory, for each model, and
+        embedding_dir: folder of embeddings kept on disk, of all models; both as in `load`.
+        embedding_disk_bytes: bound of that folder.
         logits_entries: low-resolution logits kept; 0 keeps none.
         on_conflict: what happens when an ``image_id`` comes back with other pixels.
         allow_urls: fetch images from URLs.
@@ -51,6 +55,9 @@ class ServiceSettings:
     max_answer_bytes: int = 512 * 2**20
     embedding_entries: int = 100
     embedding_bytes: int = 2 * 2**30
+    embedding_host_bytes: int | None = None
+    embedding_dir: Path | None = None
+    embedding_disk_bytes: int = DEFAULT_DISK_CACHE_BYTES
     logits_entries: int = 1000
     on_conflict: Literal["refuse", "replace"] = "refuse"
     allow_urls: bool = True

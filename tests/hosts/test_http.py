@@ -213,7 +213,10 @@ def test_metrics_tell_what_happened(connect, nano_executor):
         'sam2_blocks_request_seconds_count{route="/sam2/segment_image"} 4.0',
         'sam2_blocks_batch_size_count{stage="encode"} 1.0',
         'sam2_blocks_encoder_runs_total{model="nano"} 1.0',
-        'sam2_blocks_embedding_cache_hits_total{model="nano"} 2.0',
+        'sam2_blocks_embedding_cache_hits_total{model="nano",tier="device"} 2.0',
+        'sam2_blocks_embedding_cache_misses_total{model="nano",tier="device"} 1.0',
+        'sam2_blocks_embedding_cache_evictions_total{model="nano",tier="device"} 0.0',
+        'sam2_blocks_embedding_cache_entries{model="nano",tier="device"} 1.0',
         "sam2_blocks_queue 0.0",
         "# TYPE sam2_blocks_gpu_memory_bytes gauge",
     ):

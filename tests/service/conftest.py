@@ -44,6 +44,7 @@ def fresh(executor, settings=None):
         executor.model,
         cache_bytes=settings.embedding_bytes,
         cache_entries=settings.embedding_entries,
+        cache_dir=settings.embedding_dir,
     )
 
 

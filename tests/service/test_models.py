@@ -85,11 +85,26 @@ def test_models_are_loaded_under_the_names_asked_for():
     assert models.names == ["fake:a", "hiera_large"]
 
 
-def test_the_cache_of_a_loaded_model_has_the_bounds_of_the_settings(monkeypatch):
+def test_the_cache_of_a_loaded_model_has_the_bounds_of_the_settings(monkeypatch, tmp_path):
     asked = {}
     monkeypatch.setattr(
         "sam2_blocks.executor.load",
         lambda model, **options: asked.update(options) or FakeExecutor(model),
     )
-    load_models(["nano"], {}, ServiceSettings(embedding_entries=3, embedding_bytes=5))
-    assert asked == {"device": "auto", "dtype": "auto", "cache_bytes": 5, "cache_entries": 3}
+    settings = ServiceSettings(
+        embedding_entries=3,
+        embedding_bytes=5,
+        embedding_host_bytes=7,
+        embedding_dir=tmp_path,
+        embedding_disk_bytes=9,
+    )
+    load_models(["nano"], {}, settings)
+    assert asked == {
+        "device": "auto",
+        "dtype": "auto",
+        "cache_bytes": 5,
+        "cache_entries": 3,
+        "host_cache_bytes": 7,
+        "cache_dir": tmp_path,
+        "disk_cache_bytes": 9,
+    }

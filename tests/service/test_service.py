@@ -496,6 +496,25 @@ def test_embeddings_are_bounded_in_bytes(nano_executor, make_service):
     assert service.models.default.cache_stats().nbytes == 2 * size
 
 
+def test_an_embedding_on_disk_is_still_known_by_name(make_service, tmp_path):
+    service = make_service(embedding_entries=1, embedding_dir=tmp_path)
+    embed(service, PICTURE, image_id="cat")
+    service.models.default.flush_cache()
+    embed(service, picture(1), image_id="dog")
+    assert segment(service, None, PROMPTS, image_id="cat").predictions
+    assert service.models.default.cache_stats().misses == 2
+
+
+def test_a_restarted_service_encodes_no_picture_it_has_on_disk(make_service, tmp_path):
+    first = make_service(embedding_dir=tmp_path)
+    before = segment(first, PICTURE, PROMPTS, format="rle")
+    first.models.default.flush_cache()
+    second = make_service(embedding_dir=tmp_path)
+    after = segment(second, PICTURE, PROMPTS, format="rle")
+    assert [row.masks for row in after.predictions] == [row.masks for row in before.predictions]
+    assert second.models.default.cache_stats().misses == 0
+
+
 def test_one_cache_serves_the_executor_and_the_service(nano_executor, make_service):
     executor = fresh(nano_executor)
     executor.embed([Image(PICTURE.pixels, "read elsewhere")])

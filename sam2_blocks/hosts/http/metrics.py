@@ -66,27 +66,29 @@ class _ServiceCollector:
         yield from _gpu_metrics()
 
     def _cache_metrics(self) -> Iterator[Metric]:
-        hits = CounterMetricFamily(
-            f"{PREFIX}_embedding_cache_hits", "Embeddings found.", labels=["model"]
-        )
+        """Report each tier of each model's embeddings; sums over tiers are sensible."""
+        prefix, labels = f"{PREFIX}_embedding_cache", ["model", "tier"]
+        hits = CounterMetricFamily(f"{prefix}_hits", "Embeddings found.", labels=labels)
+        misses = CounterMetricFamily(f"{prefix}_misses", "Embeddings not found.", labels=labels)
+        evictions = CounterMetricFamily(f"{prefix}_evictions", "Embeddings dropped.", labels=labels)
+        entries = GaugeMetricFamily(f"{prefix}_entries", "Embeddings held.", labels=labels)
+        nbytes = GaugeMetricFamily(f"{prefix}_bytes", "Bytes of embeddings held.", labels=labels)
         runs = CounterMetricFamily(
             f"{PREFIX}_encoder_runs", "Images that went through the encoder.", labels=["model"]
         )
-        entries = GaugeMetricFamily(
-            f"{PREFIX}_embedding_cache_entries", "Embeddings held.", labels=["model"]
-        )
-        nbytes = GaugeMetricFamily(
-            f"{PREFIX}_embedding_cache_bytes", "Bytes of embeddings held.", labels=["model"]
-        )
         for executor in self._service.models.executors:
             stats = _cache_stats(executor)
-            if stats is not None:
-                model = [executor.spec.model]
-                hits.add_metric(model, stats.hits)
-                runs.add_metric(model, stats.misses)
-                entries.add_metric(model, stats.entries)
-                nbytes.add_metric(model, stats.nbytes)
-        yield from (hits, runs, entries, nbytes)
+            if stats is None:
+                continue
+            model = executor.spec.model
+            runs.add_metric([model], stats.misses)
+            for name, tier in stats.tiers.items():
+                hits.add_metric([model, name], tier.hits)
+                misses.add_metric([model, name], tier.misses)
+                evictions.add_metric([model, name], tier.evictions)
+                entries.add_metric([model, name], tier.entries)
+                nbytes.add_metric([model, name], tier.nbytes)
+        yield from (hits, misses, evictions, entries, nbytes, runs)
 
 
 def _cache_stats(executor: Executor) -> CacheStats | None:
