@@ -166,7 +166,7 @@ def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
         coords = np.asarray(row["point_coords"], np.float32).reshape(-1, 2)
         labels = np.asarray(row.get("point_labels", np.ones(len(coords))), np.int32)
         return Prompt(box, coords, labels.reshape(len(coords)))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"prompt {index}: {error}") from error
 
 

@@ -363,6 +363,7 @@ class Sam2AutomaticMasks(_Entity):
     min_mask_region_area: int = Field(
         default=0,
         ge=0,
+        le=1_000_000,
         description="Fill holes and remove specks up to this many low-resolution pixels.",
     )
 

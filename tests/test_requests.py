@@ -330,6 +330,11 @@ def test_automatic_masks_are_asked_for_by_true_or_by_their_settings():
             "less than or equal to 128",
         ),
         (
+            {"automatic_masks": {"min_mask_region_area": 10**400}},
+            "automatic_masks.min_mask_region_area",
+            "less than or equal to 1000000",
+        ),
+        (
             {"automatic_masks": {"stability_score_offset": NAN}},
             "automatic_masks.stability_score_offset",
             "finite number",
