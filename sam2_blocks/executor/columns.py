@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sam2_blocks.executor.transfer import upload
 from sam2_blocks.executor.upsample import CHECKED_SIZES, Crop, axis_weights, upsample_full
 from sam2_blocks.values import Hw, Int64Array
 
@@ -130,7 +131,7 @@ def _list_columns(crops: Sequence[Crop], device: torch.device) -> tuple[Tensor, 
     """List the mask and the x of every column of these crops: int64, (C,) each."""
     masks = np.repeat([crop.mask for crop in crops], [crop.x1 - crop.x0 for crop in crops])
     xs = np.concatenate([np.arange(crop.x0, crop.x1) for crop in crops])
-    columns = torch.from_numpy(np.stack([masks, xs]).astype(np.int64, copy=False)).to(device)
+    columns = upload(np.stack([masks, xs]).astype(np.int64, copy=False), device)
     return columns[0], columns[1]
 
 

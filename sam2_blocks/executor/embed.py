@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,22 +13,31 @@ from torch import Tensor
 
 from sam2_blocks.executor.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.model import LoadedModel
-from sam2_blocks.executor.preprocess import VERSION, pixels_to_input
+from sam2_blocks.executor.preprocess import VERSION, pictures_to_batch
 from sam2_blocks.values import Embedding, Image
 
 # Activations alive at once in the first, finest stage of the encoder, in units of its width.
 LIVE_WIDTHS = 12
 BATCH_BYTES = {"cpu": 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}
 MAX_BATCH = 16
+HASH_THREADS = min(8, os.cpu_count() or 1)
 
 
 def embedding_key(image: Image, model: LoadedModel) -> str:
     """Name the content of an embedding: pixels, shape, weights, dtype and preprocessing."""
     pixels = image.pixels
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{pixels.shape} {pixels.dtype} v{VERSION} ".encode())
+    # Processors have instructions for SHA-256: 3.2 ms for 1920x1080, where BLAKE2b takes 6.4.
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype} v{VERSION} ".encode())
     digest.update(np.ascontiguousarray(pixels).data)
-    return f"{model.key}/{digest.hexdigest()}"
+    return f"{model.key}/{digest.hexdigest()[:32]}"
+
+
+def embedding_keys(images: Sequence[Image], model: LoadedModel) -> list[str]:
+    """Name the contents of several embeddings; hashing leaves other threads running."""
+    if len(images) < 2:
+        return [embedding_key(image, model) for image in images]
+    with ThreadPoolExecutor(min(len(images), HASH_THREADS)) as pool:
+        return list(pool.map(lambda image: embedding_key(image, model), images))
 
 
 def embed_images(
@@ -43,10 +54,9 @@ def embed_images(
     def encode(chunk: Sequence[tuple[Image, str]]) -> list[Embedding]:
         size, device = model.image_size, model.device
         with torch.inference_mode():
-            inputs = [pixels_to_input(image.pixels, size, device) for image, _ in chunk]
+            batch = pictures_to_batch([image.pixels for image, _ in chunk], size, device)
             if model.has_fixed_shapes("encoder"):
-                inputs = fill_bucket(inputs, batch_size(model))
-            batch = torch.stack(inputs)
+                batch = torch.stack(fill_bucket(batch.unbind(), batch_size(model)))
         levels = encode_batch(model, batch)
         return [
             _embedding_of(model, image, key, [level[b : b + 1] for level in levels])
@@ -61,7 +71,7 @@ def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:
 
     Args:
         model: the network.
-        batch: float32, (B, 3, S, S), as `pixels_to_input` makes them.
+        batch: float32, (B, 3, S, S), as `pictures_to_batch` makes them.
 
     Returns:
         Feature maps, finest first: (B, C/8, h, w), (B, C/4, h/2, w/2) and (B, C, h/4, w/4); only

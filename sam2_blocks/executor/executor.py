@@ -19,7 +19,7 @@ from sam2_blocks.executor.cache import (
 )
 from sam2_blocks.executor.chunks import map_chunks
 from sam2_blocks.executor.decode import Decoder
-from sam2_blocks.executor.embed import embed_images, embedding_key
+from sam2_blocks.executor.embed import embed_images, embedding_keys
 from sam2_blocks.executor.embedding_files import EmbeddingFiles
 from sam2_blocks.executor.model import LoadedModel, Mode
 from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
@@ -118,7 +118,8 @@ class Sam2Executor:
         """Pay one-time costs now: kernels, self-checks and allocations."""
         size = self._model.image_size
         image = Image(np.zeros((size, size, 3), np.uint8), id="warm-up")
-        embeddings = embed_images(self._model, [image], [embedding_key(image, self._model)])
+        with self._device_lock:
+            embeddings = embed_images(self._model, [image], embedding_keys([image], self._model))
         self.segment([(embeddings[0], PromptSet.from_boxes([[1, 1, size - 1, size - 1]]))])
 
     def embed(self, images: Sequence[Image]) -> list[Embedding]:
@@ -132,7 +133,7 @@ class Sam2Executor:
         Raises:
             ModelError: if the device has no memory for a single picture.
         """
-        keys = [embedding_key(image, self._model) for image in images]
+        keys = embedding_keys(images, self._model)
         by_key = dict(zip(keys, images, strict=True))
 
         def compute(missing: Sequence[str]) -> list[Embedding]:

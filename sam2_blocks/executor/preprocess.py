@@ -7,34 +7,57 @@ Source: sam2 ``utils/transforms.py: SAM2Transforms``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sam2_blocks.executor.transfer import upload
 from sam2_blocks.values import UInt8Array
 
 VERSION = 1  # part of every embedding's key: raise it when the numbers change
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# Pictures resized together, as float32: beyond this a batch only takes memory.
+GROUP_BYTES = 256 * 2**20
 
 
 def pixels_to_input(pixels: UInt8Array, size: int, device: torch.device) -> Tensor:
-    """Resize and normalise one picture.
+    """Resize and normalise one picture: float32, (3, size, size); see `pictures_to_batch`."""
+    return pictures_to_batch([pixels], size, device)[0]
+
+
+def pictures_to_batch(pictures: Sequence[UInt8Array], size: int, device: torch.device) -> Tensor:
+    """Resize and normalise pictures, neighbours of equal size together.
 
     Args:
-        pixels: uint8, (H, W, 3), RGB.
+        pictures: uint8, (H, W, 3) each, RGB, of any sizes; at least one.
         size: side of the square the encoder sees.
         device: where to compute.
 
     Returns:
-        float32, (3, size, size).
+        float32, (B, 3, size, size).
     """
-    uploaded = torch.tensor(np.ascontiguousarray(pixels)).to(device)
-    image = uploaded.permute(2, 0, 1).contiguous().float().div(255)
-    mean = torch.tensor(MEAN, device=device).view(3, 1, 1)
-    std = torch.tensor(STD, device=device).view(3, 1, 1)
+    batches = []
+    for shape, same in groupby(pictures, np.shape):
+        group = list(same)
+        at_once = max(1, GROUP_BYTES // (math.prod(shape) * torch.float32.itemsize))
+        for start in range(0, len(group), at_once):
+            uploaded = [upload(pixels, device) for pixels in group[start : start + at_once]]
+            batches.append(_resize(torch.stack(uploaded), size))
+    return torch.cat(batches)
+
+
+def _resize(pixels: Tensor, size: int) -> Tensor:
+    """Resize and normalise uint8 (B, H, W, 3): float32 (B, 3, size, size)."""
+    images = pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)
+    mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=pixels.device).view(3, 1, 1)
     resized = F.interpolate(
-        image[None], (size, size), mode="bilinear", antialias=True, align_corners=False
+        images, (size, size), mode="bilinear", antialias=True, align_corners=False
     )
-    return resized[0].sub(mean).div(std)
+    return resized.sub_(mean).div_(std)

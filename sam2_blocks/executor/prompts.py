@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam2_blocks.executor.transfer import upload
 from sam2_blocks.values import Embedding, Float32Array, Hw, Prompt, PromptSet
 
 # Labels of the two corners of a box among point labels; source: sam2 `_predict`.
@@ -87,12 +88,11 @@ def rows_to_tensors(
     """
     points, masks = None, None
     if len(rows[0].labels):
-        coords = torch.from_numpy(np.stack([row.coords for row in rows]))
-        labels = torch.from_numpy(np.stack([row.labels for row in rows]))
-        points = coords.to(device), labels.to(device)
+        coords = upload(np.stack([row.coords for row in rows]), device)
+        points = coords, upload(np.stack([row.labels for row in rows]), device)
     given = [row.mask_input for row in rows if row.mask_input is not None]
     if given:
-        masks = torch.from_numpy(np.stack(given).astype(np.float32, copy=False)).to(device)
+        masks = upload(np.stack(given).astype(np.float32, copy=False), device)
     return points, masks
 
 

@@ -17,6 +17,7 @@ from sam2_blocks.executor.components import clean_logits
 from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.postprocess import logits_to_rles
 from sam2_blocks.executor.prompts import PromptRow
+from sam2_blocks.executor.transfer import Download
 from sam2_blocks.values import (
     Float32Array,
     Hw,
@@ -68,16 +69,12 @@ def segment_chunk(
     with torch.inference_mode():
         logits, iou = decoder.decode(rows, multimask_output=options.multimask_output)
         chosen = logits[torch.arange(len(rows), device=iou.device), iou.argmax(1)]  # (N, h, w)
+        wanted = logits if options.return_candidates else logits[:, :0]
+        download = Download(_clamp(chosen), iou, _clamp(wanted))
         rles, boxes = _encode(chosen, [(row.item, row.embedding.image_hw) for row in rows], options)
-        candidate_rles, candidate_logits = _encode_candidates(logits, rows, options)
-        columns = (
-            rles,
-            boxes,
-            _clamp_to_host(chosen),
-            iou.cpu().numpy(),
-            candidate_rles,
-            _clamp_to_host(candidate_logits),
-        )
+        candidate_rles = _encode_candidates(wanted, rows, options)
+        host_logits, host_iou, host_candidates = download.arrays()
+    columns = (rles, boxes, host_logits, host_iou, candidate_rles, host_candidates)
     return [SegmentedPrompt(*values) for values in zip(*columns, strict=True)]
 
 
@@ -129,19 +126,18 @@ def _encode(
 
 def _encode_candidates(
     logits: Tensor, rows: Sequence[PromptRow], options: SegmentOptions
-) -> tuple[list[tuple[Rle, ...]], Tensor]:
-    """Encode all candidates (N, M, h, w) if they are wanted; else keep none of them."""
-    if not options.return_candidates:
-        return [()] * len(rows), logits[:, :0]
+) -> list[tuple[Rle, ...]]:
+    """Encode the candidates (N, M, h, w) that are wanted; M may be 0."""
     masks = logits.shape[1]
+    if not masks:
+        return [()] * len(rows)
     images = [(row.item, row.embedding.image_hw) for row in rows for _ in range(masks)]
     rles, _ = _encode(logits.flatten(0, 1), images, options)
-    return [tuple(rles[i : i + masks]) for i in range(0, len(rles), masks)], logits
+    return [tuple(rles[i : i + masks]) for i in range(0, len(rles), masks)]
 
 
-def _clamp_to_host(logits: Tensor) -> Float32Array:
-    array: Float32Array = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
-    return array
+def _clamp(logits: Tensor) -> Tensor:
+    return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def _stack(arrays: Sequence[Float32Array], shape: tuple[int, ...]) -> Float32Array:

@@ -110,6 +110,13 @@ def test_equal_bytes_of_another_shape_are_another_picture(nano):
     assert len(keys) == 2
 
 
+def test_keys_of_many_pictures_are_those_of_each(nano):
+    images = [picture(seed) for seed in range(20)]
+    keys = embed.embedding_keys(images, nano.model)
+    assert keys == [embed.embedding_key(image, nano.model) for image in images]
+    assert len(set(keys)) == 20
+
+
 def test_a_picture_seen_before_is_not_encoded_again(monkeypatch):
     executor = load("nano", device="cpu", seed=1)
     encoded: list[int] = []
