@@ -14,6 +14,14 @@ NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
 MIB = 2**20
 
 
+class CompileLevel(str, Enum):
+    """What goes through `torch.compile`."""
+
+    OFF = "off"
+    ENCODER = "encoder"
+    ALL = "all"
+
+
 class OnConflict(str, Enum):
     """What happens when an image_id comes back with other pixels."""
 
@@ -52,6 +60,14 @@ def serve(
     dtype: Annotated[
         str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MODELS)
     ] = "auto",
+    compile_level: Annotated[
+        CompileLevel,
+        typer.Option(
+            "--compile",
+            help="Compile parts of models of half precision; slow to start the first time.",
+            rich_help_panel=MODELS,
+        ),
+    ] = CompileLevel.OFF,
     cache_mb: Annotated[
         int,
         typer.Option(
@@ -141,6 +157,7 @@ def serve(
         deadline_s=deadline_s,
         max_body_bytes=max_body_mb * MIB,
         max_pixels=max_pixels,
+        compile=compile_level.value,
         embedding_bytes=cache_mb * MIB,
         embedding_host_bytes=None if host_cache_mb is None else host_cache_mb * MIB,
         embedding_dir=cache_dir,

@@ -57,6 +57,7 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
         (["--max-queue", "5"], "max_queue", 5),
         (["--deadline", "7.5"], "deadline_s", 7.5),
         (["--max-body-mb", "2"], "max_body_bytes", 2 * 2**20),
+        (["--compile", "encoder"], "compile", "encoder"),
         (["--cache-mb", "3"], "embedding_bytes", 3 * 2**20),
         (["--host-cache-mb", "4"], "embedding_host_bytes", 4 * 2**20),
         (["--cache-dir", "kept"], "embedding_dir", Path("kept")),

@@ -37,7 +37,7 @@ def prepare_compiler(level: str, mode: str, device: torch.device) -> None:
     if mode == "strict":
         raise ModelError(
             f"compile={level!r} rounds differently, and mode 'strict' promises the masks of the "
-            "official predictor. Use mode='fast', or compile='off'."
+            "official predictor. Use mode='fast' or dtype='bfloat16', or compile='off'."
         )
     os.environ.setdefault(CACHE_VARIABLE, str(cache_dir() / "inductor"))
     try:

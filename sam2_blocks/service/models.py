@@ -121,6 +121,7 @@ def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
             model,
             device=device,
             dtype=dtype,
+            compile=settings.compile,
             cache_bytes=settings.embedding_bytes,
             cache_entries=settings.embedding_entries,
             host_cache_bytes=settings.embedding_host_bytes,

@@ -28,6 +28,7 @@ class ServiceSettings:
         max_prompts: most prompts of one request.
         max_points: most points of one prompt.
         max_answer_bytes: largest binary answer.
+        compile: what models of half precision send through `torch.compile`; as in `load`.
         embedding_entries: embeddings kept on the device, for each model.
         embedding_bytes: bytes of embeddings kept on the device, for each model.
         embedding_host_bytes: bytes of embeddings kept in host memory, for each model, and
@@ -53,6 +54,7 @@ class ServiceSettings:
     max_prompts: int = 1000
     max_points: int = 1000
     max_answer_bytes: int = 512 * 2**20
+    compile: Literal["off", "encoder", "all"] = "off"
     embedding_entries: int = 100
     embedding_bytes: int = 2 * 2**30
     embedding_host_bytes: int | None = None

@@ -85,13 +85,14 @@ def test_models_are_loaded_under_the_names_asked_for():
     assert models.names == ["fake:a", "hiera_large"]
 
 
-def test_the_cache_of_a_loaded_model_has_the_bounds_of_the_settings(monkeypatch, tmp_path):
+def test_a_model_is_loaded_as_the_settings_say(monkeypatch, tmp_path):
     asked = {}
     monkeypatch.setattr(
         "sam2_blocks.executor.load",
         lambda model, **options: asked.update(options) or FakeExecutor(model),
     )
     settings = ServiceSettings(
+        compile="encoder",
         embedding_entries=3,
         embedding_bytes=5,
         embedding_host_bytes=7,
@@ -102,6 +103,7 @@ def test_the_cache_of_a_loaded_model_has_the_bounds_of_the_settings(monkeypatch,
     assert asked == {
         "device": "auto",
         "dtype": "auto",
+        "compile": "encoder",
         "cache_bytes": 5,
         "cache_entries": 3,
         "host_cache_bytes": 7,
