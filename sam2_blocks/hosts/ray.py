@@ -36,24 +36,29 @@ class ServeOptions(BaseModel):
     device: str = "auto"
     dtype: str = "auto"
     replicas: int = Field(default=1, ge=1)
+    cpus: float = Field(
+        default=1, gt=0, description="CPUs of each replica, and with them its threads."
+    )
     gpus: float = Field(default=0, ge=0, description="GPUs of each replica.")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="Fields of sam2_blocks.service.ServiceSettings."
     )
 
 
-def build_app(options: ServeOptions) -> Any:
+def build_app(options: ServeOptions | Mapping[str, Any]) -> Any:
     """Make a Ray Serve application whose replicas each load the models.
 
     Args:
-        options: models, replicas, GPUs and settings.
+        options: models, replicas, CPUs, GPUs and settings; a mapping of texts from ``serve run``.
 
     Returns:
         An application for ``serve.run`` or ``serve run``.
 
     Raises:
         MissingExtraError: if Ray Serve is not installed.
+        ValidationError: if an option is unknown or wrong.
     """
+    options = ServeOptions.model_validate(options)
     try:
         from ray import serve
     except ImportError as error:
@@ -78,7 +83,7 @@ def build_app(options: ServeOptions) -> Any:
         serve.ingress(create)(),
         name="sam2_blocks",
         num_replicas=options.replicas,
-        ray_actor_options={"num_gpus": options.gpus},
+        ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         max_ongoing_requests=settings.max_queue,
     )
     return deployment.bind()

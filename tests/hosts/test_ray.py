@@ -7,6 +7,7 @@ import socket
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from tests.conftest import PICTURES, ROOT
@@ -36,13 +37,15 @@ def cluster():
 def test_the_service_is_a_serve_deployment(cluster):
     from ray import serve
 
-    from sam2_blocks.hosts.ray import ServeOptions, build_app
+    from sam2_blocks.hosts.ray import build_app
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    app = build_app(ServeOptions(model="nano,hiera_large=nano", settings={"max_queue": 50}))
-    serve.run(app, route_prefix="/")
+    given = {"model": "nano,hiera_large=nano", "replicas": "2"}  # as `serve run` passes options
+    serve.run(build_app({**given, "settings": {"max_queue": 50}}), route_prefix="/")
+    [application] = serve.status().applications.values()
+    assert application.deployments["sam2_blocks"].replica_states == {"RUNNING": 2}
     url = f"http://127.0.0.1:{port}"
     answer = httpx.post(f"{url}/sam2/segment_image", json=SEGMENT, timeout=60)
     assert answer.status_code == 200, answer.text
@@ -51,6 +54,16 @@ def test_the_service_is_a_serve_deployment(cluster):
     assert httpx.get(f"{url}/readyz").json()["models"] == ["nano", "hiera_large"]
     assert httpx.post(f"{url}/sam2/segment_image", json={}).status_code == 422
     serve.shutdown()
+
+
+def test_replicas_cpus_and_gpus_are_those_of_the_options():
+    from sam2_blocks.hosts.ray import build_app
+
+    deployment = build_app({"replicas": "3", "cpus": "4", "gpus": "0.5"})._bound_deployment
+    assert deployment.num_replicas == 3
+    assert deployment.ray_actor_options == {"num_cpus": 4, "num_gpus": 0.5}
+    with pytest.raises(ValidationError, match=r"replica\n.*not permitted"):
+        build_app({"replica": "3"})
 
 
 def test_a_pipeline_is_a_stage_of_a_data_set(cluster):
