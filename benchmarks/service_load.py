@@ -9,7 +9,8 @@ Four questions, answered in ``benchmarks/results/service_load.json``:
   so the encoder never rests.
 - gathering: requests per second with batches, over one at a time.
 - one image: 200 concurrent requests for one new image. How often does the encoder run?
-- kill: the server is killed under load and started again. What do clients see, what is on disk?
+- kill: the server is killed under load, while it writes embeddings to disk, and started again, time
+  after time. What do clients see, is every file whole, are the answers from disk the same?
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pil
 
+from sam2_blocks.executor.embedding_files import read_entry
 from sam2_blocks.masks import coco_to_rle, rle_iou
 
 RESULTS = Path(__file__).parent / "results" / "service_load.json"
 IMAGES = 96
 CACHED_IMAGES = 32
 NANO_EMBEDDING_MIB = 0.5
+DISK_CACHE_MIB = 24
+KILLS = 8
 SETTLED_AFTER_S = 20
 CONFIDENCE_TOLERANCE = 1e-4
 
@@ -53,10 +57,8 @@ Answer = list[tuple[str, float]]
 class Server:
     """``sam2-blocks serve`` in a process of its own."""
 
-    def __init__(self, model: str, *options: str, port: int = 0, cache: str | None = None) -> None:
-        environment = dict(os.environ, SAM2_BLOCKS_PLUGINS="")
-        if cache is not None:
-            environment["SAM2_BLOCKS_CACHE"] = cache
+    def __init__(self, model: str, *options: str, port: int = 0) -> None:
+        environment = dict(os.environ, SAM2_BLOCKS_PLUGINS="", SAM2_BLOCKS_EMBEDDING_CACHE_DIR="")
         command = [sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli", "serve"]
         self.process = subprocess.Popen(
             [*command, "--port", str(port), "--model", model, *options],
@@ -282,27 +284,60 @@ def measure_one_image(model: str, requests: int = 200) -> dict[str, object]:
 
 
 def measure_kill(model: str, clients: int) -> dict[str, object]:
-    """Kill the server under load, start it again on the same port."""
-    bodies = [make_body(seed) for seed in range(8)]
-    with tempfile.TemporaryDirectory() as cache:
-        server = Server(model, cache=cache)
-        answers = single_client_answers(server.port, bodies)
-        load = Load(server.port, bodies, answers, clients)
-        load.start()
-        time.sleep(3)
-        server.process.kill()
-        server.process.communicate()
-        load.stop()
-        with Server(model, port=server.port, cache=cache) as again:
+    """Kill the server under load and start it again, on the same port and folder.
+
+    Nothing is kept in memory and the folder holds half of the images, so that the server reads,
+    writes and drops files all the time.
+    """
+    bodies = [make_body(seed) for seed in range(IMAGES)]
+    with Server(model) as server:
+        answers, port = single_client_answers(server.port, bodies), server.port
+    rng, errors, verified = random.Random(0), Counter[str](), Counter[str]()
+    likenesses: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--cache-mb", "0", "--cache-dir", folder, "--disk-cache-mb", str(DISK_CACHE_MIB))
+        for _ in range(KILLS):
+            server = Server(model, *options, port=port)
+            load = Load(server.port, bodies, answers, clients)
+            load.start()
+            time.sleep(rng.uniform(2, 4))
+            server.process.kill()
+            server.process.communicate()
+            load.stop()
+            errors.update(load.errors)
+            likenesses += load.likenesses
+            files = check_folder(folder)
+            verified += files
+        with Server(model, "--cache-mb", "0", "--cache-dir", folder, port=port) as again:
             after = single_client_answers(again.port, bodies)
-        left = sorted(path.name for path in Path(cache).rglob("*") if path.is_file())
+            from_disk = again.metric("sam2_blocks_embedding_cache_hits_total")
     return {
         "clients": clients,
-        "client_errors": dict(load.errors),
-        "beside_a_single_client": equality(load.likenesses),
-        "after_restart": equality(list(map(likeness, answers, after))),
-        "files_in_the_cache_folder": left,
+        "kills": KILLS,
+        "client_errors": dict(errors),
+        "beside_a_single_client": equality(likenesses),
+        "files_verified_after_the_kills": verified["whole"] + verified["broken"],
+        "files_broken": verified["broken"],
+        "files_half_written_and_never_read": files["unfinished"],
+        "after_the_last_restart": equality(list(map(likeness, answers, after))),
+        "files_then_there": files["whole"],
+        "answers_from_disk": int(from_disk),
     }
+
+
+def check_folder(folder: str) -> Counter[str]:
+    """Verify every embedding in a folder as the library does, and count what else is there."""
+    files: Counter[str] = Counter()
+    for path in Path(folder).iterdir():
+        if path.suffix == ".part":
+            files["unfinished"] += 1
+            continue
+        try:
+            read_entry(path)
+            files["whole"] += 1
+        except ValueError:
+            files["broken"] += 1
+    return files
 
 
 def main() -> None:

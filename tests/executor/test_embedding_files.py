@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,9 +215,11 @@ def test_bytes_stay_within_the_bound_whoever_wrote_them(tmp_path, entry_bytes):
 
 
 def test_what_is_larger_than_the_bound_is_not_written(tmp_path, entry_bytes):
-    files = open_files(tmp_path, max_bytes=entry_bytes - 1)
+    files = open_files(tmp_path, max_bytes=entry_bytes)
     write(files, 1)
-    assert list(tmp_path.iterdir()) == []
+    files.write(replace(embedding(2), image_embed=torch.zeros((1, 8, 8, 8))))
+    files.flush()
+    assert held(files, 1, 2) == {1}
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path, entry_bytes):
@@ -296,8 +299,12 @@ def child(folder: str, action: str, count: str) -> None:
     files = open_files(Path(folder))
     for seed in range(int(count)):
         files.write(embedding(seed))
-        if action == "watched":
+        if action == "reports":
             print(seed, flush=True)
+    if action == "dies writing":
+        files.flush()
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        files.write(embedding(10_000))
     if action == "leaves a thread":
 
         def finish_late() -> None:
@@ -337,7 +344,7 @@ def test_processes_may_write_the_same_embeddings_at_once(tmp_path):
 
 
 def test_a_writer_killed_at_any_moment_leaves_nothing_wrong(tmp_path):
-    process = start(tmp_path, "watched", 1_000_000)
+    process = start(tmp_path, "reports", 1_000_000)
     assert process.stdout is not None
     for _ in range(20):
         process.stdout.readline()
@@ -349,6 +356,19 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_wrong(tmp_path):
     for path in entries:
         seed = int(read_entry(path).metadata["identity"].rpartition("/")[2])
         assert_same(files.read(f"model/{seed}"), embedding(seed))
+
+
+def test_what_a_killed_writer_had_not_finished_does_not_count(tmp_path):
+    process = start(tmp_path, "dies writing", 3)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    [half] = [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+    files = open_files(tmp_path)
+    assert files.stats().entries == 3
+    assert files.read("model/10000") is None
+    os.utime(half, (0, 0))
+    open_files(tmp_path)
+    assert not half.exists()
 
 
 def test_threads_read_and_write_while_files_are_dropped(tmp_path, entry_bytes):
