@@ -25,10 +25,14 @@ CocoRle = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of several runs: on the wall, and of all cores of this process together."""
+    """Seconds of several runs: on the wall, and of all cores of this process together.
+
+    The load average tells how busy the machine was at their end.
+    """
 
     wall_s: list[float]
     cpu_s: list[float]
+    load_average: float
 
     @property
     def p50_ms(self) -> float:
@@ -39,8 +43,8 @@ class Timing:
         return float(np.percentile(self.wall_s, 90)) * 1e3
 
     @property
-    def cpu_ms(self) -> float:
-        return statistics.median(self.cpu_s) * 1e3
+    def cpu_ms(self) -> float | None:
+        return statistics.median(self.cpu_s) * 1e3 if self.cpu_s else None
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,8 @@ def time_interleaved(
             wall_stop, cpu_stop = _clocks()
             wall[name].append(wall_stop - wall_start)
             cpu[name].append(cpu_stop - cpu_start)
-    return {name: Timing(wall[name], cpu[name]) for name in jobs}, answers
+    load = os.getloadavg()[0]
+    return {name: Timing(wall[name], cpu[name], load) for name in jobs}, answers
 
 
 def compare(ours: Sequence[CocoRle], theirs: Sequence[CocoRle]) -> Agreement:
@@ -164,7 +169,6 @@ def environment(device: str) -> dict[str, Any]:
         "processor": torch.cuda.get_device_name(device) if "cuda" in device else _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

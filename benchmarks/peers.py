@@ -11,10 +11,12 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import supervision as sv
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pycocotools import mask as coco_mask
@@ -28,12 +30,30 @@ from sam2_blocks.executor.executor import Sam2Executor
 from sam2_blocks.executor.model import load_model
 from sam2_blocks.images import read_image
 from sam2_blocks.masks import rle_to_coco
+from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.plugins import load_plugins
+from sam2_blocks.resources import Resources
+from sam2_blocks.runner import Item, Runner
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
 SEED = 0
 TRAINED_SUFFIXES = (".pt", ".safetensors")
 TUNED_CHUNK = 8
-FILES_AT_ONCE = 16
+FILES_AT_ONCE = 8  # as the runner does by default
+FOLDER_PIPELINE = {
+    "pipeline_version": 1,
+    "inputs": {
+        "image": {"kind": "image"},
+        "boxes": {"kind": "object_detection_prediction"},
+    },
+    "steps": {
+        "segment": {
+            "use": "sam2/segment@v1",
+            "with": {"image": "$inputs.image", "boxes": "$inputs.boxes"},
+        }
+    },
+    "outputs": {"predictions": "$steps.segment.predictions"},
+}
 
 # `import torchvision` fails where its compiled library does not load, for want of these. The
 # official predictor needs torchvision's Python code only.
@@ -128,8 +148,12 @@ class Peer:
         """Run the image encoder alone on a batch (B, 3, S, S)."""
         raise NotImplementedError
 
-    def segment_files(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
+    def segment_files(self, files: Sequence[Path], scene: Scene) -> list[CocoRle]:
         """Answer the same prompts for each picture file."""
+        return self.segment_in_stages(files, scene, no_lap)
+
+    def segment_in_stages(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
+        """Do the same, one stage after another."""
         answers: list[CocoRle] = []
         for file in files:
             pixels = read_image(file).pixels
@@ -146,9 +170,10 @@ class Ours(Peer):
     name = "sam2_blocks"
     mode = "strict"
     dense = False
+    options: ClassVar[dict[str, str]] = {"mode": "strict"}
 
     def __init__(self, weights: Weights) -> None:
-        self._executor = weights.load(mode=self.mode)
+        self._executor = weights.load(**self.options)
         self._executor.warm_up()
         self._embedding: Embedding | None = None
 
@@ -162,7 +187,23 @@ class Ours(Peer):
     def encode(self, batch: Tensor) -> None:
         encode_batch(self._executor.model, batch)
 
-    def segment_files(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
+    def segment_files(self, files: Sequence[Path], scene: Scene) -> list[CocoRle]:
+        """Run the pipeline a user would write, whose runner overlaps the stages."""
+        plugins = load_plugins(points=())
+        pipeline = load_pipeline(FOLDER_PIPELINE, plugins.manifests, plugins.kinds)
+        resources = Resources({"sam2": lambda model, **options: self._executor})
+        boxes = sv.Detections(xyxy=scene.boxes_xyxy)
+        items = [
+            Item(file.name, {"image": partial(read_image, file), "boxes": boxes}) for file in files
+        ]
+        with (
+            replaced(self._executor._decoder, "decode", self._answering(scene)),
+            Runner(pipeline, plugins, resources=resources) as runner,
+        ):
+            found = [result.outputs["predictions"] for result in runner.run(items)]
+        return [dict(rle) for detections in found for rle in detections.data["rle_mask"]]
+
+    def segment_in_stages(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
         answers: list[CocoRle] = []
         for start in range(0, len(files), FILES_AT_ONCE):
             images = [read_image(file) for file in files[start : start + FILES_AT_ONCE]]
@@ -200,6 +241,14 @@ class OursFast(Ours):
 
     mode = "fast"
     exact = False
+    options: ClassVar[dict[str, str]] = {"mode": "fast"}
+
+
+class OursCompiled(OursFast):
+    """The same, compiled."""
+
+    mode = "fast + compile"
+    options: ClassVar[dict[str, str]] = {"mode": "fast", "compile": "all"}
 
 
 class Official(Peer):

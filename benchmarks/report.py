@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import Official, Ours, OursFast
+from benchmarks.peers import Official, Ours, OursCompiled, OursFast
 from benchmarks.scenarios import Row
 
 LEFT = ("scenario", "model", "case", "peer", "mode")
 RIGHT = ("runs", "p50 ms", "p90 ms", "cpu ms", "extra MB", "ratio")
 LAST = ("masks", "note")
-COLOURS = {Ours.mode: "#5b8def", OursFast.mode: "#f0a04b"}
+COLOURS = {Ours.mode: "#5b8def", OursFast.mode: "#f0a04b", OursCompiled.mode: "#c65d3b"}
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -83,6 +83,7 @@ def _figures(row: Row) -> dict[str, Any]:
     return {
         "wall_s": row.timing.wall_s if row.timing else [],
         "cpu_s": row.timing.cpu_s if row.timing else [],
+        "load_average": row.timing.load_average if row.timing else None,
         "agreement": asdict(row.agreement) if row.agreement else None,
         "gate": asdict(row.gate) if row.gate else None,
     }

@@ -87,8 +87,7 @@ def test_boxes_of_the_photograph_lie_in_it():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_name_scenarios(preset):
-    _, steps = PRESETS[preset]
-    assert {shlex.split(step)[0] for step in steps} <= SCENARIOS.keys()
+    assert {shlex.split(step)[0] for step in PRESETS[preset].steps} <= SCENARIOS.keys()
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
