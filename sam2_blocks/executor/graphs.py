@@ -85,7 +85,9 @@ class CudaRecorder:
                     function(*own_inputs)
             current.wait_stream(aside)
             # Other threads may go on allocating on the device meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"
+            ):
                 own_outputs = function(*own_inputs)
         return CudaGraph(graph, own_inputs, list(own_outputs), self._last_replay)
 

@@ -23,7 +23,7 @@ class Download:
     """Tensors on their way to the host, while the device goes on.
 
     Args:
-        tensors: on one device; what happens to them later does not change what arrives.
+        tensors: on one device, not to be written to afterwards: on a CPU nothing is copied.
     """
 
     def __init__(self, *tensors: Tensor) -> None:

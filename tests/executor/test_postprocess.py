@@ -21,7 +21,7 @@ def reference(logits: torch.Tensor, image_hw, threshold: float = 0.0) -> np.ndar
     One channel each: given three, ATen on one thread rounds the last bit in another way.
     """
     full = F.interpolate(logits[:, None], image_hw, mode="bilinear", align_corners=False)
-    return (full[:, 0] > threshold).numpy()
+    return (full[:, 0] > threshold).cpu().numpy()
 
 
 def reference_counts(mask: np.ndarray) -> list[int]:
