@@ -53,13 +53,15 @@ def plot(rows: Sequence[Row], environment: dict[str, Any], path: Path) -> None:
     axes.bar_label(bars, fmt="%.1f x", padding=3)
     axes.axvline(1, color="#444444", linewidth=1)
     axes.set_xscale("log")
-    axes.margins(x=0.15)
+    axes.margins(x=0.15, y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(f"times less than '{Official.label()}' (memory: bytes, else: time)")
     processor, cores = environment["processor"], environment["cores"]
-    date, torch_version = environment["date"], environment["torch"]
-    title = f"sam2_blocks on {processor}, {cores} cores, torch {torch_version}, {date}"
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(
+        f"sam2_blocks {environment['commit']} on {processor}, {cores} cores, "
+        f"torch {environment['torch']}, {environment['date']}",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=100)
 
 
