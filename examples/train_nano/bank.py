@@ -36,6 +36,17 @@ def photographs(names: tuple[str, ...] = PHOTOGRAPHS) -> list[Tensor]:
     return pictures
 
 
+def box_blur(images: Tensor, side: int, *, zeros_around: bool = False) -> Tensor:
+    """Average images (b, c, h, w) over ``side`` x ``side`` (odd) pixels around each.
+
+    What lies outside the picture is left out, or counts as zeros.
+    """
+    for kernel in ((side, 1), (1, side)):
+        pad = (kernel[0] // 2, kernel[1] // 2)
+        images = F.avg_pool2d(images, kernel, 1, pad, count_include_pad=zeros_around)
+    return images
+
+
 class Dice:
     """A random generator with a seed and a device."""
 

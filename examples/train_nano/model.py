@@ -45,7 +45,8 @@ def embed(model: SAM2Base, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Encode images (B, 3, S, S) in 0..1 to features (B, 128, S/16, S/16) and two finer maps."""
     images = (images - MEAN.to(images)) / STD.to(images)
     features = model.forward_image(images)["backbone_fpn"]
-    return features[-1] + model.no_mem_embed[0, 0, :, None, None], features[:-1]
+    no_memory = model.no_mem_embed[0, 0, :, None, None].to(features[-1].dtype)
+    return features[-1] + no_memory, features[:-1]
 
 
 def decode(
@@ -68,15 +69,18 @@ def decode(
         Logits (B, K, 4, S/4, S/4), predicted IoU (B, K, 4) in 0..1, object score (B, K).
     """
     batch, prompts = coords.shape[:2]
-    sparse, dense = model.sam_prompt_encoder(
-        points=(coords.flatten(0, 1), labels.flatten(0, 1)),
-        boxes=None,
-        masks=None if masks is None else masks.flatten(0, 1)[:, None],
-    )
     image_embed, high_res = embedding
+    with torch.autocast(coords.device.type, enabled=False):  # bfloat16 would move boxes by a pixel
+        sparse, dense = model.sam_prompt_encoder(
+            points=(coords.flatten(0, 1), labels.flatten(0, 1)),
+            boxes=None,
+            masks=None if masks is None else masks.flatten(0, 1)[:, None],
+        )
+        position = model.sam_prompt_encoder.get_dense_pe()
+    sparse, dense, position = (t.to(image_embed.dtype) for t in (sparse, dense, position))
     logits, iou, _, score = model.sam_mask_decoder.predict_masks(
         image_embeddings=image_embed.repeat_interleave(prompts, 0),
-        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        image_pe=position,
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
         repeat_image=False,

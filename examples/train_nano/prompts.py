@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from examples.train_nano.bank import Dice
+from examples.train_nano.bank import Dice, box_blur
 from examples.train_nano.scenes import Scene
 
 
@@ -66,7 +66,7 @@ def boxes_of(targets: Tensor) -> Tensor:
 def click(dice: Dice, region: Tensor, *, middle: float = 0.5) -> Tensor:
     """Pick a pixel of each region (B, K, S, S), deep inside with chance ``middle``; (B, K, 2)."""
     b, k, size, _ = region.shape
-    depth = F.avg_pool2d(F.avg_pool2d(region, 4), size // 32 + 1, 1, size // 64)
+    depth = box_blur(F.avg_pool2d(region, 4), 2 * (size // 64) + 1, zeros_around=True)
     depth = F.interpolate(depth, size=(size, size), mode="bilinear")
     deep = dice.rand(b, k, 1, 1) < middle
     chance = dice.rand(b, k, size, size)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from examples.train_nano.bank import SIDE, Bank, Dice
+from examples.train_nano.bank import SIDE, Bank, Dice, box_blur
 
 GROUND, LAYERS = 5, 10  # most regions a ground has, most objects and parts in front of it
 
@@ -195,7 +195,7 @@ class Scenes(Dice):
         shade = 1 + dx * at[..., 15] + dy * at[..., 16] + at[..., 17] * far
         image = (colour * shade[..., None]).permute(0, 3, 1, 2) * self._shadow(ids, total)[:, None]
         far_off = (ids < GROUND)[:, None] & (self.rand(b, 1, 1, 1) < 0.3)
-        return torch.where(far_off, self._blur(self._blur(image, 2), 3), image)
+        return torch.where(far_off, box_blur(box_blur(image, 5), 7), image)
 
     def _shadow(self, ids: Tensor, total: int) -> Tensor:
         """Darken what lies beside something higher; (b, s, s) in 0..1."""
@@ -205,7 +205,7 @@ class Scenes(Dice):
         kernel = 2 * int(self.between(0, size / 96, 1)) + 1
         dx, dy = (self.randn(2) * size / 160).round().long().tolist()
         cast = F.avg_pool2d(relief, 4).roll((abs(dy), dx), (2, 3))
-        cast = F.avg_pool2d(cast, kernel, 1, kernel // 2, count_include_pad=False)
+        cast = box_blur(cast, kernel)
         cast = F.interpolate(cast, size=(size, size), mode="bilinear")
         strength = self.chance(0.6, b, 1, 1, 1) * self.rand(b, 1, 1, 1) * 0.8
         return (1 - strength * (cast - relief).clamp(min=0))[:, 0]
@@ -217,17 +217,12 @@ class Scenes(Dice):
         images = images * (1 + light * self.rand(b, 1, 1, 1) * 0.25)
         images = images * (1 + self.randn(b, 3, 1, 1) * 0.05)
         images = images.clamp(0, 1) ** torch.exp(self.randn(b, 1, 1, 1) * 0.3)
-        soft = self._blur(images, 1)
-        softer = self._blur(soft, 2)
+        soft = box_blur(images, 3)
+        softer = box_blur(soft, 5)
         choice = self.rand(b, 1, 1, 1)
         images = torch.where(choice < 0.45, images, torch.where(choice < 0.85, soft, softer))
         grain = self.randn(b, 3, size, size) * 0.4 + self.randn(b, 1, size, size)
         return images + grain * self.rand(b, 1, 1, 1) ** 2 * 0.05
-
-    def _blur(self, images: Tensor, reach: int) -> Tensor:
-        """Average each pixel of images (b, 3, s, s) with those up to ``reach`` away."""
-        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
-        return F.avg_pool2d(padded, 2 * reach + 1, 1)
 
     def _members(self, parent: Tensor, whole: Tensor) -> Tensor:
         """List segments as sets of ids: each id alone, then each with its parts; (b, 2 I, I) bool.
