@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from sam2_blocks.executor.chunks import map_chunks
 from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.embed import embed_images, embedding_keys
 from sam2_blocks.executor.embedding_files import EmbeddingFiles
+from sam2_blocks.executor.fair_lock import FairLock
 from sam2_blocks.executor.model import LoadedModel, Mode
 from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
 from sam2_blocks.executor.segment import (
@@ -84,7 +84,7 @@ class Sam2Executor:
             host_bytes=host_cache_bytes,
             files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
         )
-        self._device_lock = threading.RLock()
+        self._device_lock = FairLock()
         self._workers = Workers() if model.device.type == "cpu" else None
 
     @property
