@@ -74,8 +74,8 @@ def test_one_thread_holds_it_at_a_time() -> None:
 
 def test_an_error_inside_gives_it_back() -> None:
     lock = FairLock()
-    with pytest.raises(ValueError), lock:
-        raise ValueError
+    with pytest.raises(ValueError, match="inside"), lock:
+        raise ValueError("inside")
     with lock:
         pass
 
