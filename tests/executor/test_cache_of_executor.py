@@ -92,7 +92,7 @@ def test_the_environment_may_name_the_folder(tmp_path, monkeypatch):
 def test_a_cache_of_no_bytes_keeps_nothing_unless_told_where(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_DIR_VARIABLE, str(tmp_path))
     assert list(load_nano(cache_bytes=0).cache_stats().tiers) == ["device"]
-    executor = load_nano(cache_bytes=0, cache_dir=tmp_path, disk_cache_bytes=2**20)
+    executor = load_nano(cache_bytes=0, cache_dir=tmp_path, disk_cache_bytes=2**23)
     executor.embed(PICTURES)
     executor.flush_cache()
     stats = executor.cache_stats().tiers

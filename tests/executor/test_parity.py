@@ -193,7 +193,8 @@ def smooth_logits() -> np.ndarray:
 def test_end_to_end_from_pixels(nano, pictures: dict[str, Image], official_class):
     """Nothing injected: `set_image` and `predict` against `embed` and `segment`."""
     predictor = official_class(nano.model.network)
-    predictor._bb_feat_sizes = [(64, 64), (32, 32), (16, 16)]  # hard coded for 1024 upstream
+    side = nano.model.image_size
+    predictor._bb_feat_sizes = [(side // n, side // n) for n in (4, 8, 16)]  # hard coded upstream
     for picture in pictures.values():
         boxes = boxes_in(picture.hw[::-1], 4)
         predictor.set_image(picture.pixels)

@@ -158,7 +158,7 @@ def test_automatic_masks_are_the_librarys_own(make_service, nano_executor, multi
     assert answer.unprompted is None
 
 
-def test_automatic_masks_come_in_every_format(make_service):
+def test_automatic_masks_come_in_every_format(make_service, nano_executor):
     service = make_service()
     rle = segment(service, PICTURE, format="rle", automatic_masks=EVERYTHING).predictions
     masks = np.array([rle_to_mask(coco_to_rle(row.masks)) for row in rle])
@@ -168,7 +168,7 @@ def test_automatic_masks_come_in_every_format(make_service):
         assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()
     arrays = load_npz(segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING))
     assert ((arrays["masks"] > 0) == masks).all()
-    assert arrays["low_res_masks"].shape == (len(masks), 64, 64)
+    assert arrays["low_res_masks"].shape == (len(masks), *nano_executor.model.low_res_hw)
     assert arrays["confidence"].tolist() == [row.confidence for row in rle]
 
 
