@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -144,19 +144,22 @@ class ByteCache(Generic[Value]):
     ) -> None:
         try:
             values = compute(list(promises))
-        except BaseException as error:
             with self._lock:
-                for key in promises:
-                    del self._in_flight[key]
+                for key, value in zip(promises, values, strict=True):
+                    self._store(key, value)
+        except BaseException as error:
+            self._withdraw(promises)
             for promise in promises.values():
                 promise.set_exception(error)
             raise
-        with self._lock:
-            for key, value in zip(promises, values, strict=True):
-                self._store(key, value)
-                del self._in_flight[key]
+        self._withdraw(promises)
         for promise, value in zip(promises.values(), values, strict=True):
             promise.set_result(value)
+
+    def _withdraw(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                del self._in_flight[key]
 
     def _store(self, key: str, value: Value) -> None:
         if value.nbytes > self._max_bytes:

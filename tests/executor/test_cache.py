@@ -133,3 +133,27 @@ def test_a_failure_is_raised_and_not_remembered():
     with pytest.raises(ValueError, match="bad picture"):
         cache.get_many(["a"], fail)
     assert cache.get_many(["a"], entries) == entries(["a"])
+
+
+@pytest.mark.parametrize(("max_bytes", "given"), [(100, 1), (0, 2)], ids=["too few", "no place"])
+def test_nobody_waits_for_what_failed_after_it_was_computed(max_bytes, given):
+    def refuse_to_drop(key, value):
+        raise RuntimeError(f"no place for {key}")
+
+    cache: ByteCache[Entry] = ByteCache(max_bytes, on_drop=refuse_to_drop)
+    with pytest.raises((RuntimeError, ValueError), match=r"no place for a|shorter"):
+        cache.get_many(["a", "b"], lambda keys: entries(keys[:given]))
+    asked: list[str] = []
+
+    def fail(keys):
+        asked.extend(keys)
+        raise LookupError
+
+    def ask():
+        with pytest.raises(LookupError):
+            cache.get_many(["b"], fail)
+
+    later = threading.Thread(target=ask, daemon=True)
+    later.start()
+    later.join(5)
+    assert asked == ["b"]
