@@ -189,11 +189,11 @@ class Service:
     ) -> MaskPrediction:
         prompts = _prompts_of(request, embedding.image_hw)
         if request.load_logits_from_cache:
-            prompts = self._logits.load(embedding, prompts)
+            prompts = await self.in_thread(lambda: self._logits.load(embedding, prompts))
         job = DecodeJob(embedding, prompts or PADDING, request.multimask_output)
         prediction = await self._lanes[embedding.spec].segment(job)
         if request.save_logits_to_cache and prompts:
-            self._logits.save(embedding, prompts, prediction)
+            await self.in_thread(lambda: self._logits.save(embedding, prompts, prediction))
         return prediction
 
     async def _find_everything(

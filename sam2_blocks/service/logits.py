@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Prompt, PromptSet
 
 Point = tuple[float, float, int]
+Family = tuple[str, tuple[float, ...] | None]
 
 
 class PromptKey(NamedTuple):
@@ -26,7 +27,7 @@ class PromptKey(NamedTuple):
     points: tuple[Point, ...]
 
     @property
-    def family(self) -> tuple[str, tuple[float, ...] | None]:
+    def family(self) -> Family:
         """What prompts must share for one to start from the other."""
         return self.image, self.box_xyxy
 
@@ -53,7 +54,8 @@ class LogitsCache:
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
         self._entries: OrderedDict[PromptKey, Float32Array] = OrderedDict()
-        self._families: dict[tuple[str, tuple[float, ...] | None], set[PromptKey]] = {}
+        # By family the prompts, each with its points counted.
+        self._families: dict[Family, dict[PromptKey, Counter[Point]]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -66,7 +68,7 @@ class LogitsCache:
                 key = prompt_key(embedding, prompt)
                 self._entries[key] = logits.copy()  # a view would keep the whole set alive
                 self._entries.move_to_end(key)
-                self._families.setdefault(key.family, set()).add(key)
+                self._families.setdefault(key.family, {})[key] = Counter(key.points)
             while len(self._entries) > self._max_entries:
                 self._forget_oldest()
 
@@ -82,8 +84,11 @@ class LogitsCache:
     def _start(self, embedding: Embedding, prompt: Prompt) -> Prompt:
         key = prompt_key(embedding, prompt)
         points = Counter(key.points)
+        family = self._families.get(key.family, {})
         priors = [
-            prior for prior in self._families.get(key.family, ()) if Counter(prior.points) < points
+            prior
+            for prior, counted in family.items()
+            if len(prior.points) < len(key.points) and _holds(points, counted)
         ]
         if not priors:
             return prompt
@@ -94,6 +99,11 @@ class LogitsCache:
     def _forget_oldest(self) -> None:
         key, _ = self._entries.popitem(last=False)
         family = self._families[key.family]
-        family.remove(key)
+        del family[key]
         if not family:
             del self._families[key.family]
+
+
+def _holds(points: Counter[Point], some: Counter[Point]) -> bool:
+    """Like ``some <= points``, which looks at every point of both before it says no."""
+    return all(points.get(point, 0) >= count for point, count in some.items())

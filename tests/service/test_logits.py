@@ -139,3 +139,10 @@ def test_threads_that_save_and_load_get_only_logits_of_their_prompt():
     assert wrong == []
     assert len(cache) == 50
     assert sum(len(family) for family in cache._families.values()) == 50
+
+
+def test_a_point_given_twice_is_two_points():
+    cache = LogitsCache(10)
+    save(cache, prompt((1, 1), (1, 1)))
+    assert found(cache, prompt((1, 1), (2, 2), (3, 3))) == [None]
+    assert found(cache, prompt((1, 1), (1, 1), (2, 2))) == [1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import time
 
 import numpy as np
@@ -345,6 +346,23 @@ def test_a_switched_off_logits_cache_keeps_nothing(make_service):
     service = make_service(logits_entries=0)
     segment(service, PICTURE, PROMPTS, save_logits_to_cache=True)
     assert len(service._logits) == 0
+
+
+def test_logits_are_looked_for_beside_the_event_loop(make_service, monkeypatch):
+    service = make_service()
+    threads = {}
+    for name in ("load", "save"):
+        method = getattr(service._logits, name)
+
+        def watched(*args, name=name, method=method):
+            threads[name] = threading.current_thread()
+            return method(*args)
+
+        monkeypatch.setattr(service._logits, name, watched)
+    switches = {"save_logits_to_cache": True, "load_logits_from_cache": True}
+    segment(service, PICTURE, PROMPTS, **switches)
+    assert set(threads) == {"load", "save"}
+    assert threading.current_thread() not in threads.values()
 
 
 # --- refusals ---------------------------------------------------------------------------------
