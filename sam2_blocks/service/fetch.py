@@ -68,11 +68,11 @@ def fetch(url: str, limits: FetchLimits) -> bytes:
         address = _checked_address(target, allow_private=limits.allow_private)
         try:
             found = _get(target, address, limits.max_bytes, deadline)
+            url = url if isinstance(found, bytes) else urljoin(url, found)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ImageRefusedError(f"{target.host!r} cannot be read: {_reason(error)}") from error
         if isinstance(found, bytes):
             return found
-        url = urljoin(url, found)
     raise ImageRefusedError(f"more than {MAX_REDIRECTS} redirects.")
 
 

@@ -28,6 +28,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", query)
             self.end_headers()
+        elif path == "/moved-nowhere":
+            self.send_response(302)
+            self.send_header("Location", "http://[")
+            self.end_headers()
         elif path == "/loop":
             self.send_response(301)
             self.send_header("Location", "/loop")
@@ -151,6 +155,11 @@ def test_endless_redirects_end(server):
 def test_a_redirect_to_another_scheme_is_refused(server, target):
     with pytest.raises(ImageRefusedError, match="must start with http:// or https://"):
         fetch(url_of(server, f"/moved?{target}"), limits())
+
+
+def test_a_redirect_to_nowhere_is_refused(server):
+    with pytest.raises(ImageRefusedError, match=r"'127\.0\.0\.1' cannot be read: Invalid IPv6"):
+        fetch(url_of(server, "/moved-nowhere"), limits())
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(server, monkeypatch):
