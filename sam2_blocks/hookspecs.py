@@ -50,7 +50,8 @@ def register_exporters() -> Mapping[str, Exporter]:  # type: ignore[empty-body]
     """Return functions that write a pipeline's output to a file, by kind."""
 
 
-# What happens while a pipeline runs. `item_ids` names the items of the micro-batch.
+# What happens while a pipeline runs. `item_ids` names the items of the micro-batch. The steps after
+# the last accelerated one run beside the next micro-batch: two threads may call at once.
 
 
 @hookspec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -182,14 +182,15 @@ class Runner:
         ):
             upcoming = self._read_batch(readers, source)
             while upcoming:
-                current, upcoming = upcoming, self._read_batch(readers, source)
-                batch = [future.result() for future in current]
+                current = upcoming
                 try:
+                    upcoming = self._read_batch(readers, source)
+                    batch = [future.result() for future in current]
                     self._run_steps(self._leading, batch)
                 finally:  # also if interrupted: what is complete is not lost
-                    yield from behind.result()
+                    yield from _results_of(behind)
                 behind = follower.submit(self._complete, self._following, batch)
-            yield from behind.result()
+            yield from _results_of(behind)
 
     def _read_batch(
         self, pool: ThreadPoolExecutor, items: Iterator[Item]
@@ -330,6 +331,14 @@ class Runner:
         if step.id not in self._blocks:
             self._blocks[step.id] = step.manifest.load_entry()(self.resources)
         return self._blocks[step.id]
+
+
+def _results_of(batch: Future[list[ItemResult]]) -> Iterator[ItemResult]:
+    """Wait for a micro-batch and give its results, also if interrupted while it is on its way."""
+    try:
+        wait([batch])
+    finally:
+        yield from batch.result()
 
 
 def _has_inputs(step: Step, progress: _Progress) -> bool:

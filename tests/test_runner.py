@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,6 +248,48 @@ def test_a_fatal_error_beside_the_accelerator_ends_the_run(overlapping, plugins)
         pytest.raises(StepError, match="no such model"),
     ):
         list(runner.run(items))
+
+
+def run_until(error, runner, items):
+    """Ids of the results that come before the error."""
+    ids = []
+    with pytest.raises(error):
+        for result in runner.run(items):
+            ids.append(result.id)
+    return ids
+
+
+def test_results_before_an_interruption_while_reading_are_given(overlapping, plugins):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    items = [Item(name, {"x": 1.0}) for name in "ab"] + [Item("c", {"x": interrupt})]
+    with Runner(overlapping, plugins, batch_size=1) as runner:
+        assert run_until(KeyboardInterrupt, runner, items) == ["a", "b"]
+
+
+def test_results_before_an_item_with_a_wrong_input_are_given(overlapping, plugins):
+    items = [Item("a", {"x": 1.0}), Item("b", {"y": 1.0})]
+    with Runner(overlapping, plugins, batch_size=1) as runner:
+        assert run_until(PipelineError, runner, items) == ["a"]
+
+
+def test_an_interruption_waits_for_what_is_nearly_done(overlapping, plugins):
+    class Interrupting:
+        @hookimpl
+        def before_step(self, step, item_ids):
+            if step.id == "cpu" and item_ids == ["b"]:
+                time.sleep(0.3)  # until nothing is left to do but to wait for this
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    plugins.manager.register(Interrupting())
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        with Runner(overlapping, plugins, batch_size=1) as runner:
+            items = [Item(name, {"x": 1.0}) for name in "ab"]
+            assert run_until(KeyboardInterrupt, runner, items) == ["a", "b"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
