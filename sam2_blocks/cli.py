@@ -106,14 +106,14 @@ def run(
                 errors += result.errors
                 progress.advance(task)
                 _print_result(result, brief=len(pictures) > 1)
-        errors += target.errors
-        for error in target.errors:
-            _print_error(error)
     except KeyboardInterrupt:
         kept = f"after {finished} of {len(pictures)}; they are in {folder}"
         err.print(f"[red]interrupted[/] {escape(kept)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     finally:
+        for error in target.errors:
+            _print_error(error)
+        errors += target.errors
         if errors:
             target.write_errors(errors)
         if recorder and trace:

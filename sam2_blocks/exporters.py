@@ -53,3 +53,10 @@ BUILTIN_EXPORTERS: Mapping[str, Exporter] = {
     "list_of_values": export_json,
     "dictionary": export_json,
 }
+
+SUFFIXES: Mapping[Exporter, str] = {
+    export_image: ".png",
+    export_detections: ".json",
+    export_json: ".json",
+}
+"""What each adds to the path it is given."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from sam2_blocks.errors import UsageError
+from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.pipeline import Pipeline
@@ -19,8 +21,6 @@ from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult
 
 ERRORS_FILE = "errors.json"
-
-
 WRITERS = 2
 MAX_WAITING = 8
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -29,6 +29,10 @@ HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, err
 
 class OutputFolder:
     """Writes every output of every item; each file is whole or not there.
+
+    What an earlier run left of an item goes where this run has nothing to put in its place: a
+    result never stands beside the error that says there is none. Only the files of plugins'
+    exporters stay, whose names are not known here.
 
     Use as a context manager: files are encoded in threads beside the run, at most `MAX_WAITING`
     items behind it, and all are written when the block ends.
@@ -72,7 +76,7 @@ class OutputFolder:
         trace: TracebackType | None,
     ) -> None:
         self._writers.shutdown()
-        if error is None:
+        with suppress(OSError) if error else nullcontext():
             self._collect(0)
 
     @property
@@ -111,12 +115,22 @@ class OutputFolder:
             OSError: if a file cannot be written; it is not there then.
         """
         target = self.folder / _below(result.id) if self._nested else self.folder
-        written = []
-        for name, value in result.outputs.items():
-            exporter = self._exporters[name]
-            if exporter is not None:
-                written.append(exporter(value, target / name))
-        return written
+        written: dict[str, Path] = {}
+        try:
+            for name, value in result.outputs.items():
+                exporter = self._exporters[name]
+                if exporter is not None:
+                    written[name] = exporter(value, target / name)
+        finally:
+            self._remove_old(target, but=written)
+        return list(written.values())
+
+    def _remove_old(self, target: Path, *, but: Collection[str]) -> None:
+        for name in self._exporters.keys() - but:
+            for exporter, suffix in SUFFIXES.items():
+                if exporter is self._exporters[name]:
+                    with suppress(OSError):  # what keeps it there keeps new ones out, too
+                        (target / f"{name}{suffix}").unlink(missing_ok=True)
 
     def write_errors(self, errors: Sequence[ErrorRecord]) -> Path:
         """Write the error records of the run."""

@@ -98,6 +98,26 @@ def test_old_error_records_go_away(call, tmp_path):
     assert not (tmp_path / "errors.json").exists()
 
 
+def test_old_outputs_of_an_item_that_fails_go_away(call, folder, tmp_path):
+    target = tmp_path / "out"
+    call("run", QUICKSTART, "-i", folder, "-o", target)
+    (target / "a.jpg" / "notes.json").write_text("mine")
+    (folder / "a.json").unlink()
+    (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
+    assert call("run", QUICKSTART, "-i", folder, "-o", target)[0] == cli.ITEMS_FAILED
+    left = sorted(path.name for path in target.rglob("*.*") if path.is_file())
+    assert left == ["errors.json", "notes.json"]
+
+
+def test_an_old_output_of_a_single_picture_goes_away(call, folder, tmp_path):
+    target = tmp_path / "out"
+    call("run", QUICKSTART, "-i", folder / "a.jpg", "-o", target)
+    assert sorted(os.listdir(target)) == ["overlay.png", "predictions.json"]
+    (folder / "a.json").unlink()
+    call("run", QUICKSTART, "-i", folder / "a.jpg", "-o", target)
+    assert os.listdir(target) == ["errors.json"]
+
+
 def test_a_glob_takes_several_pictures(call, folder, tmp_path):
     code, out, _ = call("run", QUICKSTART, "-i", f"{folder}/**/?.jpg", "-o", tmp_path / "out")
     assert code == 0
@@ -258,6 +278,27 @@ def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path,
     assert "failed: deep/b.jpg: cannot be written: no such colour" in err
     assert "1 of 3 done" in out
     assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
+
+
+def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
+    call, folder, tmp_path, monkeypatch
+):
+    from sam2_blocks import builtin, exporters
+
+    def refuse(image, path):
+        raise TypeError("no such colour")
+
+    def interrupt(result, *, brief):
+        raise KeyboardInterrupt
+
+    broken = {**exporters.BUILTIN_EXPORTERS, "image": refuse}
+    monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
+    monkeypatch.setattr(cli, "_print_result", interrupt)
+    code, _, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert code == cli.INTERRUPTED
+    assert "failed: a.jpg: cannot be written: no such colour" in err
+    [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert (record["item"], record["step"]) == ("a.jpg", "outputs")
 
 
 def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(call, tmp_path):
