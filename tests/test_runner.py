@@ -252,10 +252,9 @@ def test_a_fatal_error_beside_the_accelerator_ends_the_run(overlapping, plugins)
 
 def run_until(error, runner, items):
     """Ids of the results that come before the error."""
-    ids = []
+    ids: list[str] = []
     with pytest.raises(error):
-        for result in runner.run(items):
-            ids.append(result.id)
+        ids.extend(result.id for result in runner.run(items))
     return ids
 
 
