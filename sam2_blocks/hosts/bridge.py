@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -113,21 +113,38 @@ class BlockBridge:
         manifest: the block.
         plugins: where it comes from.
         resources: executors, shared by all blocks of the host.
+        batch_size: rows that the block sees at once.
     """
 
-    def __init__(self, manifest: Manifest, plugins: Plugins, resources: Resources) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        plugins: Plugins,
+        resources: Resources,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
         self._manifest = manifest
         self._plugins = plugins
         self._resources = resources
+        self._batch_size = batch_size
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._lock = threading.Lock()
 
-    def run(self, rows: Sequence[Mapping[str, Any]], *, step: str = "step") -> list[Outputs]:
+    def run(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        step: str = "step",
+        before_row: Callable[[], None] = lambda: None,
+    ) -> list[Outputs]:
         """Call the block.
 
         Args:
             rows: values by input or parameter; None is the same as not given.
             step: name of the step, for messages.
+            before_row: called when a row is read, which is a batch ahead at most; what it raises
+                ends the run and reaches the caller, so that a host can stop us.
 
         Raises:
             StepError: if any row fails; a host has no use for half a batch.
@@ -135,18 +152,20 @@ class BlockBridge:
         """
         given = [{k: v for k, v in row.items() if v is not None} for row in rows]
         names = tuple(name for name in self._manifest.names if any(name in row for row in given))
-        items = [
-            Item(str(index), {name: row.get(name) for name in names})
-            for index, row in enumerate(given)
-        ]
+
+        def items() -> Iterator[Item]:
+            for index, row in enumerate(given):
+                before_row()
+                yield Item(str(index), {name: row.get(name) for name in names})
+
         try:
             with self._lock:
-                results = list(self._runner(names).run(items))
+                results = list(self._runner(names).run(items()))
         except StepError as error:  # names our inner step; the host's user knows another name
             raise StepError(step, self._manifest.id, str(error.__cause__)) from error.__cause__
         errors = [error for result in results for error in result.errors]
         if errors:
-            of_many = f"item {errors[0].item} of {len(items)}: " if len(items) > 1 else ""
+            of_many = f"item {errors[0].item} of {len(given)}: " if len(given) > 1 else ""
             raise StepError(step, self._manifest.id, of_many + errors[0].message)
         return [result.outputs for result in results]
 
@@ -161,7 +180,7 @@ class BlockBridge:
             document = _one_step(self._manifest, names)
             pipeline = load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
             self._runners[names] = Runner(
-                pipeline, self._plugins, resources=self._resources, batch_size=BATCH_SIZE
+                pipeline, self._plugins, resources=self._resources, batch_size=self._batch_size
             )
         return self._runners[names]
 
