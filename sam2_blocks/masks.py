@@ -210,7 +210,8 @@ def rle_iou(first: Rle, second: Rle) -> float:
     if first.size != second.size:
         raise ValueError(f"masks to compare must have one size, got {first.size} and {second.size}")
     ends_first, ends_second = np.cumsum(first.counts), np.cumsum(second.counts)
-    edges = np.union1d(ends_first, ends_second)
+    # Two sorted halves are merged; edges of both masks come twice, with nothing in between.
+    edges = np.sort(np.concatenate((ends_first, ends_second)), kind="stable")
     lengths = np.diff(edges, prepend=0)
     in_first = np.searchsorted(ends_first, edges) % 2 == 1
     in_second = np.searchsorted(ends_second, edges) % 2 == 1

@@ -16,6 +16,7 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -185,14 +186,19 @@ def _trace_parts(spans: Spans) -> list[_Part]:
     if len(spans.x) == 0:
         return []
     tails, heads = _horizontal_edges(spans)
-    rings = _follow(_successors(spans, tails, heads))
+    cycles = _follow(_successors(spans, tails, heads))
+    rings = _split_at_pinches(_corners(cycles, tails, heads))
+    of_parts = [
+        [ring for number in members for ring in rings[number]]
+        for members in _group_by_span(cycles, len(tails))
+    ]
+    areas = iter(_signed_areas([ring for of_part in of_parts for ring in of_part]))
     parts = []
-    for members in _group_by_span(rings, len(tails)):
-        corners = [_corners(edges, tails, heads) for edges in members]
-        simple = [ring for points in corners for ring in _split_at_pinches(points)]
-        simple.sort(key=_signed_area)  # holes are negative, the largest first
-        parts.append(_Part(simple[-1], tuple(simple[:-1])))
-    return sorted(parts, key=lambda part: -_signed_area(part.outer))
+    for of_part in of_parts:
+        ranked = sorted(zip(of_part, areas, strict=False), key=itemgetter(1))  # holes are negative
+        *holes, (outer, area) = ranked
+        parts.append((area, _Part(outer, tuple(hole for hole, _ in holes))))
+    return [part for _, part in sorted(parts, key=itemgetter(0), reverse=True)]
 
 
 def _horizontal_edges(spans: Spans) -> tuple[Int64Array, Int64Array]:
@@ -241,11 +247,10 @@ def _follow(successors: Int64Array) -> list[list[int]]:
     return cycles
 
 
-def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[list[int]]]:
-    """Gather the rings of one connected part: those that bound the same spans."""
+def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int]]:
+    """Gather the numbers of the rings of each connected part: those that bound the same spans."""
     ring_of_edge = np.empty(edge_count, np.int64)
-    for number, edges in enumerate(rings):
-        ring_of_edge[edges] = number
+    ring_of_edge[np.concatenate(rings)] = np.repeat(np.arange(len(rings)), [*map(len, rings)])
     leader = list(range(len(rings)))
 
     def find(ring: int) -> int:
@@ -255,21 +260,43 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[lis
 
     for top, bottom in np.unique(ring_of_edge.reshape(-1, 2), axis=0).tolist():
         leader[find(top)] = find(bottom)
-    groups: dict[int, list[list[int]]] = {}
-    for number, edges in enumerate(rings):
-        groups.setdefault(find(number), []).append(edges)
+    groups: dict[int, list[int]] = {}
+    for number in range(len(rings)):
+        groups.setdefault(find(number), []).append(number)
     return list(groups.values())
 
 
-def _corners(edges: list[int], tails: Int64Array, heads: Int64Array) -> Int64Array:
-    """Keep the points of a ring where it turns: int64, (P, 2)."""
-    ends, starts = heads[edges], tails[np.roll(edges, -1)]
+def _corners(rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array) -> list[Int64Array]:
+    """Keep the points of each ring where it turns: int64, (P, 2)."""
+    lengths = np.array([*map(len, rings)])
+    edges = np.concatenate(rings)
+    ends, starts = heads[edges], tails[edges[_next_in_ring(lengths)]]
     turns = ends[:, 1] != starts[:, 1]
-    return np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
+    corners = np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
+    counts = 2 * np.add.reduceat(turns, np.cumsum(lengths) - lengths, dtype=np.int64)
+    return np.split(corners, np.cumsum(counts)[:-1])
 
 
-def _split_at_pinches(corners: Int64Array) -> list[Ring]:
-    """Cut a ring that visits a corner twice into rings that visit each corner once."""
+def _split_at_pinches(outlines: Sequence[Int64Array]) -> list[list[Ring]]:
+    """Cut each ring that visits a corner twice into rings that visit each corner once."""
+    pinched = _find_pinched(outlines)
+    return [
+        _split_at_pinch(corners) if number in pinched else [corners.astype(np.float64)]
+        for number, corners in enumerate(outlines)
+    ]
+
+
+def _find_pinched(outlines: Sequence[Int64Array]) -> set[int]:
+    """Find the rings that visit a corner twice."""
+    numbers = np.repeat(np.arange(len(outlines)), [*map(len, outlines)])
+    x, y = np.concatenate(outlines).T
+    order = np.lexsort((x, y, numbers))
+    visits = np.stack((numbers, y, x), axis=1)[order]
+    twice = (visits[1:] == visits[:-1]).all(axis=1)
+    return set(visits[1:][twice, 0].tolist())
+
+
+def _split_at_pinch(corners: Int64Array) -> list[Ring]:
     rings: list[Ring] = []
     path: list[tuple[int, int]] = []
     position: dict[tuple[int, int], int] = {}
@@ -286,10 +313,22 @@ def _split_at_pinches(corners: Int64Array) -> list[Ring]:
     return rings
 
 
-def _signed_area(ring: Ring) -> float:
-    """Shoelace formula; positive for outer rings."""
-    x, y = ring.T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+def _signed_areas(rings: Sequence[Ring]) -> list[float]:
+    """Shoelace formula; positive for outer rings. Exact, since corners are whole pixels."""
+    lengths = np.array([*map(len, rings)])
+    points = np.concatenate(rings)
+    (x, y), (next_x, next_y) = points.T, points[_next_in_ring(lengths)].T
+    doubled = np.add.reduceat(x * next_y - y * next_x, np.cumsum(lengths) - lengths)
+    areas: list[float] = (doubled / 2).tolist()
+    return areas
+
+
+def _next_in_ring(lengths: Int64Array) -> Int64Array:
+    """For points of rings that stand one after another, index the next one around each ring."""
+    stops = np.cumsum(lengths)
+    following = np.arange(1, lengths.sum() + 1)
+    following[stops - 1] = stops - lengths
+    return following
 
 
 # --- filling ----------------------------------------------------------------------------------
@@ -299,10 +338,12 @@ def _column_crossings(
     rings: Iterable[NDArray[np.floating]], width: int
 ) -> tuple[Int64Array, NDArray[np.float64]]:
     """Find where the rings cross the middle of each pixel column: its x, and the y there."""
-    edges = [np.stack((ring, np.roll(ring, -1, axis=0)), axis=1) for ring in rings]
-    if not edges:
+    given = [ring for ring in rings if len(ring)]
+    if not given:
         return np.empty(0, np.int64), np.empty(0)
-    ends = np.concatenate(edges).astype(np.float64)  # (E, 2, 2): edge, end, xy
+    points = np.concatenate(given).astype(np.float64)
+    following = points[_next_in_ring(np.array([*map(len, given)]))]
+    ends = np.stack((points, following), axis=1)  # (E, 2, 2): edge, end, xy
     # From left to right, so that there and back along one path crosses at the very same y.
     backwards = ends[:, 0, 0] > ends[:, 1, 0]
     ends[backwards] = ends[backwards, ::-1]

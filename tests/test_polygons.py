@@ -218,6 +218,13 @@ def test_wrong_options_are_refused(options, message):
         rle_to_polygons(mask_to_rle(RING), **options)
 
 
+def test_a_ring_without_corners_fills_nothing_and_disturbs_no_other():
+    square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]], float)
+    nothing = np.zeros((0, 2))
+    filled = polygons_to_rle([nothing, square, nothing], (4, 4))
+    assert filled.counts.tolist() == polygons_to_rle([square], (4, 4)).counts.tolist()
+
+
 def test_filling_follows_pixel_centres():
     triangle = np.array([[0, 0], [4, 0], [0, 4]])
     filled = rle_to_mask(polygons_to_rle([triangle], (4, 4)))
