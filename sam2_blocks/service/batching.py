@@ -72,12 +72,15 @@ class Batcher(Generic[Item, Result]):
         items = [item for item, _ in batch]
         try:
             results = await loop.run_in_executor(self._threads, self._run, items)
+            if len(results) != len(items):
+                raise RuntimeError(f"a batch of {len(items)} came back with {len(results)} results")
         except Exception as error:  # whoever caused it shall be the only one to get it
             if len(batch) == 1:
                 _fail(batch[0][1], error)
                 return
             for entry in batch:
-                await self._answer([entry])
+                if not entry[1].done():
+                    await self._answer([entry])
             return
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():

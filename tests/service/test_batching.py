@@ -87,6 +87,39 @@ def test_one_bad_item_fails_alone(thread):
     assert isinstance(second, ValueError)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_that_returns_too_few_results_is_an_error_of_its_items(thread, count):
+    async def run():
+        batcher = make(thread, lambda items: doubled(items)[1:])
+        waiting = asyncio.gather(*map(batcher.submit, range(count)), return_exceptions=True)
+        return await asyncio.wait_for(waiting, 5)
+
+    for error in asyncio.run(run()):
+        assert isinstance(error, RuntimeError)
+        assert str(error) == "a batch of 1 came back with 0 results"
+
+
+def test_an_item_whose_caller_left_is_not_run_again_either(thread):
+    ran, callers = [], []
+
+    def fail_together(items):
+        ran.append(items)
+        if len(items) > 1:
+            callers[1].get_loop().call_soon_threadsafe(callers[1].cancel)
+            raise ValueError("one of you is bad")
+        return doubled(items)
+
+    async def run():
+        batcher = make(thread, fail_together)
+        callers.extend(asyncio.ensure_future(batcher.submit(n)) for n in range(2))
+        return await asyncio.gather(*callers, return_exceptions=True)
+
+    first, second = asyncio.run(run())
+    assert first == 0
+    assert isinstance(second, asyncio.CancelledError)
+    assert ran == [[0, 1], [0]]
+
+
 def test_an_item_whose_caller_left_is_not_run(thread):
     ran = []
 
