@@ -4,5 +4,5 @@ An adapter converts in, calls `sam2_blocks.hosts.bridge.BlockBridge`, and conver
 has ``report(plugins) -> HostReport``, which imports neither the host nor torch.
 """
 
-HOSTS = ("roboflow",)
-"""Every host, by the name of its module and of its extra."""
+HOSTS = ("comfyui", "roboflow")
+"""Every host, by the name of its module and, where it can be installed with pip, of its extra."""

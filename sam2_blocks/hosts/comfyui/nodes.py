@@ -1,0 +1,88 @@
+"""A node of ComfyUI, made from the manifest of a block."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+from sam2_blocks.errors import StepError
+from sam2_blocks.hosts.bridge import BlockBridge
+from sam2_blocks.hosts.comfyui.sockets import HOST, input_types, node_name, output_slots
+from sam2_blocks.hosts.comfyui.values import inputs_to_rows, outputs_to_values
+from sam2_blocks.manifest import Manifest
+from sam2_blocks.plugins import Plugins
+from sam2_blocks.resources import Resources
+
+CATEGORY = "sam2_blocks"
+BATCH_SIZE = 8
+"""Pictures that a block sees at once; small, since nobody can interrupt it meanwhile."""
+
+
+class NodeClass(Protocol):
+    """What ComfyUI reads from the class of a node."""
+
+    RETURN_TYPES: tuple[str, ...]
+    RETURN_NAMES: tuple[str, ...]
+    OUTPUT_TOOLTIPS: tuple[str, ...]
+    OUTPUT_IS_LIST: tuple[bool, ...]
+    FUNCTION: str
+    CATEGORY: str
+    DESCRIPTION: str
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:  # noqa: N802 (ComfyUI's name)
+        """Fields by name, required, optional and hidden."""
+        ...
+
+
+def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> type[NodeClass]:
+    """Make the class of a block's node.
+
+    Args:
+        manifest: the block.
+        plugins: where it comes from.
+        resources: executors, shared by all nodes.
+    """
+    bridge = BlockBridge(manifest, plugins, resources, batch_size=BATCH_SIZE)
+    slots = output_slots(manifest)
+    defaults = manifest.for_host(HOST).defaults
+
+    class Node:
+        RETURN_TYPES = tuple(slot.type for slot in slots)
+        RETURN_NAMES = tuple(slot.name for slot in slots)
+        OUTPUT_TOOLTIPS = tuple(slot.tooltip for slot in slots)
+        OUTPUT_IS_LIST = tuple(slot.form == "plain" for slot in slots)
+        FUNCTION = "run"
+        CATEGORY = CATEGORY
+        DESCRIPTION = manifest.summary
+
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:  # noqa: N802
+            return input_types(manifest)
+
+        def run(
+            self, *, unique_id: str = "?", individual_masks: bool = True, **given: Any
+        ) -> tuple[Any, ...]:
+            step = f"node {unique_id}"
+            try:
+                rows = inputs_to_rows({**defaults, **given}, manifest)
+            except ValueError as error:
+                raise StepError(step, manifest.id, str(error)) from error
+            problems = list(manifest.unmet_groups(rows[0]))
+            if problems:
+                raise StepError(step, manifest.id, " ".join(problems))
+            made = bridge.run(rows, step=step, before_row=_stop_if_interrupted)
+            try:
+                return outputs_to_values(made, rows, slots, individual_masks=individual_masks)
+            except ValueError as error:
+                raise StepError(step, manifest.id, str(error)) from error
+
+    Node.__name__ = Node.__qualname__ = node_name(manifest.id)
+    return Node
+
+
+def _stop_if_interrupted() -> None:
+    """Raise what ends ComfyUI's run if its user asked for that."""
+    management = sys.modules.get("comfy.model_management")  # there, if ComfyUI is running
+    if management is not None:
+        management.throw_exception_if_processing_interrupted()

@@ -1,0 +1,271 @@
+"""Values on ComfyUI's wires, in and out.
+
+An IMAGE is a batch: float32 (B, H, W, 3) in 0..1. A block sees one picture at a time, so every
+value is taken apart into one a picture, and put together again afterwards. Values of our own kinds
+travel as a `Batch`. A MASK is float32 (N, H, W): masks of objects or of pictures, of all pictures
+one after another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam2_blocks.hosts.comfyui.boxes import boxes_to_rows
+from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_json
+from sam2_blocks.hosts.wire import prompts_to_json
+from sam2_blocks.images import array_to_image
+from sam2_blocks.manifest import Input, Manifest
+from sam2_blocks.masks import coco_to_rle, rle_to_mask
+from sam2_blocks.values import Embedding, Hw, Image, PromptSet
+
+if TYPE_CHECKING:
+    import supervision as sv
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+UNKNOWN_HW = (64, 64)
+"""Size of no mask on no known picture; ComfyUI's LoadImage makes an empty mask of this size."""
+
+
+class Batch(tuple[Any, ...]):
+    """Values of one of our kinds, one a picture."""
+
+
+def inputs_to_rows(given: Mapping[str, Any], manifest: Manifest) -> list[dict[str, Any]]:
+    """Take the fields of a node apart into one row of values a picture.
+
+    Args:
+        given: what ComfyUI hands over, by field; None and blank text are not given.
+        manifest: the node's block.
+
+    Raises:
+        ValueError: if a value has no such form, or fields are of different numbers of pictures;
+            the message begins with the field.
+    """
+    given = {name: value for name, value in given.items() if not _is_blank(value, name, manifest)}
+    parts = {
+        name: _named(name, _split, given[name], socket, given)
+        for name, socket in manifest.inputs.items()
+        if name in given
+    }
+    count = max((len(part) for part in parts.values() if isinstance(part, Batch)), default=1)
+    for name, part in parts.items():
+        parts[name] = _named(name, _spread, part, count)
+    params = {
+        name: _named(name, _parse_json, given[name])
+        if param.type in ("array", "object")
+        else given[name]
+        for name, param in manifest.params.items()
+        if name in given
+    }
+    _add_clicks(parts, given, manifest, count)
+    return [
+        {**params, **{name: part[index] for name, part in parts.items()}} for index in range(count)
+    ]
+
+
+def outputs_to_values(
+    outputs: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    slots: Iterable[Slot],
+    *,
+    individual_masks: bool,
+) -> tuple[Any, ...]:
+    """Put what a block made of each picture together as a node's outputs.
+
+    Args:
+        outputs: by picture, then by name.
+        rows: what the block was given, by picture.
+        slots: the outputs of the node.
+        individual_masks: one mask an object, else one a picture.
+
+    Raises:
+        ValueError: if pictures or masks of different sizes would be in one batch.
+    """
+    values: list[Any] = []
+    for slot in slots:
+        made = [row[slot.output] for row in outputs]
+        if slot.form == "image":
+            values.append(images_to_tensor(made))
+        elif slot.form == "masks":
+            pairs = zip(made, rows, strict=True)
+            masks = [_masks_of(found, row, individual=individual_masks) for found, row in pairs]
+            values.append(_cat(masks, "masks"))
+        elif slot.form == "boxes":
+            boxes = [detections.xyxy.tolist() for detections in made]
+            values.append(boxes[0] if len(boxes) == 1 else boxes)
+        else:
+            values.append([_to_plain(v) for v in made] if slot.form == "plain" else Batch(made))
+    return tuple(values)
+
+
+def tensor_to_images(pixels: Tensor) -> list[Image]:
+    """Make pictures of an IMAGE.
+
+    Args:
+        pixels: float, (B, H, W, C) in 0..1; of more than three channels the first three are used.
+
+    Returns:
+        B pictures; those that were read from files with 8 bits have the same pixels again.
+
+    Raises:
+        ValueError: if it is no IMAGE.
+    """
+    if pixels.ndim != 4 or pixels.shape[0] == 0 or pixels.shape[3] < 3:
+        raise ValueError(f"wants an IMAGE (B, H, W, 3) with B >= 1, got {tuple(pixels.shape)}")
+    scaled = pixels[..., :3].float().nan_to_num(0).mul(255).round().clamp(0, 255)
+    arrays = scaled.byte().contiguous().cpu().numpy()
+    return [array_to_image(array, f"image_{index}") for index, array in enumerate(arrays)]
+
+
+def images_to_tensor(images: Sequence[Image]) -> Tensor:
+    """Make an IMAGE, float32 (B, H, W, 3) in 0..1, of B pictures of one size."""
+    import torch
+
+    pixels = [torch.tensor(image.pixels[None], dtype=torch.float32) for image in images]
+    return _cat(pixels, "image").div_(255)
+
+
+def tensor_to_masks(masks: Tensor) -> NDArray[np.bool_]:
+    """Make bool masks (N, H, W) of a MASK, (N, H, W) or (H, W); what is above 0.5 is inside."""
+    if masks.ndim not in (2, 3):
+        raise ValueError(f"wants a MASK (N, H, W), got {tuple(masks.shape)}")
+    inside: NDArray[np.bool_] = (masks > 0.5).reshape(-1, *masks.shape[-2:]).cpu().numpy()
+    return inside
+
+
+def _is_blank(value: Any, name: str, manifest: Manifest) -> bool:
+    """Whether a field is not given; an empty text is, where a parameter has another default."""
+    param = manifest.params.get(name)
+    if param is not None and param.type == "string" and param.default is not None:
+        return value is None
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _named(name: str, convert: Callable[..., Any], *given: Any) -> Any:
+    """Convert a field; if that fails, say which field it was."""
+    try:
+        return convert(*given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name!r}: {error}") from error
+
+
+def _split(value: Any, socket: Input, given: Mapping[str, Any]) -> Any:
+    """One value a picture; bool masks, whose pictures are not known yet; or one value for all."""
+    import torch
+
+    if isinstance(value, Batch):
+        return value
+    if isinstance(value, torch.Tensor) and accepts(socket, ["image"]):
+        return Batch(tensor_to_images(value))
+    if isinstance(value, torch.Tensor) and accepts(socket, MASKS):
+        return tensor_to_masks(value)
+    if accepts(socket, [BOXES]):
+        return Batch(boxes_to_rows(value, box_format=given.get("box_format", "xyxy")))
+    return [_parse_json(value) if is_json(socket) else value]
+
+
+def _spread(part: Any, count: int) -> Sequence[Any]:
+    """One value for each of ``count`` pictures."""
+    if isinstance(part, np.ndarray):
+        if len(part) == count > 1:
+            return [_masks_to_detections(mask[None]) for mask in part]
+        if count > 1 and len(part) != 1:
+            raise ValueError(f"has {len(part)} masks for {count} pictures; wants one each")
+        return [_masks_to_detections(part)] * count
+    if len(part) not in (1, count):
+        raise ValueError(f"is of {len(part)} pictures, another input of {count}")
+    return list(part) * (count if len(part) == 1 else 1)
+
+
+def _masks_to_detections(masks: NDArray[np.bool_]) -> sv.Detections:
+    from sam2_blocks.detections import to_detections
+    from sam2_blocks.masks import masks_to_prediction
+
+    return to_detections(masks_to_prediction(masks))
+
+
+def _add_clicks(
+    parts: dict[str, Any], given: Mapping[str, Any], manifest: Manifest, count: int
+) -> None:
+    """Add the object that ``positive_coords`` and ``negative_coords`` click on."""
+    points: list[list[float]] = []
+    labels: list[int] = []
+    for name, label in (("positive_coords", 1), ("negative_coords", 0)):
+        clicked = _named(name, _parse_points, given.get(name) or "[]")
+        points += clicked
+        labels += [label] * len(clicked)
+    if points:
+        name = next(n for n, socket in manifest.inputs.items() if accepts(socket, ["prompts"]))
+        clicks = {"point_coords": points, "point_labels": labels}
+        parts[name] = [[*rows, clicks] for rows in parts.get(name, [[]] * count)]
+
+
+def _parse_json(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"wants JSON, got {text!r:.80} ({error})") from error
+
+
+def _parse_points(text: str) -> list[list[float]]:
+    rows = _parse_json(text.replace("'", '"'))  # what Python prints is taken too, as elsewhere
+    try:
+        return [[float(row["x"]), float(row["y"])] for row in rows]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f'wants points [{{"x": 12, "y": 9}}, …], got {text!r:.80}') from error
+
+
+def _to_plain(value: Any) -> Any:
+    """Plain values as they are, anything with parts as JSON."""
+    from pydantic_core import to_json
+
+    from sam2_blocks.service.answers import to_plain
+
+    if isinstance(value, PromptSet):
+        value = prompts_to_json(value)
+    if isinstance(value, list | dict):
+        return to_json(to_plain(value), inf_nan_mode="null").decode()
+    return value
+
+
+def _masks_of(detections: sv.Detections, row: Mapping[str, Any], *, individual: bool) -> Tensor:
+    """The masks of one picture: (N, H, W), or (1, H, W) where any object is."""
+    import torch
+
+    masks = torch.zeros((len(detections) if individual else 1, *_hw_of(detections, row)))
+    for index, inside in enumerate(_iter_masks(detections)):
+        masks[index if individual else 0].masked_fill_(torch.from_numpy(inside), 1)
+    return masks
+
+
+def _iter_masks(detections: sv.Detections) -> Iterator[NDArray[np.bool_]]:
+    """Decode masks one at a time; boxes alone have none."""
+    if "rle_mask" in detections.data:
+        return (rle_to_mask(coco_to_rle(rle)) for rle in detections.data["rle_mask"])
+    return iter([] if detections.mask is None else np.asarray(detections.mask, bool))
+
+
+def _hw_of(detections: sv.Detections, row: Mapping[str, Any]) -> Hw:
+    if detections.mask is not None:
+        height, width = detections.mask.shape[-2:]
+        return height, width
+    for value in row.values():
+        if isinstance(value, Image | Embedding):
+            return value.hw if isinstance(value, Image) else value.image_hw
+    return UNKNOWN_HW
+
+
+def _cat(tensors: Sequence[Tensor], name: str) -> Tensor:
+    import torch
+
+    sizes = sorted({tuple(tensor.shape[1:3]) for tensor in tensors})
+    if len(sizes) > 1:
+        raise ValueError(f"{name!r}: one batch wants one size, got {sizes}")
+    return torch.cat(list(tensors))
