@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor as Threads
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -86,6 +86,7 @@ class Service:
         self._names = ImageNames(settings.on_conflict)
         self._logits = LogitsCache(settings.logits_entries)
         self._open_images = asyncio.Semaphore(settings.max_open_images)
+        self._taking_places = asyncio.Lock()
         self._workers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "sam2-blocks-picture")
         self._fetchers = ThreadPoolExecutor(FETCHERS, "sam2-blocks-fetch")
         self._in_flight = 0
@@ -257,6 +258,22 @@ class Service:
         """
         threads = self._fetchers if given.type == "url" else self._workers
         return await _in(threads, lambda: self._reader.read(given, field))
+
+    @asynccontextmanager
+    async def places_for_images(self, count: int) -> AsyncIterator[None]:
+        """Hold places for so many decoded images at once; see ``max_open_images``.
+
+        Raises:
+            TooLargeError: if there are not so many.
+        """
+        most = self.settings.max_open_images
+        if count > most:
+            raise TooLargeError(f"there are {count} images, the limit is {most}.")
+        async with AsyncExitStack() as held:
+            async with self._taking_places:  # two that hold some and want more would never end
+                for _ in range(count):
+                    await held.enter_async_context(self._open_images)
+            yield
 
     async def in_thread(self, function: Callable[[], Result]) -> Result:
         """Run work on pictures or answers beside the event loop."""

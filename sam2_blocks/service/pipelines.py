@@ -22,6 +22,7 @@ from sam2_blocks.runner import Item, ItemResult, Runner
 from sam2_blocks.service.answers import to_plain
 from sam2_blocks.service.core import Service
 from sam2_blocks.service.errors import RequestError, UnknownNameError
+from sam2_blocks.values import Image
 
 UNSENDABLE = frozenset({"image_embedding", "prompts"})
 THREADS = 4
@@ -96,17 +97,15 @@ class PipelineRunner:
         for name, selector in pipeline.outputs.items():
             if UNSENDABLE.intersection(pipeline.kinds_of(selector)):
                 raise RequestError(f"pipeline: output {name!r} has no form in JSON; leave it out.")
-        values = {
-            name: await self._read_input(pipeline, name, value) for name, value in inputs.items()
-        }
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._run_item, pipeline, values)
+        # Read images here: a plain string would be a path on this machine to the runner.
+        images = [name for name in inputs if _is_image(pipeline, name)]
+        async with self._service.places_for_images(len(images)):
+            read = {name: await self._read_image(name, inputs[name]) for name in images}
+            values = {**inputs, **read}
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._run_item, pipeline, values)
 
-    async def _read_input(self, pipeline: Pipeline, name: str, value: Any) -> Any:
-        """Read images here: a plain string would be a path on this machine to the runner."""
-        declared = pipeline.inputs.get(name)
-        if declared is None or "image" not in declared.kinds:
-            return value
+    async def _read_image(self, name: str, value: Any) -> Image:
         field = f"inputs.{name}"
         try:
             given = InferenceRequestImage.model_validate(value)
@@ -126,6 +125,11 @@ class PipelineRunner:
         if result.errors:
             raise RequestError(_describe(result))
         return {name: to_plain(value) for name, value in result.outputs.items()}
+
+
+def _is_image(pipeline: Pipeline, name: str) -> bool:
+    declared = pipeline.inputs.get(name)
+    return declared is not None and "image" in declared.kinds
 
 
 def _cause_of(error: StepError) -> Sam2BlocksError:

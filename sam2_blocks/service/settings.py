@@ -24,7 +24,7 @@ class ServiceSettings:
         deadline_s: how long a request may take.
         max_body_bytes: largest request, and largest image fetched from a URL.
         max_pixels: largest image.
-        max_open_images: most decoded images that wait for the encoder.
+        max_open_images: most decoded images that wait for the encoder or are in pipelines.
         max_prompts: most prompts of one request.
         max_points: most points of one prompt.
         max_answer_bytes: largest binary answer.

@@ -12,6 +12,7 @@ from sam2_blocks.errors import PipelineError
 from sam2_blocks.service.errors import (
     ImageRefusedError,
     RequestError,
+    TooLargeError,
     UnknownModelError,
     UnknownNameError,
 )
@@ -65,6 +66,57 @@ def test_images_come_back_as_png(runner):
     assert picture_out["type"] == "base64"
     with Pil.open(io.BytesIO(base64.b64decode(picture_out["value"]))) as png:
         assert np.asarray(png).shape == (60, 80, 3)
+
+
+@pytest.fixture
+def narrow(make_service, plugins):
+    """A runner beside a service that lets two images be open."""
+    service = make_service(executor=FakeExecutor("nano"), max_open_images=2)
+    runner = PipelineRunner(service, plugins)
+    yield runner
+    runner.close()
+
+
+def with_images(count):
+    names = ["image", *(f"image{number}" for number in range(1, count))]
+    return document(inputs={**document()["inputs"], **{n: {"kind": "image"} for n in names}}), {
+        name: as_request(PICTURE) for name in names
+    }
+
+
+def test_a_pipeline_with_more_images_than_may_be_open_is_refused(narrow):
+    given, images = with_images(2)
+    assert run(narrow, given, **images)["predictions"]
+    given, images = with_images(3)
+    with pytest.raises(TooLargeError, match=r"there are 3 images, the limit is 2\."):
+        run(narrow, given, **images)
+
+
+def test_pipelines_wait_until_their_images_may_be_open(narrow, monkeypatch):
+    given, images = with_images(2)
+    open_now, most = 0, 0
+    run_item, read_image = narrow._run_item, narrow._service.read_image
+
+    async def reading(*args):
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        return await read_image(*args)
+
+    def running(pipeline, values):
+        nonlocal open_now
+        answer = run_item(pipeline, values)
+        open_now -= len(images)
+        return answer
+
+    monkeypatch.setattr(narrow._service, "read_image", reading)
+    monkeypatch.setattr(narrow, "_run_item", running)
+
+    async def several():
+        return await asyncio.gather(*(narrow.run(given, images) for _ in range(4)))
+
+    assert len(asyncio.run(several())) == 4
+    assert most == 2
 
 
 def test_all_mistakes_of_a_pipeline_are_reported(runner):
