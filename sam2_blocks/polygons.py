@@ -32,6 +32,7 @@ HolePolicy = Literal["keep", "bridge", "fill"]
 MultipolygonPolicy = Literal["all", "bridge", "largest"]
 
 _MIN_VERTICES = 4
+_SHORT_BRIDGES = 500  # rings of a part that are joined along short paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -462,16 +463,25 @@ def _bridge(rings: Sequence[Ring]) -> Ring:
     """Join rings to one by paths of zero width, walked there and back.
 
     Such a path encloses nothing, so the joined ring fills the same pixels. It leads from corner to
-    corner: a path that ended inside an edge would split it at a rounded point.
+    corner: a path that ended inside an edge would split it at a rounded point. The first rings get
+    short paths; looking for them takes time with the square of their number.
     """
     joined = rings[0]
-    for ring in rings[1:]:
+    for ring in rings[1:_SHORT_BRIDGES]:
         near = _nearest_corner(joined, ring[0])
         ring = np.roll(ring, -_nearest_corner(ring, joined[near]), axis=0)
         near = _nearest_corner(joined, ring[0])
         joined = np.concatenate((joined[: near + 1], ring, ring[:1], joined[near:]))
         joined = joined[(joined != np.roll(joined, 1, axis=0)).any(axis=1)]
-    return joined
+    others = sorted(rings[_SHORT_BRIDGES:], key=lambda ring: (*ring[0],))
+    return _chain([joined, *others]) if others else joined
+
+
+def _chain(rings: Sequence[Ring]) -> Ring:
+    """Join rings by paths from the first corner of each one to that of the next."""
+    there = [np.concatenate((ring, ring[:1])) for ring in rings]
+    back = [ring[:1] for ring in rings[-2:0:-1]]
+    return np.concatenate((*there, *back))
 
 
 def _nearest_corner(ring: Ring, point: Ring) -> int:

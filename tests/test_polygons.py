@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+import sam2_blocks.polygons as polygons_module
 from sam2_blocks.masks import mask_to_rle, rle_to_coco, rle_to_mask
 from sam2_blocks.polygons import Polygons, polygons_to_rle, rle_to_polygons
 
@@ -95,11 +98,13 @@ def test_an_exact_outline_gives_the_mask_back(mask):
     assert all(len(corners(ring)) == len(ring) for ring in polygons.rings)
 
 
-@given(MASKS)
-@example(RING)
-def test_bridged_holes_are_exact_for_pycocotools_too(mask):
+@pytest.mark.parametrize("short_bridges", [500, 1], ids=["few holes", "many"])
+@given(mask=MASKS)
+@example(mask=RING)
+def test_bridged_holes_are_exact_for_pycocotools_too(short_bridges, mask):
     height, width = mask.shape
-    polygons = rle_to_polygons(mask_to_rle(mask), hole_policy="bridge")
+    with mock.patch.object(polygons_module, "_SHORT_BRIDGES", short_bridges):
+        polygons = rle_to_polygons(mask_to_rle(mask), hole_policy="bridge")
     assert polygons.iou == 1
     assert not any(polygons.holes)
     if mask.any():
@@ -107,12 +112,14 @@ def test_bridged_holes_are_exact_for_pycocotools_too(mask):
         assert coco_mask.merge(coco)["counts"].decode() == rle_to_coco(mask_to_rle(mask))["counts"]
 
 
-@given(MASKS)
-@example(RING)
-def test_bridged_parts_are_one_exact_ring(mask):
-    polygons = rle_to_polygons(
-        mask_to_rle(mask), hole_policy="bridge", multipolygon_policy="bridge"
-    )
+@pytest.mark.parametrize("short_bridges", [500, 1], ids=["few parts", "many"])
+@given(mask=MASKS)
+@example(mask=RING)
+def test_bridged_parts_are_one_exact_ring(short_bridges, mask):
+    with mock.patch.object(polygons_module, "_SHORT_BRIDGES", short_bridges):
+        polygons = rle_to_polygons(
+            mask_to_rle(mask), hole_policy="bridge", multipolygon_policy="bridge"
+        )
     assert polygons.iou == 1
     assert len(polygons.rings) == mask.any()
 
