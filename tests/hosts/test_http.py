@@ -111,6 +111,17 @@ def test_automatic_masks_as_json_and_as_a_form(connect):
     assert problem["detail"][0]["loc"] == ["automatic_masks"]
 
 
+def test_the_type_of_a_form_may_be_written_in_capitals(connect):
+    client = connect()
+    form = {"prompts": json.dumps(SEGMENT["prompts"]), "format": "rle"}
+    upload = {"image": base64.b64decode(SEGMENT["image"]["value"])}
+    request = client.build_request("POST", "/sam2/segment_image", data=form, files=upload)
+    usual = request.headers["content-type"]
+    request.headers["content-type"] = usual.replace("multipart/form-data", "Multipart/Form-Data")
+    response = client.send(request)
+    assert response.status_code == 200, response.text
+
+
 def test_binary_is_an_npz_octet_stream(connect, nano_executor):
     client = connect(fresh(nano_executor))
     response = client.post("/sam2/segment_image", json={**SEGMENT, "format": "binary"})

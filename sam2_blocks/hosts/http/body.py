@@ -35,7 +35,7 @@ async def read_body(request: Request, *, max_bytes: int) -> dict[str, Any]:
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_many_bytes(max_bytes)
     limited = Request(request.scope, _limited(request.receive, max_bytes))
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         fields = await _read_form(limited, max_bytes)
     else:
         fields = _parse_object(await limited.body(), "the body")
