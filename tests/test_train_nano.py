@@ -14,6 +14,8 @@ from examples.train_nano import export, train
 from examples.train_nano.prompts import boxes_of, click, make_prompts, pick_segments
 from examples.train_nano.scenes import GROUND, LAYERS, Scene, Scenes
 
+TORCHS_OWN = torch.optim._muon._zeropower_via_newtonschulz  # before a trainer replaces it
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -100,6 +102,28 @@ def test_plain_attention_equals_the_fused_one() -> None:
     q, k, v = torch.randn(3, 2, 4, 10, 16).unbind(0)
     fused = F.scaled_dot_product_attention(q, k, v)
     assert torch.allclose(train.plain_attention(q, k, v), fused, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+def test_orthogonalizing_in_float32_equals_what_torch_does_in_bfloat16(
+    shape: tuple[int, int],
+) -> None:
+    matrix, settings = torch.randn(shape), ((3.4445, -4.775, 2.0315), 5, 1e-7)
+    ours = train.orthogonalize(matrix, *settings)
+    assert ours.dtype == torch.float32
+    assert torch.allclose(ours, TORCHS_OWN(matrix, *settings).float(), atol=0.03)
+    assert 0.6 < torch.linalg.svdvals(ours).min() < torch.linalg.svdvals(ours).max() < 1.3
+
+
+@pytest.mark.parametrize(
+    ("able", "fast"), [({"amx_bf16": True}, True), ({"avx2": True}, False), ({"bf16": True}, True)]
+)
+def test_bfloat16_is_used_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert train.has_fast_bfloat16("cpu") is fast
+    assert train.has_fast_bfloat16("cuda")
 
 
 @pytest.mark.usefixtures("small_stage")
