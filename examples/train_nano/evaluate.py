@@ -110,9 +110,14 @@ def on_scenes(model: SAM2Base, batches: int = 12, clicks: int = 5) -> dict[str, 
         embedding = embed(model, squash(scene.images, size))
         scale = size / TRUTH_PX
         labels = torch.tensor([2, 3]).expand(8, 8, 2)
-        logits, iou = predict(model, embedding, boxes_of(targets) * scale, labels)
+        boxes = boxes_of(targets)
+        logits, iou = predict(model, embedding, boxes * scale, labels)
         true = iou_of(enlarge(logits, (TRUTH_PX, TRUTH_PX)), truth[:, :, None])
+        filled = targets.sum((-1, -2)) / (boxes[..., 1, :] - boxes[..., 0, :]).prod(-1).clamp(min=1)
         scores.setdefault("box", []).append(true[..., 0][valid])
+        for name, some in (("at least", filled >= 0.3), ("less than", filled < 0.3)):
+            rows = scores.setdefault(f"box, segments that fill {name} 30 % of it", [])
+            rows.append(true[..., 0][valid & some])
         scores.setdefault("box, best of three", []).append(true.max(-1).values[valid])
         scores.setdefault("box, mean predicted IoU", []).append(iou[..., 0][valid])
         first = click(scenes, targets, middle=1.0)[:, :, None]
