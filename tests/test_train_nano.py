@@ -115,17 +115,6 @@ def test_orthogonalizing_in_float32_equals_what_torch_does_in_bfloat16(
     assert 0.6 < torch.linalg.svdvals(ours).min() < torch.linalg.svdvals(ours).max() < 1.3
 
 
-@pytest.mark.parametrize(
-    ("able", "fast"), [({"amx_bf16": True}, True), ({"avx2": True}, False), ({"bf16": True}, True)]
-)
-def test_bfloat16_is_used_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], fast: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert train.has_fast_bfloat16("cpu") is fast
-    assert train.has_fast_bfloat16("cuda")
-
-
 @pytest.mark.usefixtures("small_stage")
 def test_a_few_steps_on_one_scene_reduce_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = small_trainer()

@@ -25,18 +25,13 @@ from examples.train_nano.bank import Dice
 from examples.train_nano.model import build, decode, embed, set_image_size, trained_parameters
 from examples.train_nano.prompts import Prompts, click, make_prompts
 from examples.train_nano.scenes import Scene, Scenes
+from sam2_blocks.executor.precision import has_fast_bfloat16
 
 # (share of the time after which it applies, pixels of a side, pictures a step and CPU worker)
 STAGES = ((0.0, 128, 10), (0.35, 192, 12), (0.68, 256, 10), (0.86, 384, 6))
 MUON = 3.0  # its rate, as a multiple of AdamW's
 POOL = 256  # scenes kept for reuse, by each worker
 SAVE_EVERY_S = 240
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Whether ``device`` multiplies bfloat16 itself; a CPU that does not takes 50 times longer."""
-    able = torch.cpu.get_capabilities() if device == "cpu" else {"bf16": True}
-    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def orthogonalize(
@@ -177,10 +172,9 @@ class Trainer:
         self.reuse, self.rank, self.workers = reuse, rank, workers
         self.model = build(STAGES[0][1]).to(device).train()
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.autocast = functools.partial(
-            torch.autocast, device, torch.bfloat16, enabled=has_fast_bfloat16(device)
-        )
-        if has_fast_bfloat16(device):
+        half = has_fast_bfloat16(torch.device(device))
+        self.autocast = functools.partial(torch.autocast, device, torch.bfloat16, enabled=half)
+        if half:
             # Autocast would keep the sums of all blocks in float32, for no gain in accuracy.
             self.model.image_encoder.trunk.blocks[0].register_forward_pre_hook(in_autocast_dtype)
         else:
@@ -401,7 +395,7 @@ def work(rank: int, args: argparse.Namespace, device: str) -> None:
         workers=args.workers,
         batch=args.batch or (128 if device == "cuda" else None),
         reuse=1 if device == "cuda" else 6,
-        compile=has_fast_bfloat16(device) if args.compile is None else args.compile,
+        compile=has_fast_bfloat16(torch.device(device)) if args.compile is None else args.compile,
     )
     path = args.out / "checkpoint.pt"
     if path.exists():

@@ -46,7 +46,8 @@ def load(
         model: a name in the catalogue (``nano``, ``hiera_tiny``, ``sam2/hiera_large``, …), or the
             path of a checkpoint (``.pt`` or ``.safetensors``).
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``.
-        dtype: ``auto`` (what ``mode`` implies), ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto`` (float32; bfloat16 in mode ``fast``, but on a CPU without instructions for
+            it), ``float32``, ``bfloat16`` or ``float16``.
         mode: ``strict`` is float32, with the masks of the official predictor on the same device;
             ``fast`` computes in half precision, or in TF32 if ``dtype`` is float32 and the device
             has it, and replays CUDA graphs. By default it follows ``dtype``.

@@ -29,7 +29,7 @@ from sam2_blocks.executor.compiling import (
     prepare_compiler,
 )
 from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
-from sam2_blocks.executor.precision import TF32
+from sam2_blocks.executor.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
 from sam2_blocks.values import ExecutorSpec, Hw
@@ -152,7 +152,7 @@ def load_model(
         ModelError: if any of the arguments cannot be honoured.
     """
     torch_device = resolve_device(device)
-    torch_dtype, resolved_mode = resolve_dtype(dtype, mode)
+    torch_dtype, resolved_mode = resolve_dtype(dtype, mode, torch_device)
     prepare_compiler(compile, resolved_mode, torch_device)
     spec, checkpoint = _resolve_model(str(model), config)
     network = _build(_config_path(spec, config), seed if seed is not None else 0)
@@ -208,8 +208,8 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_dtype(name: str, mode: Mode | None) -> tuple[torch.dtype, Mode]:
-    """Agree on dtype and mode; ``auto`` is float32, or bfloat16 in mode ``fast``.
+def resolve_dtype(name: str, mode: Mode | None, device: torch.device) -> tuple[torch.dtype, Mode]:
+    """Agree on dtype and mode; ``auto`` is float32, or in mode ``fast`` bfloat16 if that is faster.
 
     Raises:
         ModelError: if either is unknown, or ``strict`` is asked of half precision.
@@ -217,7 +217,8 @@ def resolve_dtype(name: str, mode: Mode | None) -> tuple[torch.dtype, Mode]:
     if mode not in (None, "strict", "fast"):
         raise ModelError(f"there is no mode {mode!r}.{did_you_mean(mode, ['strict', 'fast'])}")
     if name == "auto":
-        name = "bfloat16" if mode == "fast" else "float32"
+        half = mode == "fast" and has_fast_bfloat16(device)
+        name = "bfloat16" if half else "float32"
     if name not in DTYPES:
         raise ModelError(f"there is no dtype {name!r}.{did_you_mean(name, ['auto', *DTYPES])}")
     if mode == "strict" and name != "float32":

@@ -46,15 +46,23 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
 
 
 def test_mode_and_dtype_agree():
-    assert resolve_dtype("auto", None) == (torch.float32, "strict")
-    assert resolve_dtype("auto", "fast") == (torch.bfloat16, "fast")
-    assert resolve_dtype("float16", None) == (torch.float16, "fast")
+    device = torch.device("cuda")
+    assert resolve_dtype("auto", None, device) == (torch.float32, "strict")
+    assert resolve_dtype("auto", "fast", device) == (torch.bfloat16, "fast")
+    assert resolve_dtype("float16", None, device) == (torch.float16, "fast")
     with pytest.raises(ModelError, match="mode 'strict' computes in float32, not 'bfloat16'"):
-        resolve_dtype("bfloat16", "strict")
+        resolve_dtype("bfloat16", "strict", device)
     with pytest.raises(ModelError, match=r"no dtype 'bf16'. Did you mean"):
-        resolve_dtype("bf16", None)
+        resolve_dtype("bf16", None, device)
     with pytest.raises(ModelError, match=r"no mode 'quick'"):
-        resolve_dtype("auto", "quick")
+        resolve_dtype("auto", "quick", device)
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_fast_is_never_slower_for_want_of_bfloat16(monkeypatch, supported, dtype):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    assert resolve_dtype("auto", "fast", torch.device("cpu")) == (dtype, "fast")
+    assert resolve_dtype("bfloat16", None, torch.device("cpu")) == (torch.bfloat16, "fast")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
