@@ -277,9 +277,8 @@ class Trainer:
 
     def advance(self, done: float) -> dict[str, float]:
         """Make one step; ``done`` in 0..1 is the share of the time that is over."""
-        factor = min(1.0, (self.step + 1 - self.first_step) / 150) * max(
-            0.01, min(1.0, 1.25 * (1 - done))
-        )
+        steps = self.step + 1 - self.first_step
+        factor = min(1.0, steps / 150) * max(0.01, min(1.0, 1.25 * (1 - done)))
         for optimizer, times in zip(self.optimizers, (MUON, 1.0), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = times * self.rate * factor
@@ -293,7 +292,7 @@ class Trainer:
             optimizer.step()
         self.step += 1
         self.pictures += self.stage(done)[1] * self.workers
-        keep = min(0.998, (1 + self.step) / (20 + self.step))
+        keep = min(0.998, (1 + steps) / (20 + steps))
         with torch.no_grad():
             new = list(self.model.parameters())
             torch._foreach_lerp_(list(self.average.parameters()), new, 1 - keep)
