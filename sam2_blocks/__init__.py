@@ -28,6 +28,7 @@ from sam2_blocks.runner import Block, Item, Runner
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
+    CropSettings,
     Embedding,
     Image,
     MaskPrediction,
@@ -37,6 +38,7 @@ from sam2_blocks.values import (
 )
 
 if TYPE_CHECKING:
+    from sam2_blocks.crops import generate_masks_in_crops
     from sam2_blocks.detection_files import rows_to_detections
     from sam2_blocks.detections import to_detections
     from sam2_blocks.executor import load as load_executor
@@ -49,6 +51,7 @@ __all__ = [
     "AutomaticMasks",
     "AutomaticSettings",
     "Block",
+    "CropSettings",
     "Embedding",
     "Image",
     "ImageError",
@@ -68,6 +71,7 @@ __all__ = [
     "StepError",
     "check_prompts",
     "generate_masks",
+    "generate_masks_in_crops",
     "hookimpl",
     "load_executor",
     "load_pipeline",
@@ -81,6 +85,7 @@ __all__ = [
 # Slow to import (torch, supervision), hence only on first use.
 _LAZY = {
     "check_prompts": ("sam2_blocks.prompts", "check_prompts"),
+    "generate_masks_in_crops": ("sam2_blocks.crops", "generate_masks_in_crops"),
     "load_executor": ("sam2_blocks.executor", "load"),
     "masks_to_prediction": ("sam2_blocks.masks", "masks_to_prediction"),
     "rows_to_detections": ("sam2_blocks.detection_files", "rows_to_detections"),

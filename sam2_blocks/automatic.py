@@ -4,8 +4,8 @@ An executor does what needs the model, one batch of points at a time (`MaskPropo
 others get their turn in between; the rest is here, in numpy. At no time is there a full-size mask:
 what waits for the suppression are run lengths and boxes.
 
-The masks, and their order, are those of the official generator on the whole picture. Left out are
-its crops (``crop_n_layers``), its second pass (``use_m2m``) and grids of other shapes.
+The masks, and their order, are those of the official generator on the whole picture; its crops are
+in `crops`. Left out are its second pass (``use_m2m``) and grids of other shapes.
 
 Source: sam2 ``automatic_mask_generator.py``, ``utils/amg.py``.
 """
@@ -55,11 +55,20 @@ def generate_masks(
     """
     settings = settings or AutomaticSettings()
     proposer = mask_proposer(executor)
-    batches = [
-        proposer.propose_masks(embedding, points_xy, settings, return_logits=return_logits)
-        for points_xy in point_batches(settings.points_per_side, embedding.image_hw)
-    ]
-    return join_masks(batches, settings)
+    batches = propose_batches(proposer, embedding, settings, return_logits=return_logits)
+    return join_masks(list(batches), settings)
+
+
+def propose_batches(
+    proposer: MaskProposer,
+    embedding: Embedding,
+    settings: AutomaticSettings,
+    *,
+    return_logits: bool = False,
+) -> Iterator[AutomaticMasks]:
+    """Give the masks that pass the filters, batch by batch of the grid's points."""
+    for points_xy in point_batches(settings.points_per_side, embedding.image_hw):
+        yield proposer.propose_masks(embedding, points_xy, settings, return_logits=return_logits)
 
 
 def mask_proposer(executor: Executor) -> MaskProposer:
@@ -89,8 +98,21 @@ def point_batches(points_per_side: int, image_hw: Hw) -> Iterator[Float32Array]:
 
 def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -> AutomaticMasks:
     """Gather the masks of all batches of one picture and drop duplicates."""
+    together = concatenate_masks(batches)
+    prediction = together.prediction
+    return together.select(
+        suppress_boxes(
+            prediction.mask_box_xyxy,
+            prediction.iou_prediction,
+            iou_threshold=settings.box_nms_thresh,
+        )
+    )
+
+
+def concatenate_masks(batches: Sequence[AutomaticMasks]) -> AutomaticMasks:
+    """Gather masks of one picture in their order; at least one batch."""
     predictions = [batch.prediction for batch in batches]
-    together = AutomaticMasks(
+    return AutomaticMasks(
         prediction=MaskPrediction(
             image_hw=predictions[0].image_hw,
             rles=tuple(rle for prediction in predictions for rle in prediction.rles),
@@ -100,14 +122,6 @@ def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -
         ),
         point_xy=np.concatenate([batch.point_xy for batch in batches]),
         stability_score=np.concatenate([batch.stability_score for batch in batches]),
-    )
-    prediction = together.prediction
-    return together.select(
-        suppress_boxes(
-            prediction.mask_box_xyxy,
-            prediction.iou_prediction,
-            iou_threshold=settings.box_nms_thresh,
-        )
     )
 
 

@@ -283,6 +283,30 @@ def rle_crop(rle: Rle, box_xyxy: ArrayLike) -> Rle:
     return spans_to_rle(spans, (y_max - y_min + 1, x_max - x_min + 1))
 
 
+def rle_paste(rle: Rle, corner_xy: tuple[int, int], image_hw: Hw) -> Rle:
+    """Put the mask of a crop where the crop lies in its image; the reverse of `rle_crop`.
+
+    Args:
+        rle: the mask.
+        corner_xy: the crop's first column and row.
+        image_hw: size of the image.
+
+    Returns:
+        Rle of size ``image_hw``.
+
+    Raises:
+        ValueError: if the crop reaches outside the image.
+    """
+    (height, width), (left, top) = rle.size, corner_xy
+    if not (0 <= left <= image_hw[1] - width and 0 <= top <= image_hw[0] - height):
+        raise ValueError(
+            f"a {width}x{height} crop at {list(corner_xy)} is not inside the "
+            f"{image_hw[1]}x{image_hw[0]} image"
+        )
+    x, y_start, y_stop = rle_to_spans(rle)
+    return spans_to_rle(Spans(x + left, y_start + top, y_stop + top), image_hw)
+
+
 def rles_to_boxes_xyxy(rles: Iterable[Rle]) -> Int64Array:
     """Find the tight box of each mask: int64, (N, 4), inclusive pixel indices."""
     return np.array([rle_to_box_xyxy(rle) for rle in rles], np.int64).reshape(-1, 4)

@@ -227,6 +227,28 @@ class AutomaticSettings:
     multimask_output: bool = True
 
 
+@dataclass(frozen=True)
+class CropSettings:
+    """How to cut a picture to segment its parts, too, without prompts.
+
+    Attributes:
+        crop_n_layers: layer i has 2^i by 2^i crops; 0 is the whole picture alone.
+        crop_nms_thresh: of two masks of different crops whose boxes overlap more than this (IoU),
+            the one found in the smaller crop stays.
+        crop_overlap_ratio: how much crops of the first layer overlap, as a share of the picture's
+            shorter side, 0 to below 1; half of that in the next layer, and so on.
+        crop_n_points_downscale_factor: layer i has ``points_per_side`` divided by the i-th power
+            of this, rounded down.
+
+    Source: names and defaults of sam2 ``SAM2AutomaticMaskGenerator``.
+    """
+
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+
+
 @dataclass(frozen=True, eq=False)
 class AutomaticMasks:
     """Masks found without prompts.

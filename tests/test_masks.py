@@ -14,6 +14,7 @@ from sam2_blocks.masks import (
     rle_area,
     rle_crop,
     rle_iou,
+    rle_paste,
     rle_to_box_xyxy,
     rle_to_coco,
     rle_to_mask,
@@ -183,6 +184,21 @@ def test_a_crop_holds_the_pixels_of_the_box(mask, data):
 def test_a_crop_outside_the_image_is_refused(box):
     with pytest.raises(ValueError, match="not inside the 2x2 image"):
         rle_crop(mask_to_rle(drawn("##", "##")), box)
+
+
+@given(MASKS, st.tuples(*[st.integers(0, 5)] * 4))
+def test_pasting_equals_padding_the_mask(mask, margins):
+    left, right, top, bottom = margins
+    padded = np.pad(mask, ((top, bottom), (left, right)))
+    pasted = rle_paste(mask_to_rle(mask), (left, top), padded.shape)
+    assert pasted.counts.tolist() == mask_to_rle(padded).counts.tolist()
+    assert pasted.size == padded.shape
+
+
+@pytest.mark.parametrize("corner", [(-1, 0), (0, -1), (2, 0), (0, 2)])
+def test_pasting_outside_the_image_is_refused(corner):
+    with pytest.raises(ValueError, match=r"a 2x2 crop at .* is not inside the 3x3 image"):
+        rle_paste(mask_to_rle(drawn("##", "##")), corner, (3, 3))
 
 
 def test_masks_of_any_origin_become_a_prediction():

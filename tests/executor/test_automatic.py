@@ -9,13 +9,21 @@ import pytest
 import torch
 
 from sam2_blocks.automatic import generate_masks
+from sam2_blocks.crops import generate_masks_in_crops
 from sam2_blocks.executor import load
 from sam2_blocks.executor.automatic import stability_scores
 from sam2_blocks.executor.executor import Sam2Executor
 from sam2_blocks.executor.postprocess import logits_to_rles
 from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from sam2_blocks.resources import MaskProposer
-from sam2_blocks.values import AutomaticMasks, AutomaticSettings, Embedding, Image, PromptSet
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    CropSettings,
+    Embedding,
+    Image,
+    PromptSet,
+)
 
 # The official predictor scripts its transforms.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -37,7 +45,7 @@ def nms(boxes, scores, categories, iou_threshold):
     for index in scores.argsort(descending=True, stable=True).tolist():
         if all(box_iou(boxes[index], boxes[other]) <= iou_threshold for other in kept):
             kept.append(index)
-    return torch.tensor(kept)
+    return torch.tensor(kept, dtype=torch.long)
 
 
 def box_iou(first, second):
@@ -54,9 +62,14 @@ def generator(official_class, monkeypatch):
 
     monkeypatch.setattr(official, "batched_nms", nms)
 
-    def make(executor: Sam2Executor, settings: AutomaticSettings):
+    def make(
+        executor: Sam2Executor, settings: AutomaticSettings, crops: CropSettings | None = None
+    ):
         made = official.SAM2AutomaticMaskGenerator(
-            executor.model.network, output_mode="uncompressed_rle", **asdict(settings)
+            executor.model.network,
+            output_mode="uncompressed_rle",
+            **asdict(settings),
+            **asdict(crops or CropSettings()),
         )
         low_res = executor.model.low_res_hw  # hard coded for 1024 upstream
         made.predictor._bb_feat_sizes = [tuple(n // 2**i for n in low_res) for i in range(3)]
@@ -103,6 +116,21 @@ def test_trained_weights(name, multimask_output, trained, pictures, generator):
     [embedding] = trained.embed([picture])
     ours = generate_masks(trained, embedding, settings)
     assert len(ours) > 1
+    assert_same(ours, official)
+
+
+@pytest.mark.parametrize(
+    ("name", "crops"),
+    [
+        ("photo", CropSettings(crop_n_layers=1, crop_n_points_downscale_factor=2)),
+        ("panorama", CropSettings(2, 0.5, 0.2, crop_n_points_downscale_factor=2)),
+    ],
+)
+def test_crops(name, crops, trained, pictures, generator):
+    picture: Image = pictures[name]
+    official = generator(trained, LOOSE, crops).generate(picture.pixels)
+    ours = generate_masks_in_crops(trained, picture, LOOSE, crops)
+    assert len({tuple(row["crop_box"]) for row in official}) > 1
     assert_same(ours, official)
 
 
