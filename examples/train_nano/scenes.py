@@ -172,12 +172,11 @@ class Scenes(Dice):
         grade = self.randn(b, total, 2) * 0.13 / place[..., 2:3].clamp(min=0.2)
         dome = self.randn(b, total, 1) * 0.08
         chroma = self.rand(b, total, 1)
-        lit = self.chance(0.5, b, total, 1) * self.rand(b, total, 1) * 0.6
         aim = [zoom * turn.cos(), zoom * turn.sin()]
-        rows = [base, gain, *aim, shift, pick, grade, dome, chroma, place[..., :3], lit]
+        rows = [base, gain, *aim, shift, pick, grade, dome, chroma, place[..., :3]]
         row = torch.cat(rows, -1).flatten(0, 1)
         index = (ids + torch.arange(b, device=self.device)[:, None, None] * total).flatten()
-        at = row[index].view(b, size, size, -1)  # (b, s, s, 23)
+        at = row[index].view(b, size, size, -1)  # (b, s, s, 22)
         ramp = torch.linspace(-1, 1, size, device=self.device)
         x, y = ramp[None, None, :].expand(b, size, size), ramp[None, :, None].expand(b, size, size)
         colour = at[..., :3].clone()
@@ -194,30 +193,9 @@ class Scenes(Dice):
         dx, dy = x - at[..., 19], y - at[..., 20]
         far = ((dx * dx + dy * dy) / at[..., 21].clamp(min=0.1) ** 2).clamp(max=1.5)
         shade = 1 + dx * at[..., 15] + dy * at[..., 16] + at[..., 17] * far
-        shade = shade * self._sun(dx / at[..., 21], dy / at[..., 21], at[..., 22])
         image = (colour * shade[..., None]).permute(0, 3, 1, 2) * self._shadow(ids, total)[:, None]
-        image = image * self._cast(b, size)
         far_off = (ids < GROUND)[:, None] & (self.rand(b, 1, 1, 1) < 0.3)
         return torch.where(far_off, box_blur(box_blur(image, 5), 7), image)
-
-    def _sun(self, dx: Tensor, dy: Tensor, strength: Tensor) -> Tensor:
-        """Leave the sides of things that face away from the sun in shade; (b, s, s) in 0..1.
-
-        A photograph's strongest edge often is this one, inside a thing, and no border of it.
-        """
-        b = len(dx)
-        angle, sharp = self.rand(b, 1, 1) * 7, self.log_between(1, 12, b, 1, 1)
-        away = dx * angle.cos() + dy * angle.sin() + self.randn(b, 1, 1) * 0.2
-        strength = strength * self.chance(0.6, b, 1, 1)
-        return 1 - strength * (away * sharp).sigmoid()
-
-    def _cast(self, b: int, size: int) -> Tensor:
-        """Cast shadows of things outside the picture across all segments; (b, 1, size, size)."""
-        field = self.noise(b, 1, 64, self.between(0.3, 0.8, b, 1, 1, 1))
-        field = field * self.log_between(1, 15, b, 1, 1, 1) + self.randn(b, 1, 1, 1)
-        field = F.interpolate(field, size=(size, size), mode="bilinear")
-        depth = self.chance(0.35, b, 1, 1, 1) * self.rand(b, 1, 1, 1) * 0.6
-        return 1 - depth * field.sigmoid()
 
     def _shadow(self, ids: Tensor, total: int) -> Tensor:
         """Darken what lies beside something higher; (b, s, s) in 0..1."""
@@ -238,9 +216,7 @@ class Scenes(Dice):
         light = F.interpolate(self.randn(b, 1, 3, 3), size=(size, size), mode="bicubic")
         images = images * (1 + light * self.rand(b, 1, 1, 1) * 0.25)
         images = images * (1 + self.randn(b, 3, 1, 1) * 0.05)
-        exposure = self.between(0.3, 0.55, b, 1, 1, 1) / images.clamp(0, 1).mean((1, 2, 3), True)
-        images = images * exposure.clamp(0.4, 3)
-        images = images.clamp(0, 1) ** torch.exp(self.randn(b, 1, 1, 1) * 0.2)
+        images = images.clamp(0, 1) ** torch.exp(self.randn(b, 1, 1, 1) * 0.3)
         soft = box_blur(images, 3)
         softer = box_blur(soft, 5)
         choice = self.rand(b, 1, 1, 1)

@@ -28,7 +28,7 @@ from examples.train_nano.scenes import Scene, Scenes
 from sam2_blocks.executor.precision import has_fast_bfloat16
 
 # (share of the time after which it applies, pixels of a side, pictures a step and CPU worker)
-STAGES = ((0.0, 128, 10), (0.35, 192, 12), (0.68, 256, 10), (0.86, 384, 6))
+STAGES = ((0.0, 128, 10), (0.4, 192, 12), (0.8, 256, 8), (0.9, 384, 4))
 MUON = 3.0  # its rate, as a multiple of AdamW's
 POOL = 256  # scenes kept for reuse, by each worker
 SAVE_EVERY_S = 240
