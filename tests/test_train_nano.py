@@ -108,7 +108,8 @@ def test_plain_attention_equals_the_fused_one() -> None:
 def test_orthogonalizing_in_float32_equals_what_torch_does_in_bfloat16(
     shape: tuple[int, int],
 ) -> None:
-    matrix, settings = torch.randn(shape), ((3.4445, -4.775, 2.0315), 5, 1e-7)
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    settings = (3.4445, -4.775, 2.0315), 5, 1e-7
     ours = train.orthogonalize(matrix, *settings)
     assert ours.dtype == torch.float32
     assert torch.allclose(ours, TORCHS_OWN(matrix, *settings).float(), atol=0.03)
