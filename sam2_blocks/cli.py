@@ -27,6 +27,7 @@ from sam2_blocks import __version__
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 from sam2_blocks.images import MAX_PIXELS
 from sam2_blocks.inputs import find_pictures, make_items, parse_settings
+from sam2_blocks.journal import Journal
 from sam2_blocks.outputs import OutputFolder
 from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
@@ -67,6 +68,9 @@ def run(
         list[str] | None,
         typer.Option("--set", "-s", metavar="NAME=VALUE", help="Value of a pipeline input."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip pictures that an earlier run finished.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
     trace: Annotated[
         Path | None,
@@ -82,9 +86,14 @@ def run(
     graph = _load(pipeline, plugins)
     values = parse_settings(settings or [], graph)
     pictures = find_pictures(source, folder)
-    items = make_items(graph, pictures, values, max_pixels=max_pixels)
     nested = list(pictures.values()) != [Path(source)]
-    target = OutputFolder(folder, graph, plugins, nested=nested)
+    journal = Journal(folder, pipeline, settings or [], resume=resume) if nested else None
+    if journal:
+        found, pictures = len(pictures), journal.remaining(pictures)
+        if found > len(pictures):
+            out.print(f"{found - len(pictures)} of {found} were done before")
+    items = make_items(graph, pictures, values, max_pixels=max_pixels)
+    target = OutputFolder(folder, graph, plugins, nested=nested, journal=journal)
     for name in target.skipped:
         err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
     recorder = _start_trace(plugins) if trace else None
@@ -95,7 +104,10 @@ def run(
         with (
             target,
             Runner(
-                graph, plugins, resources=plugins.resources(folder), batch_size=batch_size
+                graph,
+                plugins,
+                resources=plugins.resources(folder, resume=bool(journal and journal.resumed)),
+                batch_size=batch_size,
             ) as runner,
             Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress,
         ):

@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -16,6 +16,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
+from sam2_blocks.journal import Journal
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult
@@ -42,6 +43,7 @@ class OutputFolder:
         pipeline: whose outputs are written.
         plugins: for the exporters.
         nested: give each item a folder of its own, named after its id.
+        journal: told of every item that is finished, and of the end.
 
     Attributes:
         errors: of items whose outputs could not be written; complete when the block has ended.
@@ -50,16 +52,25 @@ class OutputFolder:
         UsageError: if the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, pipeline: Pipeline, plugins: Plugins, *, nested: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pipeline: Pipeline,
+        plugins: Plugins,
+        *,
+        nested: bool,
+        journal: Journal | None = None,
+    ) -> None:
         self.folder = folder
         self._nested = nested
+        self._journal = journal
         self._exporters = {
             name: _find_exporter(pipeline.kinds_of(selector), plugins)
             for name, selector in pipeline.outputs.items()
         }
         self.errors: list[ErrorRecord] = []
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
-        self._waiting: deque[tuple[str, Future[list[Path]]]] = deque()
+        self._waiting: deque[tuple[ItemResult, Future[list[Path]]]] = deque()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ERRORS_FILE).unlink(missing_ok=True)
@@ -67,6 +78,8 @@ class OutputFolder:
             raise UsageError(f"cannot write to the folder {str(folder)!r}: {error}.") from error
 
     def __enter__(self) -> OutputFolder:
+        if self._journal:
+            self._journal.start()
         return self
 
     def __exit__(
@@ -76,8 +89,13 @@ class OutputFolder:
         trace: TracebackType | None,
     ) -> None:
         self._writers.shutdown()
-        with suppress(OSError) if error else nullcontext():
+        with (
+            closing(self._journal) if self._journal else nullcontext(),
+            suppress(OSError) if error else nullcontext(),
+        ):
             self._collect(0)
+            if self._journal and (error is None or isinstance(error, KeyboardInterrupt)):
+                self._journal.end()
 
     @property
     def skipped(self) -> list[str]:
@@ -90,20 +108,23 @@ class OutputFolder:
         Raises:
             OSError: if the folder takes no more, as an earlier item found out.
         """
-        self._waiting.append((result.id, self._writers.submit(self.write, result)))
+        self._waiting.append((result, self._writers.submit(self.write, result)))
         self._collect(MAX_WAITING)
 
     def _collect(self, may_wait: int) -> None:
-        while len(self._waiting) > may_wait:
-            item, future = self._waiting.popleft()
+        while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][1].done()):
+            result, future = self._waiting.popleft()
             try:
-                future.result()
+                written = future.result()
             except Exception as error:  # a plugin's value or exporter; the other items go on
                 if isinstance(error, OSError) and error.errno in HOPELESS:
                     raise
                 cause = type(error).__name__
                 message = f"cannot be written: {error}"
-                self.errors.append(ErrorRecord(item, "outputs", "", message, cause))
+                self.errors.append(ErrorRecord(result.id, "outputs", "", message, cause))
+            else:
+                if self._journal and not result.errors:
+                    self._journal.add(result.id, written)
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.

@@ -56,9 +56,9 @@ class Plugins:
     exporters: dict[str, Exporter] = field(default_factory=dict)
     records: list[PluginRecord] = field(default_factory=list)
 
-    def resources(self, out_dir: str | Path = ".") -> Resources:
+    def resources(self, out_dir: str | Path = ".", *, resume: bool = False) -> Resources:
         """Make a new registry of executors."""
-        return Resources(self.executors, out_dir)
+        return Resources(self.executors, out_dir, resume=resume)
 
     def register(
         self, plugin: object, name: str, distribution: str = "", version: str = ""

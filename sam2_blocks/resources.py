@@ -91,10 +91,19 @@ class Resources:
     Args:
         factories: executor factories by name, as plugins registered them.
         out_dir: folder that relative paths of written files start from.
+        resume: whether a run goes on with what an earlier one left in that folder: a block that
+            writes one file for all items keeps those of the earlier run in it.
     """
 
-    def __init__(self, factories: Mapping[str, ExecutorFactory], out_dir: str | Path = ".") -> None:
+    def __init__(
+        self,
+        factories: Mapping[str, ExecutorFactory],
+        out_dir: str | Path = ".",
+        *,
+        resume: bool = False,
+    ) -> None:
         self.out_dir = Path(out_dir)
+        self.resume = resume
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
         self._lock = threading.Lock()

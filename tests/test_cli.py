@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import cli, files
+from sam2_blocks.journal import JOURNAL_FILE
 from sam2_blocks.testing import FakeExecutor
 from tests.conftest import PICTURES, ROOT
 
@@ -106,7 +107,7 @@ def test_old_outputs_of_an_item_that_fails_go_away(call, folder, tmp_path):
     (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
     assert call("run", QUICKSTART, "-i", folder, "-o", target)[0] == cli.ITEMS_FAILED
     left = sorted(path.name for path in target.rglob("*.*") if path.is_file())
-    assert left == ["errors.json", "notes.json"]
+    assert left == [JOURNAL_FILE, "errors.json", "notes.json"]
 
 
 def test_an_old_output_of_a_single_picture_goes_away(call, folder, tmp_path):
@@ -134,6 +135,50 @@ def test_a_folder_of_coco_boxes_becomes_coco_masks(call, tmp_path):
     coco = json.loads((tmp_path / "masks.json").read_text())
     assert len(coco["images"]) == 3
     assert [row["area"] for row in coco["annotations"]] == [330 * 362, 239 * 230, 84 * 94]
+
+
+def test_resume_does_what_is_left(call, folder, tmp_path):
+    arguments = ("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert call(*arguments)[0] == cli.ITEMS_FAILED
+    before = (tmp_path / "out" / "a.jpg" / "overlay.png").stat().st_mtime_ns
+    (folder / "broken.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    (folder / "broken.json").write_bytes((PICTURES / "coffee.json").read_bytes())
+    code, out, err = call(*arguments, "--resume")
+    assert code == 0, err
+    assert "2 of 3 were done before" in out
+    assert "1 of 1 done" in out
+    assert (tmp_path / "out" / "a.jpg" / "overlay.png").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "broken.jpg" / "overlay.png").exists()
+    assert not (tmp_path / "out" / "errors.json").exists()
+    code, out, _ = call(*arguments, "--resume")
+    assert (code, "0 of 0 done" in out) == (0, True)
+
+
+def test_resume_keeps_earlier_pictures_in_the_coco_file(call, tmp_path):
+    boxes = ROOT / "examples" / "coco" / "boxes.json"
+    some = tmp_path / "pictures"
+    some.mkdir()
+    pipeline = ROOT / "examples" / "coco_folder.yaml"
+    arguments = ("run", pipeline, "-i", some, "-s", f"annotations={boxes}", "-o")
+    for name in ("astronaut.jpg", "chelsea.jpg", "coffee.jpg"):
+        (some / name).write_bytes((PICTURES / name).read_bytes())
+        code, _, err = call(*arguments, tmp_path / "grown", "--resume")
+        assert code == 0, err
+    call(*arguments, tmp_path / "whole")
+    grown, whole = (tmp_path / name / "masks.json" for name in ("grown", "whole"))
+    assert json.loads(grown.read_text()) == json.loads(whole.read_text())
+
+
+def test_resume_refuses_a_file_that_is_not_coco(call, folder, tmp_path):
+    boxes = ROOT / "examples" / "coco" / "boxes.json"
+    pipeline = ROOT / "examples" / "coco_folder.yaml"
+    arguments = ("run", pipeline, "-s", f"annotations={boxes}", "-o", tmp_path)
+    assert call(*arguments, "-i", PICTURES)[0] == 0
+    (tmp_path / "masks.json").write_text("{}")
+    (tmp_path / "coffee.jpg" / "predictions.json").unlink()
+    code, _, err = call(*arguments, "-i", PICTURES, "--resume")
+    assert code == cli.ITEMS_FAILED
+    assert "masks.json: cannot be continued" in err
 
 
 def test_a_trace_is_written(call, tmp_path):

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -108,8 +106,7 @@ def test_the_message_names_the_prompt():
         check_prompts(PromptSet.from_boxes([[1, 1, 2, 2], [1, 1, 2, 2], [5, 1, 2, 2]]), HW)
 
 
-def test_ten_thousand_boxes_take_no_time():
-    boxes = PromptSet.from_boxes(np.tile([1, 1, 9, 9], (10_000, 1)))
-    started = time.perf_counter()
-    check_prompts(boxes, HW)
-    assert time.perf_counter() - started < 2
+def test_ten_thousand_boxes_all_come_through():
+    boxes = np.tile(np.float32([1, 1, 9, 9]), (10_000, 1))
+    checked = check_prompts(PromptSet.from_boxes(boxes), HW)
+    assert np.array_equal([prompt.box_xyxy for prompt in checked.prompts], boxes)

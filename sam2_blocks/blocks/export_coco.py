@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import supervision as sv
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.files import write_text
+from sam2_blocks.coco_writer import CocoWriter
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
 from sam2_blocks.polygons import rle_to_polygons
 from sam2_blocks.resources import Resources
@@ -20,23 +19,28 @@ class ExportCoco:
     """Collect annotations of all pictures and write each COCO file once, when the run ends."""
 
     def __init__(self, resources: Resources) -> None:
-        self._out_dir = resources.out_dir
-        self._files: dict[Path, dict[str, dict[str, Any]]] = {}
+        self._resources = resources
+        self._files: dict[Path, CocoWriter] = {}
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         results = []
         for item in items:
-            row = _picture(item)
-            self._files.setdefault(self._out_dir / item.path, {})[item.image.id] = row
-            results.append({"annotations": row["annotations"]})
+            picture = _picture(item)
+            self._file(self._resources.out_dir / item.path).add(item.image.id, picture)
+            results.append({"annotations": picture["annotations"]})
         return results
 
     def finish(self) -> None:
         """Write the files; also after an interruption, with the pictures done until then."""
-        for path, pictures in self._files.items():
-            write_text(path, json.dumps(_merge(pictures), indent=1) + "\n")
-        self._files.clear()
+        files, self._files = self._files, {}
+        for file in files.values():
+            file.finish()
+
+    def _file(self, path: Path) -> CocoWriter:
+        if path not in self._files:
+            self._files[path] = CocoWriter(path, resume=self._resources.resume)
+        return self._files[path]
 
 
 def _picture(item: Any) -> dict[str, Any]:
@@ -64,38 +68,3 @@ def _annotation(item: Any, index: int) -> dict[str, Any]:
         traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=item.tolerance)
         row["segmentation"] = [ring.ravel().tolist() for ring in traced.outer]
     return row
-
-
-def _merge(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Number pictures, annotations and categories."""
-    rows = [row for picture in pictures.values() for row in picture["annotations"]]
-    category_ids = _category_ids(rows)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (file_name, picture) in enumerate(pictures.items(), start=1):
-        size = {"width": picture["width"], "height": picture["height"]}
-        images.append({"id": image_id, "file_name": file_name, **size})
-        for row in picture["annotations"]:
-            numbered = {k: v for k, v in row.items() if k not in ("category", "class_id")}
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category_ids[row["category"]],
-                    **numbered,
-                }
-            )
-    categories = [{"id": number, "name": name} for name, number in category_ids.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def _category_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """The detector's class ids where each names one class, so that COCO in is COCO out.
-
-    Else the names are numbered from 1 in alphabetical order.
-    """
-    pairs = {(row["category"], row["class_id"]) for row in rows}
-    names, ids = {name for name, _ in pairs}, {class_id for _, class_id in pairs}
-    if len(pairs) == len(names) == len(ids) and None not in ids:
-        return dict(sorted(pairs, key=lambda pair: pair[1]))
-    return {name: index for index, name in enumerate(sorted(names), start=1)}

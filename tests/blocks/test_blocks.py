@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner, load_pipeline, read_image
 from sam2_blocks.blocks.automatic import Automatic
-from sam2_blocks.blocks.export_coco import _category_ids
+from sam2_blocks.coco_writer import _category_ids
 from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
 from sam2_blocks.errors import StepError
 from sam2_blocks.manifest import manifest_dir

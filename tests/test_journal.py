@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.errors import UsageError
+from sam2_blocks.journal import JOURNAL_FILE, Journal
+from tests.conftest import ROOT
+
+COCO_FOLDER = ROOT / "examples" / "coco_folder.yaml"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three files that stand for pictures, and a pipeline, by name."""
+    for name in ("a.jpg", "b.jpg", "c.jpg", "pipeline.yaml"):
+        (tmp_path / name).write_text(name)
+    return {name: tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Make the journal of a run in ``tmp_path / "out"``."""
+
+    def make(*settings, resume=True):
+        return Journal(tmp_path / "out", tmp_path / "pipeline.yaml", settings, resume=resume)
+
+    return make
+
+
+def finish(journal, pictures, *names, end=True):
+    """Let a run finish some of the pictures, each with one output."""
+    journal.remaining(pictures)
+    journal.start()
+    for name in names:
+        output = journal._path.parent / name / "mask.png"
+        output.parent.mkdir(exist_ok=True)
+        output.write_text("mask")
+        journal.add(name, [output])
+    if end:
+        journal.end()
+    journal.close()
+
+
+def test_without_an_earlier_run_everything_remains(journal, pictures):
+    assert journal().remaining(pictures) == pictures
+    assert not journal().resumed
+
+
+def test_what_is_finished_does_not_remain(journal, pictures):
+    finish(journal(), pictures, "a.jpg", "b.jpg")
+    again = journal()
+    assert list(again.remaining(pictures)) == ["c.jpg"]
+    assert again.resumed
+
+
+def test_a_third_run_knows_what_the_first_and_the_second_finished(journal, pictures):
+    finish(journal(), pictures, "a.jpg")
+    finish(journal(), pictures, "b.jpg")
+    assert list(journal().remaining(pictures)) == ["c.jpg"]
+
+
+def test_a_changed_picture_remains(journal, pictures):
+    finish(journal(), pictures, "a.jpg", "b.jpg")
+    pictures["a.jpg"].write_text("changed")
+    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+
+
+def test_a_picture_whose_output_is_gone_remains(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg", "b.jpg")
+    (tmp_path / "out" / "b.jpg" / "mask.png").unlink()
+    assert list(journal().remaining(pictures)) == ["b.jpg", "c.jpg"]
+
+
+def test_after_a_crash_the_last_picture_remains(journal, pictures):
+    finish(journal(), pictures, "b.jpg", "a.jpg", end=False)
+    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+
+
+def test_after_a_crash_a_picture_done_anew_is_the_last_one(journal, pictures):
+    finish(journal(), pictures, "a.jpg", "b.jpg")
+    pictures["a.jpg"].write_text("changed")
+    finish(journal(), pictures, "a.jpg", end=False)
+    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+
+
+def test_a_torn_line_is_not_a_finished_picture(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg", "b.jpg", end=False)
+    file = tmp_path / "out" / JOURNAL_FILE
+    file.write_text(file.read_text()[:-20])
+    assert journal().remaining(pictures) == pictures  # a.jpg is the last one now
+
+
+def test_a_new_run_forgets_the_old_one(journal, pictures):
+    finish(journal(), pictures, "a.jpg")
+    finish(journal(resume=False), pictures)
+    assert journal().remaining(pictures) == pictures
+
+
+def test_other_settings_are_refused(journal, pictures):
+    finish(journal("model=nano"), pictures, "a.jpg")
+    assert list(journal("model=nano").remaining(pictures)) == ["b.jpg", "c.jpg"]
+    with pytest.raises(UsageError, match="cannot --resume, because settings changed since the run"):
+        journal("model=hiera_tiny")
+
+
+def test_another_pipeline_is_refused(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg")
+    (tmp_path / "pipeline.yaml").write_text("other")
+    with pytest.raises(UsageError, match="because pipeline changed"):
+        journal()
+
+
+def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):
+    folder, boxes = tmp_path / "pictures", tmp_path / "boxes.json"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    names = [f"{number:03}.png" for number in range(60)]
+    for number, name in enumerate(names):
+        Pil.fromarray(np.roll(noise, number, 0)).save(folder / name)
+    coco = {
+        "images": [
+            {"id": i, "file_name": n, "height": 60, "width": 80} for i, n in enumerate(names)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 3, "bbox": [5, 5, 40, 30]}
+            for i in range(len(names))
+        ],
+        "categories": [{"id": 3, "name": "thing"}],
+    }
+    boxes.write_text(json.dumps(coco))
+
+    def run(target, *more):
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli", "run", COCO_FOLDER),
+                *("-i", folder, "-s", f"annotations={boxes}", "-o", target, "--batch-size", "1"),
+                *more,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = run(killed)
+    deadline = time.monotonic() + 120
+    while len(list(killed.glob("*/predictions.json"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "masks.json").exists()
+    process = run(killed, "--resume")
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    assert "of 60 were done before" in text
+    text, _ = run(whole).communicate(timeout=120)
+    assert "60 of 60 done" in text
+    assert (killed / "masks.json").read_text() == (whole / "masks.json").read_text()
+    assert sorted(os.listdir(killed)) == sorted(os.listdir(whole))
