@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 
 from sam2_blocks.errors import UsageError
@@ -17,6 +17,7 @@ from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.journal import Journal
+from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult
@@ -135,7 +136,7 @@ class OutputFolder:
         Raises:
             OSError: if a file cannot be written; it is not there then.
         """
-        target = self.folder / _below(result.id) if self._nested else self.folder
+        target = self.folder / relative_path(result.id) if self._nested else self.folder
         written: dict[str, Path] = {}
         try:
             for name, value in result.outputs.items():
@@ -161,9 +162,3 @@ class OutputFolder:
 
 def _find_exporter(kinds: Sequence[str], plugins: Plugins) -> Exporter | None:
     return next((plugins.exporters[kind] for kind in kinds if kind in plugins.exporters), None)
-
-
-def _below(item_id: str) -> PurePosixPath:
-    """The item's id as a relative path that cannot leave the output folder."""
-    parts = [part for part in PurePosixPath(item_id).parts if part not in ("/", "..", ".")]
-    return PurePosixPath(*parts)

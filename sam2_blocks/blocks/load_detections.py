@@ -14,11 +14,8 @@ from sam2_blocks.detection_files import (
     load_json,
     load_yolo,
 )
-from sam2_blocks.errors import did_you_mean
+from sam2_blocks.path_templates import path_beside
 from sam2_blocks.resources import Resources
-from sam2_blocks.values import Image
-
-PLACEHOLDERS = ("dir", "stem", "name", "id")
 
 
 class LoadDetections:
@@ -38,7 +35,7 @@ class LoadDetections:
             return error
 
     def _load(self, item: Any) -> sv.Detections:
-        path = _fill(item.path, item.image)
+        path = path_beside(item.path, item.image)
         if not path.exists():
             if item.missing == "empty":
                 return boxes_to_detections([])
@@ -61,15 +58,3 @@ class LoadDetections:
         if path not in self._coco:
             self._coco[path] = CocoBoxes(path)
         return self._coco[path]
-
-
-def _fill(template: str, image: Image) -> Path:
-    """Put the picture's folder and names into a path template."""
-    file = image.path or Path(image.id)
-    values = {"dir": str(file.parent), "stem": file.stem, "name": file.name, "id": image.id}
-    try:
-        return Path(template.format(**values))
-    except (KeyError, IndexError, ValueError) as error:
-        name = str(error.args[0]) if isinstance(error, KeyError) else ""
-        hint = did_you_mean(name, PLACEHOLDERS)
-        raise ValueError(f"path {template!r} has a wrong placeholder: {error}.{hint}") from error

@@ -109,7 +109,12 @@ def test_every_block_without_files_is_a_node(plugins):
         "sam2_blocks_masks_polygons_v1",
         "sam2_blocks_segment_v1",
     }
-    assert set(offer.left_out) == {"detections/load@v1", "export/coco@v1"}
+    assert set(offer.left_out) == {
+        "detections/load@v1",
+        "export/coco@v1",
+        "export/labelme@v1",
+        "export/yolo@v1",
+    }
 
 
 def test_the_folder_of_the_example_gives_both_mappings():

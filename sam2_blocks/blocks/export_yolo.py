@@ -1,0 +1,61 @@
+"""``export/yolo@v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import supervision as sv
+
+from sam2_blocks.errors import did_you_mean
+from sam2_blocks.files import write_text
+from sam2_blocks.masks import coco_to_rle
+from sam2_blocks.path_templates import PathsBelow
+from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.resources import Resources
+
+
+class ExportYolo:
+    """Write one text file a picture: a line an object, its class and its outline in 0..1."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._paths = PathsBelow(resources.out_dir)
+
+    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+        """See the manifest."""
+        return [self._write_or_error(item) for item in items]
+
+    def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+        try:
+            path = self._paths.path(item.path, item.image)
+            write_text(path, "".join(f"{line}\n" for line in _lines(item)))
+        except (OSError, ValueError) as error:
+            return error
+        return {"path": str(path)}
+
+
+def _lines(item: Any) -> Iterator[str]:
+    """One line a mask; a mask without pixels has no outline and gets none."""
+    found: sv.Detections = item.predictions
+    height, width = item.image.hw
+    for index in range(len(found)):
+        traced = rle_to_polygons(
+            coco_to_rle(found.data["rle_mask"][index]),
+            hole_policy="bridge",
+            multipolygon_policy="bridge",
+            tolerance_px=item.tolerance,
+        )
+        number = _class_number(found, index, item.classes)
+        for ring in traced.outer:
+            shares = (ring / (width, height)).ravel()
+            yield f"{number} {' '.join(f'{share:.6g}' for share in shares)}"
+
+
+def _class_number(found: sv.Detections, index: int, classes: Sequence[str]) -> int:
+    if not classes:
+        return 0 if found.class_id is None else int(found.class_id[index])
+    name = str(found.data["class_name"][index]) if "class_name" in found.data else "object"
+    if name not in classes:
+        hint = did_you_mean(name, classes)
+        raise ValueError(f"mask {index} is a {name!r}, which 'classes' does not list.{hint}")
+    return classes.index(name)
