@@ -140,17 +140,20 @@ def suppress_boxes(
 
     Source: greedy non-maximum suppression as in ``torchvision.ops.nms``, in float32.
     """
-    boxes = boxes_xyxy.astype(np.float32)
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    left = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while len(left):
-        best, left = left[0], left[1:]
-        kept.append(best)
-        low = np.maximum(boxes[best, :2], boxes[left, :2])
-        high = np.minimum(boxes[best, 2:], boxes[left, 2:])
-        overlap = np.clip(high - low, 0, None).prod(axis=1)
+    order = np.argsort(-scores, kind="stable")
+    if iou_threshold >= 1:
+        return order
+    x_min, y_min, x_max, y_max = boxes_xyxy[order].astype(np.float32).T.copy()
+    areas = (x_max - x_min) * (y_max - y_min)
+    suppressed = np.zeros(len(order), bool)
+    for i in range(len(order)):
+        if suppressed[i]:
+            continue
+        later = slice(i + 1, None)
+        width = np.minimum(x_max[i], x_max[later]) - np.maximum(x_min[i], x_min[later])
+        height = np.minimum(y_max[i], y_max[later]) - np.maximum(y_min[i], y_min[later])
+        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
         with np.errstate(invalid="ignore"):  # two boxes without area: NaN, they do not overlap
-            iou = overlap / (areas[best] + areas[left] - overlap)
-        left = left[~(iou > iou_threshold)]
-    return np.array(kept, np.int64)
+            iou = overlap / (areas[i] + areas[later] - overlap)
+        suppressed[later] |= iou > iou_threshold
+    return order[~suppressed]

@@ -46,6 +46,29 @@ def test_of_boxes_that_overlap_the_best_stays(boxes, scores, kept):
     assert found.tolist() == kept
 
 
+def test_no_box_overlaps_by_more_than_all_of_it():
+    table, scores = np.tile([0, 0, 9, 9], (3, 1)), np.float32([0.5, 0.9, 0.7])
+    assert suppress_boxes(table, scores, iou_threshold=1.0).tolist() == [1, 2, 0]
+
+
+def test_suppression_is_that_of_one_box_after_another():
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 60, (300, 2))
+    boxes = np.concatenate([low, low + rng.integers(0, 40, (300, 2))], axis=1)
+    scores = rng.integers(0, 50, 300).astype(np.float32)  # with ties
+    kept = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(box_iou(boxes[index], boxes[other]) <= 0.4 for other in kept):
+            kept.append(index)
+    assert suppress_boxes(boxes, scores, iou_threshold=0.4).tolist() == kept
+
+
+def box_iou(a, b):
+    width, height = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - width * height
+    return np.float32(width * height) / np.float32(union) if union else 0
+
+
 def test_masks_are_joined_over_batches_and_duplicates_dropped():
     executor = FakeExecutor()
     [embedding] = executor.embed([sample_image()])  # 24 x 32, squares of 5 x 5
