@@ -172,7 +172,7 @@ def load_model(
     return LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
         spec=ExecutorSpec(name, str(torch_device), dtype_name),
-        key=f"{spec.name if spec else config}@{weights}/{rounding}",
+        key=f"{_name_architecture(spec, config)}@{weights}/{rounding}",
         mode=resolved_mode,
         dtype=torch_dtype,
         compile=compile,
@@ -266,6 +266,11 @@ def _config_path(spec: ModelSpec | None, config: str | Path | None) -> Path:
         assert config is not None
         return Path(config)
     return (NANO_FOLDER if spec.embedded else sam2_folder()) / spec.config
+
+
+def _name_architecture(spec: ModelSpec | None, config: str | Path | None) -> str:
+    """Name what is built; a file by its content, which may change under the same name."""
+    return spec.name if spec else f"config-{sha256_of(_config_path(None, config))[:12]}"
 
 
 def _is_yaml(config: str | Path) -> bool:

@@ -152,11 +152,13 @@ class BlockBridge:
         """
         given = [{k: v for k, v in row.items() if v is not None} for row in rows]
         names = tuple(name for name in self._manifest.names if any(name in row for row in given))
+        params = self._manifest.params
+        defaults = {name: p.default for name, p in params.items() if not p.required}
 
         def items() -> Iterator[Item]:
             for index, row in enumerate(given):
                 before_row()
-                yield Item(str(index), {name: row.get(name) for name in names})
+                yield Item(str(index), {name: row.get(name, defaults.get(name)) for name in names})
 
         try:
             with self._lock:

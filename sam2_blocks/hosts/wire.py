@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 from sam2_blocks.values import Embedding, ExecutorSpec, Prompt, PromptSet
@@ -27,6 +28,9 @@ def embedding_to_json(embedding: Embedding) -> dict[str, Any]:
 def json_to_embedding(value: object) -> Embedding:
     """Read an embedding; its tensors go to the device they were made on.
 
+    Its key comes from what arrived, not from what the sender says it is: the executor keeps what it
+    computes from an embedding by that key, for everybody.
+
     Raises:
         ValueError: if it is not what `embedding_to_json` writes, or the device is not here.
     """
@@ -36,7 +40,8 @@ def json_to_embedding(value: object) -> Embedding:
         raise ValueError(f"wants the mapping of a serialised embedding, got {value!r:.80}")
     try:
         spec = ExecutorSpec(**value["spec"])
-        tensors = load(base64.b64decode(value["safetensors"], validate=True))
+        content = base64.b64decode(value["safetensors"], validate=True)
+        tensors = load(content)
         feats = sorted(name for name in tensors if name.startswith("high_res_feats."))
         height, width = value["image_hw"]
         return Embedding(
@@ -44,7 +49,7 @@ def json_to_embedding(value: object) -> Embedding:
             high_res_feats=tuple(tensors[name].to(spec.device) for name in feats),
             image_hw=(int(height), int(width)),
             image_id=str(value["image_id"]),
-            key=str(value["key"]),
+            key=f"{str(value['key']).rpartition('/')[0]}/{hashlib.sha256(content).hexdigest()[:32]}",
             spec=spec,
         )
     except Exception as error:  # the parsers and the device raise errors of many types

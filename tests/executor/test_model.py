@@ -124,6 +124,17 @@ def test_the_architecture_of_a_local_checkpoint_is_recognised_or_given(tmp_path)
         load_model("nano", config="nano")
 
 
+def test_a_config_file_of_other_content_has_another_key(tmp_path):
+    path, config = tmp_path / "mine.safetensors", tmp_path / "mine.yaml"
+    save_file(load_model("nano", device="cpu", seed=3).network.state_dict(), path)
+    text = (Path(model.__file__).parent / "nano.yaml").read_text()
+    config.write_text(text)
+    before = load_model(path, device="cpu", config=config).key
+    assert load_model(path, device="cpu", config=config).key == before
+    config.write_text(text.replace("image_size: 256", "image_size: 128"))
+    assert load_model(path, device="cpu", config=config).key != before
+
+
 def test_a_checkpoint_of_another_variant_is_refused(tmp_path):
     path = tmp_path / "nano.safetensors"
     save_file(load_model("nano", device="cpu", seed=0).network.state_dict(), path)

@@ -55,6 +55,12 @@ def test_none_is_not_given(bridge):
     assert len(bridge.run([row])[0]["predictions"]) == 2
 
 
+def test_none_in_one_row_leaves_the_default_there(bridge):
+    row = {"image": sample_image(), "boxes": sample_detections(), "model": "fake"}
+    rows = [{**row, "min_confidence": 0.9}, {**row, "min_confidence": None}]
+    assert [len(outputs["predictions"]) for outputs in bridge.run(rows)] == [0, 2]
+
+
 def test_literals_are_parsed(bridge):
     prompts = [{"point_coords": [[9, 9]]}]
     [outputs] = bridge.run([{"image": sample_image(), "prompts": prompts, "model": "fake"}])
@@ -156,6 +162,9 @@ def test_blocks_of_one_name_are_left_out_all(plugins):
     assert f"would be called {name!r}" in found.left_out["draw/masks@v1"]
 
 
+SPEC = ExecutorSpec("nano", "cpu", "float32")
+
+
 def test_an_embedding_travels_exactly():
     torch = pytest.importorskip("torch")
     made = Embedding(
@@ -169,12 +178,18 @@ def test_an_embedding_travels_exactly():
     back = json_to_embedding(json.loads(json.dumps(embedding_to_json(made))))
     assert torch.equal(back.image_embed, made.image_embed)
     assert all(map(torch.equal, back.high_res_feats, made.high_res_feats))
-    assert (back.image_hw, back.image_id, back.key, back.spec) == (
-        made.image_hw,
-        made.image_id,
-        made.key,
-        made.spec,
+    assert (back.image_hw, back.image_id, back.spec) == (made.image_hw, made.image_id, made.spec)
+
+
+def test_an_embedding_that_came_by_wire_has_the_key_of_its_content():
+    torch = pytest.importorskip("torch")
+    honest, forged = (
+        Embedding(torch.full((1, 4, 2, 2), value), (), (24, 32), "cat.png", "nano@1/abc", SPEC)
+        for value in (0.0, 1.0)
     )
+    keys = [json_to_embedding(embedding_to_json(made)).key for made in (honest, honest, forged)]
+    assert keys[0] == keys[1] != keys[2]
+    assert all(key.startswith("nano@1/") and key != "nano@1/abc" for key in keys)
 
 
 @pytest.mark.parametrize("value", ["text", {}, {"spec": {}, "safetensors": "%"}])
