@@ -87,7 +87,7 @@ def run(
     values = parse_settings(settings or [], graph)
     pictures = find_pictures(source, folder)
     nested = list(pictures.values()) != [Path(source)]
-    journal = Journal(folder, pipeline, settings or [], resume=resume) if nested else None
+    journal = Journal(folder, graph, settings or [], resume=resume) if nested else None
     if journal:
         found, pictures = len(pictures), journal.remaining(pictures)
         if found > len(pictures):
@@ -186,7 +186,10 @@ def list_blocks(as_json: AsJson = False) -> None:
     _warn_of_broken(plugins)
     manifests = [plugins.manifests[name] for name in sorted(plugins.manifests)]
     if as_json:
-        rows = [manifest.model_dump(mode="json", exclude_defaults=True) for manifest in manifests]
+        rows = [
+            manifest.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+            for manifest in manifests
+        ]
         print(json.dumps(rows, indent=2))
         return
     table = Table("block", "summary")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.files import write_text
+from sam2_blocks.files import json_text, write_text
 from sam2_blocks.json_lines import JsonLines, read_json_lines
 
 NUMBERS = ("id", "image_id", "category_id")
@@ -34,22 +34,29 @@ class CocoWriter:
         rows = read_json_lines(self._part_path) if resume else []
         self._pictures = _read_pictures(path) if resume and path.exists() else {}
         self._pictures.update(rows)
+        self._added: set[str] = set()
         self._part = JsonLines(self._part_path, rows)
 
     def add(self, name: str, picture: Mapping[str, Any]) -> None:
-        """Add a picture, or replace it.
+        """Add a picture, or replace that of an earlier run.
 
         Args:
             name: the picture's ``file_name``.
             picture: its ``width``, ``height`` and ``annotations``; these have no numbers yet, but
                 the name of their ``category`` and the detector's ``class_id``, or None.
+
+        Raises:
+            ValueError: if this run has added a picture of that name.
         """
+        if name in self._added:
+            raise ValueError(f"{self._path}: two pictures are called {name!r}; name them apart")
+        self._added.add(name)
         self._part.append([name, picture])
         self._pictures[name] = picture
 
     def finish(self) -> None:
         """Number pictures, annotations and categories, and write the file."""
-        write_text(self._path, json.dumps(_number(self._pictures), indent=1) + "\n")
+        write_text(self._path, json_text(_number(self._pictures), indent=1) + "\n")
         self._part.close()
         self._part_path.unlink()
 

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+# Comparing takes time in proportion to both, and names may come from strangers.
+LONGEST_COMPARED = 100
+MOST_COMPARED = 500
+
 
 class Sam2BlocksError(Exception):
     """Root of all errors of this library."""
@@ -101,7 +105,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
         A sentence that starts with a space, ready to be appended; empty without choices.
     """
     names = sorted(set(choices))
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    short = len(name) <= LONGEST_COMPARED and len(names) <= MOST_COMPARED
+    close = get_close_matches(name, names, n=1, cutoff=0.5) if short else []
     if close:
         return f" Did you mean {close[0]!r}?"
     if not names:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image as Pil
 
-from sam2_blocks.files import write_atomically, write_text
+from sam2_blocks.files import json_text, write_atomically, write_text
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.values import Image
 
@@ -29,15 +28,14 @@ def export_detections(detections: sv.Detections, path: Path) -> Path:
     from sam2_blocks.detection_files import detections_to_rows
 
     made = detections_to_rows(detections)
-    rows = ",\n  ".join(json.dumps(row, default=str, allow_nan=False) for row in made)
+    rows = ",\n  ".join(json_text(row) for row in made)
     text = f'{{\n "detections": [\n  {rows}\n ]\n}}\n'
     return write_text(path.with_name(f"{path.name}.json"), text)
 
 
 def export_json(value: Any, path: Path) -> Path:
     """Write a plain value as JSON."""
-    text = json.dumps(value, indent=1, default=str, allow_nan=False)
-    return write_text(path.with_name(f"{path.name}.json"), text + "\n")
+    return write_text(path.with_name(f"{path.name}.json"), json_text(value, indent=1) + "\n")
 
 
 BUILTIN_EXPORTERS: Mapping[str, Exporter] = {

@@ -6,7 +6,9 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from pydantic_core import to_json
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
@@ -42,6 +44,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; see `write_atomically`."""
     return write_bytes(path, text.encode())
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Write a value as JSON; numbers that are not finite become null, unknown types text."""
+    return to_json(value, indent=indent, inf_nan_mode="null", fallback=str).decode()
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image as Pil
 from PIL import ImageOps, UnidentifiedImageError
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.values import Image, UInt8Array
+from sam2_blocks.values import UNNAMED, Image, UInt8Array
 
 MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels: Pillow's own limit, about 13,000 x 13,000."""
@@ -42,7 +42,7 @@ def read_image(
     Raises:
         ImageError: if the file is missing, truncated, too large, empty or not a picture.
     """
-    name = image_id or (Path(source).name if isinstance(source, str | Path) else "image")
+    name = image_id or (Path(source).name if isinstance(source, str | Path) else UNNAMED)
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
@@ -83,7 +83,7 @@ def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
     return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
-def array_to_image(array: object, image_id: str = "image") -> Image:
+def array_to_image(array: object, image_id: str = UNNAMED) -> Image:
     """Wrap an RGB array as an `Image`.
 
     Raises:

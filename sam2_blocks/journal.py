@@ -10,8 +10,10 @@ from typing import Any
 from sam2_blocks import __version__
 from sam2_blocks.errors import UsageError
 from sam2_blocks.json_lines import JsonLines, read_json_lines
+from sam2_blocks.pipeline import Pipeline
 
 JOURNAL_FILE = ".finished.jsonl"
+ENDED = {"ended": True}
 
 
 class Journal:
@@ -23,7 +25,7 @@ class Journal:
 
     Args:
         folder: the output folder.
-        pipeline: the pipeline file.
+        pipeline: what runs; read from a file.
         settings: the values set for this run, ``name=value``.
         resume: go on with what the folder's journal tells; False starts a new one.
 
@@ -31,16 +33,17 @@ class Journal:
         resumed: whether there is an earlier run to go on with.
 
     Raises:
-        UsageError: if the earlier run was of another pipeline or had other settings.
+        UsageError: if the earlier run was of another pipeline or had other settings, or a block
+            would forget what it wrote then.
     """
 
     def __init__(
-        self, folder: Path, pipeline: Path, settings: Sequence[str], *, resume: bool
+        self, folder: Path, pipeline: Pipeline, settings: Sequence[str], *, resume: bool
     ) -> None:
         self._path = folder / JOURNAL_FILE
         self._run = {
             "version": __version__,
-            "pipeline": hashlib.sha256(pipeline.read_bytes()).hexdigest(),
+            "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
             "settings": sorted(settings),
         }
         self._finished: dict[str, dict[str, Any]] = {}
@@ -49,6 +52,7 @@ class Journal:
         lines = read_json_lines(self._path) if resume else []
         self.resumed = bool(lines)
         if lines:
+            _check_blocks(pipeline)
             self._take_over(lines)
 
     def remaining(self, pictures: Mapping[str, Path]) -> dict[str, Path]:
@@ -58,7 +62,8 @@ class Journal:
 
     def start(self) -> None:
         """Begin to write."""
-        self._lines = JsonLines(self._path, [self._run, *self._finished.values()])
+        kept = [*self._finished.values(), *[ENDED] * bool(self._finished)]
+        self._lines = JsonLines(self._path, [self._run, *kept])
 
     def add(self, item: str, files: Iterable[Path]) -> None:
         """Note that a picture is finished, and the files that show it."""
@@ -67,7 +72,7 @@ class Journal:
 
     def end(self) -> None:
         """Note that the blocks, too, have written what they held."""
-        self._append({"ended": True})
+        self._append(ENDED)
 
     def close(self) -> None:
         """Write nothing more."""
@@ -103,6 +108,16 @@ class Journal:
             and entry["stamp"] == self._stamps[item]
             and all((folder / name).exists() for name in entry["files"])
         )
+
+
+def _check_blocks(pipeline: Pipeline) -> None:
+    for step in pipeline.steps:
+        manifest = step.manifest
+        if manifest.file_access == "write" and not manifest.resumable:
+            raise UsageError(
+                f"cannot --resume: step {step.id!r} writes files, and the manifest of "
+                f"{manifest.id} does not say 'resumable: true'. Start over without --resume."
+            )
 
 
 def _stamp(picture: Path) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.files import write_text
+from sam2_blocks.files import json_text, write_text
 
 
 class JsonLines:
@@ -49,4 +49,4 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def _line(value: Any) -> str:
-    return json.dumps(value) + "\n"
+    return json_text(value) + "\n"

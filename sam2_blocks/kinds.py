@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam2_blocks import images
+from sam2_blocks.errors import ImageError
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
 if TYPE_CHECKING:
     import supervision as sv
 
 Check = Callable[[Any], None]
-"""Raises TypeError or ValueError when a value is not of the kind."""
+"""Raises TypeError, ValueError or ImageError when a value is not of the kind."""
 
 ANY = "*"
 
@@ -33,7 +34,7 @@ class Kind:
     Attributes:
         name: as written in manifests.
         description: Python type, shape, dtype, units.
-        check: raises TypeError or ValueError when a value is not of this kind.
+        check: raises TypeError, ValueError or ImageError when a value is not of this kind.
         parse: makes a value from plain data (YAML, JSON, paths); None where that is impossible.
         literal: whether a value may be written out in a pipeline, where a selector may stand.
     """
@@ -55,7 +56,7 @@ def check_value(value: object, kinds: Iterable[Kind]) -> None:
     for kind in kinds:
         try:
             kind.check(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ImageError) as error:
             reasons.append(f"{kind.name}: {error}")
         else:
             return

@@ -18,12 +18,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
     model_validator,
 )
+from pydantic_core import SchemaError
 
 from sam2_blocks.documents import Document, parse_yaml, validation_problems
 from sam2_blocks.errors import ManifestError, Problem, did_you_mean
@@ -53,6 +55,16 @@ PARAM_KINDS: Mapping[str, tuple[str, ...]] = {
     "boolean": ("boolean",),
     "array": ("list_of_values",),
     "object": ("dictionary",),
+}
+
+
+BOUNDED_TYPES: Mapping[str, tuple[ParamType, ...]] = {
+    "minimum": ("number", "integer"),
+    "maximum": ("number", "integer"),
+    "exclusiveMinimum": ("number", "integer"),
+    "exclusiveMaximum": ("number", "integer"),
+    "pattern": ("string",),
+    "items": ("array",),
 }
 
 
@@ -106,6 +118,20 @@ class Param(_Strict):
     exclusiveMaximum: float | None = None  # noqa: N815
     pattern: str | None = None
     items: dict[Literal["type"], ParamType] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_fit_the_type(self) -> Param:
+        for bound, types in BOUNDED_TYPES.items():
+            if getattr(self, bound) is not None and self.type not in types:
+                wanted = " or ".join(types)
+                raise ValueError(f"{bound!r} goes with type {wanted}, not with {self.type}")
+        if self.pattern is not None:
+            try:
+                TypeAdapter(Annotated[str, Field(pattern=self.pattern)])
+            except SchemaError as error:
+                reason = str(error).splitlines()[-1].removeprefix("error: ")
+                raise ValueError(f"'pattern' is no regular expression: {reason}") from error
+        return self
 
     @property
     def required(self) -> bool:
@@ -202,6 +228,8 @@ class Manifest(_Strict):
         require: rules over several inputs.
         file_access: what the block does with files of its machine. A step that writes may have
             unused outputs; a host that takes pipelines from strangers runs only ``none``.
+        resumable: of a block that writes: whether ``run --resume`` loses nothing, because it writes
+            a file for each item, or keeps what is in its file where ``resources.resume`` is true.
         hosts: overrides by host, such as ``roboflow``.
     """
 
@@ -215,6 +243,7 @@ class Manifest(_Strict):
     outputs: Annotated[dict[Name, Output], Field(min_length=1)]
     require: Require = Require()
     file_access: Literal["none", "read", "write"] = "none"
+    resumable: bool = False
     resources: ResourceNeeds = ResourceNeeds()
     hosts: dict[Name, HostOverrides] = {}
     examples: list[Example] = []
@@ -376,7 +405,7 @@ def _literal_parser(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any]
     accepted = [kinds[name] for name in socket.kinds if kinds[name].literal]
 
     def parse(value: object) -> object:
-        if value is None:
+        if value is None and not (isinstance(socket, Input) and socket.required):
             return None
         if not accepted:
             wanted = " or ".join(socket.kinds)

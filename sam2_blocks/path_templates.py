@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from sam2_blocks.errors import did_you_mean
+from sam2_blocks.resources import Resources
 from sam2_blocks.values import Image
 
 
@@ -18,32 +19,33 @@ def path_beside(template: str, image: Image) -> Path:
     return _fill(template, dir=str(file.parent), stem=file.stem, name=file.name, id=image.id)
 
 
-class PathsBelow:
-    """Names a file below a folder for each picture, and none for two.
+class FilePerPicture:
+    """Names a file in the output folder for each picture of a block, and none for two.
 
     Args:
-        folder: where the files go.
+        resources: the block's.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._owners: dict[Path, str] = {}
 
-    def path(self, template: str, image: Image) -> Path:
+    def claim(self, template: str, image: Image) -> Path:
         """Fill in ``{id}``, the picture's id as a relative path, its ``{folder}`` and ``{stem}``.
 
         Raises:
-            ValueError: if a placeholder is another, or the file is another picture's.
+            ValueError: if a placeholder is another, the file is another picture's or another
+                step's, or it is not below the output folder.
         """
         own = relative_path(image.id)
         filled = _fill(template, id=str(own), folder=str(own.parent), stem=own.stem)
-        path = self._folder / filled
-        owner = self._owners.setdefault(path, image.id)
-        if owner != image.id:
+        path = self._resources.claim_file(filled, self)
+        if path in self._owners:
             raise ValueError(
-                f"{path} is the file of {owner!r} already; put {{id}} into 'path', or rename the "
-                "picture"
+                f"{path} is the file of another picture, {self._owners[path]!r}; put {{id}} into "
+                "'path', or give pictures names of their own"
             )
+        self._owners[path] = image.id
         return path
 
 

@@ -14,7 +14,7 @@ from sam2_blocks.documents import Document, data_document, parse_yaml, validatio
 from sam2_blocks.documents import Path as DocumentPath
 from sam2_blocks.errors import PipelineError, Problem, did_you_mean
 from sam2_blocks.kinds import Kind, parse_value
-from sam2_blocks.manifest import Manifest, Name, sockets_fit
+from sam2_blocks.manifest import Manifest, Name, Output, sockets_fit
 from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, parse_selectors
 
 
@@ -156,7 +156,7 @@ class _Checker:
         self.manifests = manifests
         self.kinds = kinds
         self.problems: list[Problem] = []
-        self.following: set[StepRef] = set()
+        self.models: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {}
 
     def check(self) -> Pipeline:
         inputs = {name: self.check_input(name) for name in self.written.inputs}
@@ -215,7 +215,14 @@ class _Checker:
                 self.check_wires(name, manifest, key, given[key])
         for rule in manifest.unmet_groups(given):
             self.report(path, rule)
-        return Step(name, manifest, values, manifest.item_model(self.kinds))
+        return Step(name, manifest, values, self.models_of(manifest)[1])
+
+    def models_of(self, manifest: Manifest) -> tuple[type[BaseModel], type[BaseModel]]:
+        """A block's step and item models, made once for all steps that use it."""
+        if manifest.id not in self.models:
+            made = manifest.step_model(self.kinds), manifest.item_model(self.kinds)
+            self.models[manifest.id] = made
+        return self.models[manifest.id]
 
     def unknown_block(self, use: str) -> str:
         name = use.partition("@")[0]
@@ -227,7 +234,7 @@ class _Checker:
     def check_literals(
         self, manifest: Manifest, path: DocumentPath, given: dict[str, Any]
     ) -> Mapping[str, Any]:
-        model = manifest.step_model(self.kinds)
+        model, _ = self.models_of(manifest)
         try:
             checked = model.model_validate(given)
         except ValidationError as error:
@@ -284,30 +291,48 @@ class _Checker:
             hint = did_you_mean(selector.output, manifest.outputs)
             self.report(path, f"{manifest.id} has no output {selector.output!r}.{hint}")
             return ()
-        return self.kinds_made(selector, manifest)
+        return self.kinds_made(selector)
 
-    def kinds_made(self, selector: StepRef, manifest: Manifest) -> tuple[str, ...]:
+    def kinds_made(self, selector: StepRef) -> tuple[str, ...]:
         """Kinds of a step's output; one that is the same as an input has what is wired there."""
-        output = manifest.outputs[selector.output]
-        path = ("steps", selector.step, "with", output.same_as)
+        kinds: tuple[str, ...] = ()
+        passed: dict[StepRef, tuple[str, ...]] = {}  # what each output on the way may be
+        source: Selector | None = selector
+        while isinstance(source, StepRef) and source not in passed:  # a cycle ends, too
+            output = self.output_of(source)
+            if output is None:
+                break
+            passed[source] = output.kinds
+            source = self.wired_to(source.step, output.same_as)
+        if isinstance(source, InputRef) and source.name in self.written.inputs:
+            kinds = self.written.inputs[source.name].kinds
+        for possible in reversed(passed.values()):
+            kinds = tuple(kind for kind in possible if kind in kinds) or possible
+        return kinds
+
+    def output_of(self, selector: StepRef) -> Output | None:
+        """What a selector names, if it names something."""
+        step = self.written.steps.get(selector.step)
+        manifest = self.manifests.get(step.use) if step else None
+        return manifest.outputs.get(selector.output) if manifest else None
+
+    def wired_to(self, step: str, key: str) -> Selector | None:
+        """What a step's input takes, if that is all of a value; mistakes are reported there."""
         try:
-            wired = parse_selectors(self.written.steps[selector.step].with_.get(output.same_as))
+            wired = parse_selectors(self.written.steps[step].with_.get(key))
         except ValueError:
-            return output.kinds  # reported at the step itself
-        if not isinstance(wired, InputRef | StepRef) or selector in self.following:
-            return output.kinds
-        self.following.add(selector)  # a cycle must not be followed for ever
-        kinds = self.kinds_given(path, wired)
-        self.following.discard(selector)
-        return tuple(kind for kind in output.kinds if kind in kinds) or output.kinds
+            return None
+        return wired if isinstance(wired, InputRef | StepRef) else None
 
     def sort_steps(self, steps: Mapping[str, Step]) -> list[Step]:
         needs = {
-            name: {ref.step for ref in _step_refs(self.written.steps[name].with_)} & set(steps)
-            for name in steps
+            name: [ref.step for ref in _step_refs(self.written.steps[name].with_)] for name in steps
         }
+        sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(steps, ()))
+        for name, refs in needs.items():
+            sorter.add(name, *(ref for ref in refs if ref in steps))
         try:
-            return [steps[name] for name in TopologicalSorter(needs).static_order()]
+            return [steps[name] for name in sorter.static_order()]
         except CycleError as error:
             loop = [str(name) for name in error.args[1]]
             self.report(("steps", loop[0]), f"steps form a cycle: {' → '.join(loop)}.")

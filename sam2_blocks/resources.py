@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.values import (
@@ -106,6 +107,7 @@ class Resources:
         self.resume = resume
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
+        self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
@@ -121,6 +123,30 @@ class Resources:
                 # "auto" and what it resolves to are one executor, whichever is asked for first.
                 self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)
             return self._executors[asked]
+
+    def claim_file(self, path: str | Path, writer: object) -> Path:
+        """Take a file for one block alone, as long as the block is there.
+
+        Args:
+            path: the file, relative to `out_dir`.
+            writer: the block.
+
+        Returns:
+            The path to write to.
+
+        Raises:
+            ValueError: if it is not below `out_dir`, or another block writes it.
+        """
+        target = self.out_dir / path
+        if not target.resolve().is_relative_to(self.out_dir.resolve()):
+            raise ValueError(
+                f"{str(path)!r} is not below the output folder {str(self.out_dir)!r}; give 'path' "
+                "relative to it"
+            )
+        with self._lock:
+            if self._writers.setdefault(target.resolve(), writer) is not writer:
+                raise ValueError(f"another step writes {target}, too; give each its own 'path'")
+        return target
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""

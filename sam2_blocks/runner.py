@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from sam2_blocks.pipeline import Pipeline, Step
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Resources
 from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
+from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
 """Causes that no item can escape: they end the run instead of failing item by item."""
@@ -208,6 +209,8 @@ class Runner:
                     value = parse_value(
                         value, [self.pipeline.kinds[kind] for kind in declared.kinds]
                     )
+                if isinstance(value, Image) and value.id == UNNAMED:
+                    value = replace(value, id=item.id)
             except Exception as error:  # whatever is wrong with this item, the others go on
                 progress.fail("inputs", "", f"input {name!r}: {error}", error)
             else:
@@ -297,7 +300,7 @@ class Runner:
             return None
         try:
             self._check_outputs(step, result)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a plugin's kind may fail in any way, too
             self._fail(step, progress, str(error), error)
             return None
         for name, value in result.items():

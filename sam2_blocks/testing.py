@@ -112,7 +112,7 @@ def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
 
     Args:
         kind: the kind or its name.
-        empty: give detections and prompts without rows.
+        empty: give detections and prompts without rows, and the picture another name.
 
     Raises:
         LookupError: for a kind that has no sample; pass your own to `check_block`.
@@ -121,9 +121,10 @@ def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
     if name.endswith("_prediction"):
         return sample_detections(0 if empty else 2)
     prompts = () if empty else (Prompt(box_xyxy=np.array([2, 3, 12, 15], np.float32)),)
+    image = sample_image("empty.png" if empty else "sample.png")
     samples: Mapping[str, Any] = {
-        "image": sample_image(),
-        "image_embedding": sample_embedding(sample_image()),
+        "image": image,
+        "image_embedding": sample_embedding(image),
         "prompts": PromptSet(prompts),
         "string": "text",
         "integer": 1,

@@ -24,6 +24,9 @@ Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
 Hw = tuple[int, int]
 
+UNNAMED = "image"
+"""Id of a picture that nobody named; a runner gives it the name of its item."""
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -36,7 +39,7 @@ class Image:
     """
 
     pixels: UInt8Array
-    id: str = "image"
+    id: str = UNNAMED
     path: Path | None = None
 
     @property

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,8 +31,9 @@ def pictures(tmp_path):
 def journal(tmp_path):
     """Make the journal of a run in ``tmp_path / "out"``."""
 
-    def make(*settings, resume=True):
-        return Journal(tmp_path / "out", tmp_path / "pipeline.yaml", settings, resume=resume)
+    def make(*settings, resume=True, steps=()):
+        graph = SimpleNamespace(source=str(tmp_path / "pipeline.yaml"), steps=steps)
+        return Journal(tmp_path / "out", graph, settings, resume=resume)
 
     return make
 
@@ -117,6 +119,26 @@ def test_another_pipeline_is_refused(journal, pictures, tmp_path):
     (tmp_path / "pipeline.yaml").write_text("other")
     with pytest.raises(UsageError, match="because pipeline changed"):
         journal()
+
+
+def test_crash_after_crash_costs_one_picture_and_not_more(journal, pictures):
+    finish(journal(), pictures, "a.jpg", "b.jpg", "c.jpg", end=False)
+    for _ in range(3):
+        crashing = journal()
+        assert list(crashing.remaining(pictures)) == ["c.jpg"]
+        crashing.start()
+        crashing.close()
+
+
+def test_a_block_that_would_forget_what_it_wrote_is_refused(journal, pictures):
+    def step(**about):
+        return SimpleNamespace(id="save", manifest=SimpleNamespace(id="my/save@v1", **about))
+
+    finish(journal(), pictures, "a.jpg")
+    assert journal(steps=[step(file_access="write", resumable=True)]).resumed
+    assert journal(steps=[step(file_access="none", resumable=False)]).resumed
+    with pytest.raises(UsageError, match="'save' writes files, and the manifest of my/save@v1"):
+        journal(steps=[step(file_access="write", resumable=False)])
 
 
 def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):

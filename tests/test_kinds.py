@@ -6,6 +6,7 @@ import supervision as sv
 
 from sam2_blocks.kinds import BUILTIN_KINDS, check_value, parse_value
 from sam2_blocks.testing import sample_detections, sample_value
+from sam2_blocks.values import Image
 
 KINDS = {kind.name: kind for kind in BUILTIN_KINDS}
 BOXES = KINDS["object_detection_prediction"]
@@ -55,6 +56,13 @@ def test_one_of_several_kinds_must_fit():
     check_value(5, [KINDS["string"], KINDS["integer"]])
     with pytest.raises(TypeError, match="string: wants str, got float; integer: wants int, got"):
         check_value(1.5, [KINDS["string"], KINDS["integer"]])
+
+
+def test_a_wrong_picture_leaves_the_other_kinds_their_turn():
+    wrong = Image(np.zeros((2, 2, 3), np.float32))
+    with pytest.raises(TypeError, match="image: image 'image': wants a uint8 array"):
+        check_value(wrong, [KINDS["image"], KINDS["string"]])
+    check_value(wrong, [KINDS["image"], KINDS["*"]])
 
 
 def test_boxes_are_parsed_from_rows():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from sam2_blocks.errors import ManifestError
 from sam2_blocks.kinds import BUILTIN_KINDS
@@ -61,6 +62,30 @@ def test_a_default_outside_its_bounds_is_refused():
     [problem] = problems(GOOD.replace("default: 0.5", "default: 2"))
     assert "echo.yaml:9:" in problem
     assert "the default does not fit" in problem
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        ("pattern: x", "'pattern' goes with type string, not with number"),
+        ("items: {type: string}", "'items' goes with type array, not with number"),
+    ],
+)
+def test_a_bound_that_does_not_fit_the_type_is_refused(bound, message):
+    [problem] = problems(GOOD.replace("default: 0.5", f"default: 0.5, {bound}"))
+    assert "echo.yaml:9:" in problem
+    assert message in problem
+
+
+def test_a_pattern_must_be_a_regular_expression():
+    [problem] = problems(GOOD.replace("enum: [a, b], default: a", "pattern: '('"))
+    assert "'pattern' is no regular expression: unclosed group" in problem
+
+
+def test_a_required_input_cannot_be_null():
+    model = load().step_model(KINDS)
+    with pytest.raises(ValidationError, match="wants a selector to a value of kind image"):
+        model.model_validate({"image": None, "count": 1})
 
 
 @pytest.mark.parametrize("bad", ["echo@v1", "demo/echo", "demo/echo@1", "Demo/echo@v1"])

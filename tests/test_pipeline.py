@@ -52,6 +52,17 @@ def test_steps_are_sorted_whatever_their_order_in_the_file(check):
     assert [step.id for step in check(GOOD).steps] == ["embed", "segment", "draw"]
 
 
+def test_steps_that_do_not_need_each_other_stay_in_the_order_of_the_file(check):
+    names = [f"step{number}" for number in range(40)]
+    steps = [f"  {name}: {{use: sam2/embed@v1, with: {{image: $inputs.image}}}}" for name in names]
+    head, tail = (
+        "pipeline_version: 1\ninputs: {image: {kind: image}}\nsteps:\n",
+        "outputs: {e: $steps.step7.embedding}\n",
+    )
+    pipeline = check(head + "\n".join(steps) + "\n" + tail)
+    assert [step.id for step in pipeline.steps] == names
+
+
 def test_selectors_become_references(check):
     pipeline = check(GOOD)
     assert pipeline.steps[1].values["embedding"] == StepRef("embed", "embedding")
@@ -132,6 +143,18 @@ def test_a_filter_gives_the_kind_it_gets(check, problems):
         problem
     )
     check(FILTERED.replace("object_detection_prediction", "rle_instance_segmentation_prediction"))
+
+
+def test_a_chain_of_filters_may_be_long(problems):
+    steps = ["  f0: {use: detections/filter@v1, with: {detections: $inputs.boxes}}"]
+    steps += [
+        f"  f{n + 1}: {{use: detections/filter@v1, with: {{detections: $steps.f{n}.detections}}}}"
+        for n in range(1500)
+    ]
+    steps += ["  trace: {use: masks/polygons@v1, with: {predictions: $steps.f1500.detections}}"]
+    head = "pipeline_version: 1\ninputs: {boxes: {kind: keypoint_detection_prediction}}\nsteps:\n"
+    [problem] = problems(head + "\n".join(steps) + "\noutputs: {rings: $steps.trace.polygons}\n")
+    assert "but $steps.f1500.detections is keypoint_detection_prediction." in problem
 
 
 def test_filters_in_a_circle_are_a_cycle(problems):

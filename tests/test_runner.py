@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,35 @@ def test_a_model_that_cannot_load_stops_the_run(doubling):
 def test_what_a_block_returns_is_checked(doubling, number, message):
     [result] = doubling.run([number])
     assert result.errors[0].message == message
+
+
+def test_a_kind_may_fail_in_any_way(doubling):
+    def check(value):
+        if value == 4:
+            raise OSError("no four")
+
+    kinds = doubling.plugins.kinds  # which the pipeline shares
+    kinds["float"] = replace(kinds["float"], check=check)
+    first, second = doubling.run([2, 3])
+    assert first.errors[0].message == "no four"
+    assert not second.errors
+
+
+def test_a_picture_without_a_name_gets_that_of_its_item(plugins):
+    pipeline = load_pipeline(
+        {
+            "pipeline_version": 1,
+            "inputs": {"image": {"kind": "image"}},
+            "steps": {"e": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+            "outputs": {"image": "$inputs.image"},
+        },
+        plugins.manifests,
+        plugins.kinds,
+    )
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    items = [Item("a", {"image": pixels}), Item("b", {"image": sample_image("cat.png")})]
+    with Runner(pipeline, plugins, resources=Resources({"sam2": FakeExecutor})) as runner:
+        assert [result.outputs["image"].id for result in runner.run(items)] == ["a", "cat.png"]
 
 
 def test_a_parameter_from_a_selector_is_checked_again(doubling):

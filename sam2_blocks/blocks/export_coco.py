@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,27 @@ class ExportCoco:
         self._resources = resources
         self._files: dict[Path, CocoWriter] = {}
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
-        results = []
-        for item in items:
-            picture = _picture(item)
-            self._file(self._resources.out_dir / item.path).add(item.image.id, picture)
-            results.append({"annotations": picture["annotations"]})
-        return results
+        return [self._add_or_error(item) for item in items]
 
     def finish(self) -> None:
         """Write the files; also after an interruption, with the pictures done until then."""
         files, self._files = self._files, {}
-        for file in files.values():
-            file.finish()
+        with ExitStack() as stack:  # each file gets its turn, whatever becomes of another one
+            for file in files.values():
+                stack.callback(file.finish)
 
-    def _file(self, path: Path) -> CocoWriter:
-        if path not in self._files:
-            self._files[path] = CocoWriter(path, resume=self._resources.resume)
-        return self._files[path]
+    def _add_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+        picture = _picture(item)
+        try:
+            path = self._resources.claim_file(item.path, self)
+            if path not in self._files:
+                self._files[path] = CocoWriter(path, resume=self._resources.resume)
+            self._files[path].add(item.image.id, picture)
+        except (OSError, ValueError) as error:
+            return error
+        return {"annotations": picture["annotations"]}
 
 
 def _picture(item: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image as Pil
 
 from sam2_blocks.files import write_text
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
-from sam2_blocks.path_templates import PathsBelow
+from sam2_blocks.path_templates import FilePerPicture
 from sam2_blocks.polygons import rle_to_polygons
 from sam2_blocks.resources import Resources
 from sam2_blocks.values import Image, Rle
@@ -28,7 +28,7 @@ class ExportLabelme:
     """Write one JSON file a picture, for people to look at masks and correct them."""
 
     def __init__(self, resources: Resources) -> None:
-        self._paths = PathsBelow(resources.out_dir)
+        self._files = FilePerPicture(resources)
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
@@ -36,7 +36,7 @@ class ExportLabelme:
 
     def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
         try:
-            path = self._paths.path(item.path, item.image)
+            path = self._files.claim(item.path, item.image)
             write_text(path, json.dumps(_document(item, path.parent), indent=1) + "\n")
         except (OSError, ValueError) as error:
             return error

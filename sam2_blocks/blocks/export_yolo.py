@@ -10,7 +10,7 @@ import supervision as sv
 from sam2_blocks.errors import did_you_mean
 from sam2_blocks.files import write_text
 from sam2_blocks.masks import coco_to_rle
-from sam2_blocks.path_templates import PathsBelow
+from sam2_blocks.path_templates import FilePerPicture
 from sam2_blocks.polygons import rle_to_polygons
 from sam2_blocks.resources import Resources
 
@@ -19,7 +19,7 @@ class ExportYolo:
     """Write one text file a picture: a line an object, its class and its outline in 0..1."""
 
     def __init__(self, resources: Resources) -> None:
-        self._paths = PathsBelow(resources.out_dir)
+        self._files = FilePerPicture(resources)
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
@@ -27,7 +27,7 @@ class ExportYolo:
 
     def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
         try:
-            path = self._paths.path(item.path, item.image)
+            path = self._files.claim(item.path, item.image)
             write_text(path, "".join(f"{line}\n" for line in _lines(item)))
         except (OSError, ValueError) as error:
             return error

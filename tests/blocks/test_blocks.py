@@ -350,6 +350,59 @@ def test_masks_are_drawn_in_the_palette_s_colours(run_one_step):
 # export/coco@v1
 
 
+@pytest.fixture
+def export_coco(plugins, tmp_path):
+    """Run pictures through steps that each write a COCO file, by step: their results."""
+
+    def run(pictures, **steps):
+        document = {
+            "pipeline_version": 1,
+            "inputs": {
+                "image": {"kind": "image"},
+                "found": {"kind": "rle_instance_segmentation_prediction"},
+            },
+            "steps": {
+                name: {
+                    "use": "export/coco@v1",
+                    "with": {"image": "$inputs.image", "predictions": "$inputs.found", **params},
+                }
+                for name, params in steps.items()
+            },
+            "outputs": {name: f"$steps.{name}.annotations" for name in steps},
+        }
+        pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+        inputs = [{"image": image, "found": sample_detections(1)} for image in pictures]
+        items = [Item(str(number), given) for number, given in enumerate(inputs)]
+        resources = Resources({"sam2": FakeExecutor}, tmp_path / "out")
+        with Runner(pipeline, plugins, resources=resources) as runner:
+            return list(runner.run(items))
+
+    return run
+
+
+def test_two_pictures_of_one_name_do_not_replace_each_other(export_coco, tmp_path):
+    first, second = export_coco([sample_image("a.png"), sample_image("a.png")], export={})
+    assert not first.errors
+    assert "coco.json: two pictures are called 'a.png'" in second.errors[0].message
+    assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 1
+
+
+def test_two_steps_do_not_write_one_file(export_coco, tmp_path):
+    [result] = export_coco(
+        [sample_image()], first={}, second={"path": "./coco.json"}, third={"path": "b.json"}
+    )
+    assert [error.step for error in result.errors] == ["second"]
+    assert "another step writes" in result.errors[0].message
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["b.json", "coco.json"]
+
+
+@pytest.mark.parametrize("path", ["../coco.json", "/tmp/coco.json"])
+def test_a_file_outside_the_output_folder_is_refused(export_coco, tmp_path, path):
+    [result] = export_coco([sample_image()], export={"path": path})
+    assert "is not below the output folder" in result.errors[0].message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["rle", "polygons"])
 def test_coco_is_written_once_at_the_end(plugins, tmp_path, form):
     document = {

@@ -107,7 +107,9 @@ def test_two_pictures_do_not_share_a_file(plugins, tmp_path, block):
     with Runner(pipeline, plugins, resources=Resources({}, tmp_path)) as runner:
         first, second, third = runner.run(items)
     assert not first.errors
-    assert "is the file of 'a.png' already; put {id} into 'path'" in second.errors[0].message
+    assert (
+        "is the file of another picture, 'a.png'; put {id} into 'path'" in second.errors[0].message
+    )
     assert not third.errors
 
 
