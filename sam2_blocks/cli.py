@@ -89,11 +89,14 @@ def run(
     nested = list(pictures.values()) != [Path(source)]
     journal = Journal(folder, graph, settings or [], resume=resume) if nested else None
     if journal:
-        found, pictures = len(pictures), journal.remaining(pictures)
+        found, pictures = len(pictures), journal.plan(pictures)
         if found > len(pictures):
             out.print(f"{found - len(pictures)} of {found} were done before")
+    resources = plugins.resources(folder, kept=journal.kept if journal else ())
     items = make_items(graph, pictures, values, max_pixels=max_pixels)
-    target = OutputFolder(folder, graph, plugins, nested=nested, journal=journal)
+    target = OutputFolder(
+        folder, graph, plugins, nested=nested, resources=resources, journal=journal
+    )
     for name in target.skipped:
         err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
     recorder = _start_trace(plugins) if trace else None
@@ -103,12 +106,7 @@ def run(
     try:
         with (
             target,
-            Runner(
-                graph,
-                plugins,
-                resources=plugins.resources(folder, resume=bool(journal and journal.resumed)),
-                batch_size=batch_size,
-            ) as runner,
+            Runner(graph, plugins, resources=resources, batch_size=batch_size) as runner,
             Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress,
         ):
             task = progress.add_task("running", total=len(pictures))

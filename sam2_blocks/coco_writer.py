@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,19 @@ class CocoWriter:
 
     Args:
         path: the COCO file.
-        resume: keep the pictures that an earlier run put there.
+        kept: names of pictures that an earlier run put there, and this one does not.
 
     Raises:
         OSError: if nothing can be written there.
-        ValueError: if ``path`` is to be kept, but is no COCO file.
+        ValueError: if pictures are to be kept, but there is no such file, or it is no COCO file.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
+    def __init__(self, path: Path, *, kept: Collection[str] = ()) -> None:
         self._path = path
         self._part_path = path.with_name(f".{path.name}.part")
-        rows = read_json_lines(self._part_path) if resume else []
-        self._pictures = _read_pictures(path) if resume and path.exists() else {}
+        rows = [row for row in read_json_lines(self._part_path) if row[0] in kept]
+        earlier = _read_pictures(path) if kept and (path.exists() or not rows) else {}
+        self._pictures = {name: picture for name, picture in earlier.items() if name in kept}
         self._pictures.update(rows)
         self._added: set[str] = set()
         self._part = JsonLines(self._part_path, rows)
@@ -115,6 +116,11 @@ def _read_pictures(path: Path) -> dict[str, Any]:
             }
             for image in coco["images"]
         }
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{path}: is gone, and with it what the earlier run found. Put it back, or start over "
+            "without --resume."
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be continued: it is no COCO file as this block writes it "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from sam2_blocks.journal import Journal
 from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
+from sam2_blocks.resources import Resources
 from sam2_blocks.runner import ErrorRecord, ItemResult
 
 ERRORS_FILE = "errors.json"
@@ -33,8 +34,8 @@ class OutputFolder:
     """Writes every output of every item; each file is whole or not there.
 
     What an earlier run left of an item goes where this run has nothing to put in its place: a
-    result never stands beside the error that says there is none. Only the files of plugins'
-    exporters stay, whose names are not known here.
+    result never stands beside the error that says there is none. Without a journal, the files of
+    blocks and of plugins' exporters stay, whose names are not known then.
 
     Use as a context manager: files are encoded in threads beside the run, at most `MAX_WAITING`
     items behind it, and all are written when the block ends.
@@ -44,13 +45,14 @@ class OutputFolder:
         pipeline: whose outputs are written.
         plugins: for the exporters.
         nested: give each item a folder of its own, named after its id.
+        resources: know the files that blocks write.
         journal: told of every item that is finished, and of the end.
 
     Attributes:
         errors: of items whose outputs could not be written; complete when the block has ended.
 
     Raises:
-        UsageError: if the folder cannot be made.
+        UsageError: if the folder cannot be made, or an output has the name of the file of errors.
     """
 
     def __init__(
@@ -60,15 +62,22 @@ class OutputFolder:
         plugins: Plugins,
         *,
         nested: bool,
+        resources: Resources,
         journal: Journal | None = None,
     ) -> None:
         self.folder = folder
         self._nested = nested
+        self._resources = resources
         self._journal = journal
         self._exporters = {
             name: _find_exporter(pipeline.kinds_of(selector), plugins)
             for name, selector in pipeline.outputs.items()
         }
+        if Path(ERRORS_FILE).stem in self._exporters:
+            raise UsageError(
+                f"{pipeline.source}: no output may be called {Path(ERRORS_FILE).stem!r}, because "
+                f"{ERRORS_FILE} says which pictures failed; give it another name."
+            )
         self.errors: list[ErrorRecord] = []
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
         self._waiting: deque[tuple[ItemResult, Future[list[Path]]]] = deque()
@@ -96,7 +105,9 @@ class OutputFolder:
         ):
             self._collect(0)
             if self._journal and (error is None or isinstance(error, KeyboardInterrupt)):
-                self._journal.end()
+                self._journal.end(self._resources.files_of())
+            if self._journal and not error and not self._journal.kept:
+                _remove(set(self._journal.earlier_files()).difference(self._resources.files_of()))
 
     @property
     def skipped(self) -> list[str]:
@@ -125,7 +136,7 @@ class OutputFolder:
                 self.errors.append(ErrorRecord(result.id, "outputs", "", message, cause))
             else:
                 if self._journal and not result.errors:
-                    self._journal.add(result.id, written)
+                    self._journal.add(result.id, written + self._resources.files_of(result.id))
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.
@@ -144,20 +155,30 @@ class OutputFolder:
                 if exporter is not None:
                     written[name] = exporter(value, target / name)
         finally:
-            self._remove_old(target, but=written)
+            self._remove_old(result.id, target, but=written)
         return list(written.values())
 
-    def _remove_old(self, target: Path, *, but: Collection[str]) -> None:
-        for name in self._exporters.keys() - but:
-            for exporter, suffix in SUFFIXES.items():
-                if exporter is self._exporters[name]:
-                    with suppress(OSError):  # what keeps it there keeps new ones out, too
-                        (target / f"{name}{suffix}").unlink(missing_ok=True)
+    def _remove_old(self, item: str, target: Path, *, but: Mapping[str, Path]) -> None:
+        old = {
+            target / f"{name}{suffix}"
+            for name in self._exporters.keys() - but
+            for exporter, suffix in SUFFIXES.items()
+            if exporter is self._exporters[name]
+        }
+        if self._journal:
+            old.update(self._journal.earlier_files(item))
+        _remove(old.difference(but.values(), self._resources.files_of(item)))
 
     def write_errors(self, errors: Sequence[ErrorRecord]) -> Path:
         """Write the error records of the run."""
         rows = [asdict(error) for error in errors]
         return write_text(self.folder / ERRORS_FILE, json.dumps(rows, indent=1) + "\n")
+
+
+def _remove(old: Iterable[Path]) -> None:
+    for path in old:
+        with suppress(OSError):  # what keeps it there keeps new ones out, too
+            path.unlink(missing_ok=True)
 
 
 def _find_exporter(kinds: Sequence[str], plugins: Plugins) -> Exporter | None:

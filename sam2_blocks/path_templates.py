@@ -39,7 +39,7 @@ class FilePerPicture:
         """
         own = relative_path(image.id)
         filled = _fill(template, id=str(own), folder=str(own.parent), stem=own.stem)
-        path = self._resources.claim_file(filled, self)
+        path = self._resources.claim_file(filled, self, image.id)
         if path in self._owners:
             raise ValueError(
                 f"{path} is the file of another picture, {self._owners[path]!r}; put {{id}} into "

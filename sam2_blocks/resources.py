@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from weakref import WeakValueDictionary
@@ -92,8 +93,8 @@ class Resources:
     Args:
         factories: executor factories by name, as plugins registered them.
         out_dir: folder that relative paths of written files start from.
-        resume: whether a run goes on with what an earlier one left in that folder: a block that
-            writes one file for all items keeps those of the earlier run in it.
+        kept: items that an earlier run finished in that folder and this one does not do again: a
+            block that writes one file for all items keeps what it says of them.
     """
 
     def __init__(
@@ -101,13 +102,14 @@ class Resources:
         factories: Mapping[str, ExecutorFactory],
         out_dir: str | Path = ".",
         *,
-        resume: bool = False,
+        kept: Collection[str] = (),
     ) -> None:
         self.out_dir = Path(out_dir)
-        self.resume = resume
+        self.kept = kept
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
         self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
+        self._files: dict[str, list[Path]] = defaultdict(list)
         self._lock = threading.Lock()
 
     def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
@@ -124,12 +126,13 @@ class Resources:
                 self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)
             return self._executors[asked]
 
-    def claim_file(self, path: str | Path, writer: object) -> Path:
+    def claim_file(self, path: str | Path, writer: object, item: str = "") -> Path:
         """Take a file for one block alone, as long as the block is there.
 
         Args:
             path: the file, relative to `out_dir`.
             writer: the block.
+            item: the one whose results the file holds, if not those of all.
 
         Returns:
             The path to write to.
@@ -146,7 +149,14 @@ class Resources:
         with self._lock:
             if self._writers.setdefault(target.resolve(), writer) is not writer:
                 raise ValueError(f"another step writes {target}, too; give each its own 'path'")
+            if target not in self._files[item]:
+                self._files[item].append(target)
         return target
+
+    def files_of(self, item: str = "") -> list[Path]:
+        """Files that blocks took for an item, or for all items together."""
+        with self._lock:
+            return list(self._files.get(item, ()))
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""

@@ -181,6 +181,42 @@ def test_resume_refuses_a_file_that_is_not_coco(call, folder, tmp_path):
     assert "masks.json: cannot be continued" in err
 
 
+def test_what_blocks_wrote_of_a_picture_that_fails_goes_away(call, folder, tmp_path):
+    pipeline, target = tmp_path / "p.yaml", tmp_path / "out"
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    wires = "{image: $inputs.image, predictions: $steps.segment.predictions}"
+    steps = f"  yolo: {{use: export/yolo@v1, with: {wires}}}\n"
+    steps += f"  coco: {{use: export/coco@v1, with: {wires}}}\n"
+    pipeline.write_text(text.replace("outputs:\n", f"{steps}outputs:\n"))
+    arguments = ("run", pipeline, "-i", folder, "-o", target)
+
+    def named():
+        return [
+            image["file_name"] for image in json.loads((target / "coco.json").read_text())["images"]
+        ]
+
+    call(*arguments)
+    assert (target / "labels" / "deep" / "b.txt").exists()
+    assert named() == ["a.jpg", "deep/b.jpg"]
+    (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
+    assert call(*arguments, "--resume")[0] == cli.ITEMS_FAILED
+    assert not (target / "labels" / "deep" / "b.txt").exists()
+    assert (target / "labels" / "a.txt").exists()
+    assert named() == ["a.jpg"]
+    (folder / "a.jpg").write_bytes(b"broken by now")
+    assert call(*arguments)[0] == cli.ITEMS_FAILED
+    assert sorted(os.listdir(target)) == [JOURNAL_FILE, "a.jpg", "deep", "errors.json", "labels"]
+
+
+def test_an_output_may_not_have_the_name_of_the_errors(call, tmp_path):
+    pipeline = tmp_path / "p.yaml"
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    pipeline.write_text(text.replace("  predictions: $steps", "  errors: $steps"))
+    code, _, err = call("run", pipeline, "-i", COFFEE, "-o", tmp_path / "out")
+    assert code == cli.WRONG_INPUT
+    assert "no output may be called 'errors'" in err
+
+
 def test_a_trace_is_written(call, tmp_path):
     call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path, "--trace", tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

@@ -38,78 +38,78 @@ def journal(tmp_path):
     return make
 
 
-def finish(journal, pictures, *names, end=True):
+def finish(journal, pictures, *names, end=True, shared=()):
     """Let a run finish some of the pictures, each with one output."""
-    journal.remaining(pictures)
+    journal.plan(pictures)
     journal.start()
     for name in names:
-        output = journal._path.parent / name / "mask.png"
+        output = journal._folder / name / "mask.png"
         output.parent.mkdir(exist_ok=True)
         output.write_text("mask")
         journal.add(name, [output])
     if end:
-        journal.end()
+        journal.end(shared)
     journal.close()
 
 
 def test_without_an_earlier_run_everything_remains(journal, pictures):
-    assert journal().remaining(pictures) == pictures
-    assert not journal().resumed
+    assert journal().plan(pictures) == pictures
+    assert journal().kept == frozenset()
 
 
 def test_what_is_finished_does_not_remain(journal, pictures):
     finish(journal(), pictures, "a.jpg", "b.jpg")
     again = journal()
-    assert list(again.remaining(pictures)) == ["c.jpg"]
-    assert again.resumed
+    assert list(again.plan(pictures)) == ["c.jpg"]
+    assert again.kept == {"a.jpg", "b.jpg"}
 
 
 def test_a_third_run_knows_what_the_first_and_the_second_finished(journal, pictures):
     finish(journal(), pictures, "a.jpg")
     finish(journal(), pictures, "b.jpg")
-    assert list(journal().remaining(pictures)) == ["c.jpg"]
+    assert list(journal().plan(pictures)) == ["c.jpg"]
 
 
 def test_a_changed_picture_remains(journal, pictures):
     finish(journal(), pictures, "a.jpg", "b.jpg")
     pictures["a.jpg"].write_text("changed")
-    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
 
 
 def test_a_picture_whose_output_is_gone_remains(journal, pictures, tmp_path):
     finish(journal(), pictures, "a.jpg", "b.jpg")
     (tmp_path / "out" / "b.jpg" / "mask.png").unlink()
-    assert list(journal().remaining(pictures)) == ["b.jpg", "c.jpg"]
+    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
 
 
 def test_after_a_crash_the_last_picture_remains(journal, pictures):
     finish(journal(), pictures, "b.jpg", "a.jpg", end=False)
-    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
 
 
 def test_after_a_crash_a_picture_done_anew_is_the_last_one(journal, pictures):
     finish(journal(), pictures, "a.jpg", "b.jpg")
     pictures["a.jpg"].write_text("changed")
     finish(journal(), pictures, "a.jpg", end=False)
-    assert list(journal().remaining(pictures)) == ["a.jpg", "c.jpg"]
+    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
 
 
 def test_a_torn_line_is_not_a_finished_picture(journal, pictures, tmp_path):
     finish(journal(), pictures, "a.jpg", "b.jpg", end=False)
     file = tmp_path / "out" / JOURNAL_FILE
     file.write_text(file.read_text()[:-20])
-    assert journal().remaining(pictures) == pictures  # a.jpg is the last one now
+    assert journal().plan(pictures) == pictures  # a.jpg is the last one now
 
 
 def test_a_new_run_forgets_the_old_one(journal, pictures):
     finish(journal(), pictures, "a.jpg")
     finish(journal(resume=False), pictures)
-    assert journal().remaining(pictures) == pictures
+    assert journal().plan(pictures) == pictures
 
 
 def test_other_settings_are_refused(journal, pictures):
     finish(journal("model=nano"), pictures, "a.jpg")
-    assert list(journal("model=nano").remaining(pictures)) == ["b.jpg", "c.jpg"]
+    assert list(journal("model=nano").plan(pictures)) == ["b.jpg", "c.jpg"]
     with pytest.raises(UsageError, match="cannot --resume, because settings changed since the run"):
         journal("model=hiera_tiny")
 
@@ -121,11 +121,33 @@ def test_another_pipeline_is_refused(journal, pictures, tmp_path):
         journal()
 
 
+def test_a_file_of_all_pictures_that_is_gone_is_named(journal, pictures, tmp_path):
+    shared = tmp_path / "out" / "coco.json"
+    finish(journal(), pictures, "a.jpg", shared=[shared])
+    with pytest.raises(UsageError, match=r"coco\.json: is gone, and with it what the earlier run"):
+        journal().plan(pictures)
+    assert journal(resume=False).plan(pictures) == pictures
+
+
+def test_where_a_file_of_all_pictures_is_out_of_date_one_more_is_done(journal, pictures, tmp_path):
+    finish(journal(), pictures, *pictures, shared=[tmp_path / "out" / "a.jpg" / "mask.png"])
+    pictures["b.jpg"].write_text("changed")
+    again = journal()
+    assert list(again.plan(pictures)) == ["b.jpg", "c.jpg"]
+    assert again.kept == {"a.jpg"}
+
+
+def test_a_new_run_knows_the_files_of_the_old_one(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg")
+    finish(journal(resume=False), pictures)
+    assert journal().earlier_files("a.jpg") == [tmp_path / "out" / "a.jpg" / "mask.png"]
+
+
 def test_crash_after_crash_costs_one_picture_and_not_more(journal, pictures):
     finish(journal(), pictures, "a.jpg", "b.jpg", "c.jpg", end=False)
     for _ in range(3):
         crashing = journal()
-        assert list(crashing.remaining(pictures)) == ["c.jpg"]
+        assert list(crashing.plan(pictures)) == ["c.jpg"]
         crashing.start()
         crashing.close()
 
@@ -135,8 +157,8 @@ def test_a_block_that_would_forget_what_it_wrote_is_refused(journal, pictures):
         return SimpleNamespace(id="save", manifest=SimpleNamespace(id="my/save@v1", **about))
 
     finish(journal(), pictures, "a.jpg")
-    assert journal(steps=[step(file_access="write", resumable=True)]).resumed
-    assert journal(steps=[step(file_access="none", resumable=False)]).resumed
+    for about in ({"file_access": "write", "resumable": True}, {"file_access": "none"}):
+        assert list(journal(steps=[step(**about)]).plan(pictures)) == ["b.jpg", "c.jpg"]
     with pytest.raises(UsageError, match="'save' writes files, and the manifest of my/save@v1"):
         journal(steps=[step(file_access="write", resumable=False)])
 

@@ -39,7 +39,7 @@ class ExportCoco:
         try:
             path = self._resources.claim_file(item.path, self)
             if path not in self._files:
-                self._files[path] = CocoWriter(path, resume=self._resources.resume)
+                self._files[path] = CocoWriter(path, kept=self._resources.kept)
             self._files[path].add(item.image.id, picture)
         except (OSError, ValueError) as error:
             return error
