@@ -52,6 +52,7 @@ def generate_masks(
 
     Raises:
         ModelError: if the executor cannot segment without prompts.
+        ValueError: if a setting is out of its range.
     """
     settings = settings or AutomaticSettings()
     proposer = mask_proposer(executor)
@@ -66,9 +67,23 @@ def propose_batches(
     *,
     return_logits: bool = False,
 ) -> Iterator[AutomaticMasks]:
-    """Give the masks that pass the filters, batch by batch of the grid's points."""
+    """Give the masks that pass the filters, batch by batch of the grid's points.
+
+    Raises:
+        ValueError: if a setting is out of its range.
+    """
+    _check_ranges(settings)
     for points_xy in point_batches(settings.points_per_side, embedding.image_hw):
         yield proposer.propose_masks(embedding, points_xy, settings, return_logits=return_logits)
+
+
+def _check_ranges(settings: AutomaticSettings) -> None:
+    for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} wants 0 to 1, got {value}")
+    if settings.points_per_side < 1:
+        raise ValueError(f"points_per_side wants 1 or more, got {settings.points_per_side}")
 
 
 def mask_proposer(executor: Executor) -> MaskProposer:

@@ -129,7 +129,8 @@ def run(
         if recorder and trace:
             recorder.write(trace)
     done = finished - len({error.item for error in errors})
-    _print(f"{done} of {len(pictures)} done, in {escape(str(folder))}")
+    summary = f"{done} of {len(pictures)} done" if pictures else "nothing is left to do"
+    _print(f"{summary}, in {escape(str(folder))}")
     if errors:
         raise typer.Exit(ITEMS_FAILED)
 

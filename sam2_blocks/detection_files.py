@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -19,6 +20,9 @@ from sam2_blocks.values import Hw, Image
 
 POLYGON_TOLERANCE_PX = 0.5
 """How far the polygons in our JSON may be from the mask's outline; its RLE is exact."""
+
+SLACK = 1e-3
+"""How far a number that shall be in 0..1 may be outside, since writers round."""
 
 MAX_TRACED_RUNS = 20_000
 """Noise has no outline worth its time: masks of more runs are written as RLE alone."""
@@ -104,11 +108,18 @@ def detections_to_rows(detections: sv.Detections, *, polygons: bool = True) -> l
 
 def load_json(path: Path) -> sv.Detections:
     """Read our own JSON: ``{"detections": [{"box_xyxy": [x0, y0, x1, y1], …}]}``."""
-    return rows_to_detections(_read_json(path))
+    try:
+        return rows_to_detections(_read_json(path))
+    except (TypeError, ValueError) as error:
+        named = str(error).startswith(str(path))
+        raise ValueError(str(error) if named else f"{path}: {error}") from error
 
 
 def load_yolo(path: Path, image: Image, classes: Sequence[str] = ()) -> sv.Detections:
-    """Read YOLO text: ``class cx cy w h [confidence]`` or ``class x y x y x y …``, all in 0..1.
+    """Read YOLO text: ``class cx cy w h`` or ``class x y x y x y …``, and a confidence if any.
+
+    All but the class are shares of the picture, 0 to 1. A line of a tracker, which ends in a number
+    of its own, has no form that can be told from these; it is refused unless that number is 0 or 1.
 
     Args:
         path: the text file.
@@ -119,13 +130,16 @@ def load_yolo(path: Path, image: Image, classes: Sequence[str] = ()) -> sv.Detec
         ValueError: if a line is malformed; the message gives file and line.
     """
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if line.strip():
             try:
                 boxes.append(_yolo_box([float(part) for part in line.split()], image.hw, classes))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise ValueError(f"{path}, line {number}: {error}, got {line.strip()!r}") from error
-    return boxes_to_detections(boxes)
+    try:
+        return boxes_to_detections(boxes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 class CocoBoxes:
@@ -144,14 +158,17 @@ class CocoBoxes:
         try:
             annotations = list(data["annotations"])
             names = {row["id"]: row["name"] for row in data["categories"]}
-            self._images: dict[str, dict[str, Any]] = {
-                row["file_name"]: row for row in data["images"]
-            }
-            self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in data["images"]}
+            rows = list(data["images"])
+            self._images: dict[str, dict[str, Any]] = {row["file_name"]: row for row in rows}
+            self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in rows}
             self._taken: dict[int, str] = {}
         except (KeyError, TypeError, ValueError) as error:
             wanted = "images, annotations and categories that refer to each other"
             raise ValueError(f"{path}: not COCO, wants {wanted} ({error!r})") from error
+        for key, found in (("file_name", self._images), ("id", self._boxes)):
+            if len(found) < len(rows):
+                twice = Counter(row[key] for row in rows).most_common(1)[0][0]
+                raise ValueError(f"{path}: lists two images with {key} {twice!r}; give one entry")
         for row in annotations:
             try:
                 self._boxes[row["image_id"]].append(_coco_box(row, names))
@@ -250,17 +267,22 @@ def _yolo_box(numbers: Sequence[float], hw: Hw, classes: Sequence[str]) -> Box:
     if len(numbers) in (5, 6):
         cx, cy, width, height = numbers[1:5]
         x0, y0, x1, y1 = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    elif len(numbers) >= 7 and len(numbers) % 2:
-        xs, ys = numbers[1::2], numbers[2::2]
+    elif len(numbers) >= 7:
+        corners = numbers[1 : len(numbers) - 1 + len(numbers) % 2]
+        xs, ys = corners[::2], corners[1::2]
         x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
     else:
-        raise ValueError("wants 5, 6 or an odd number of values from 7 up")
+        raise ValueError("wants a class and 4 numbers of a box, or 6 and more of an outline")
     if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]):
         raise ValueError("wants a whole class number and finite values")
-    class_id = int(numbers[0])
+    if not all(-SLACK <= number <= 1 + SLACK for number in numbers[1:]):
+        raise ValueError(
+            "wants shares of the picture, 0 to 1; are these pixels, or a tracker's id?"
+        )
+    class_id = _id(numbers[0])
     name = classes[class_id] if 0 <= class_id < len(classes) else str(class_id)
     high, wide = hw
-    confidence = numbers[5] if len(numbers) == 6 else None
+    confidence = None if len(numbers) % 2 else numbers[-1]
     return Box((x0 * wide, y0 * high, x1 * wide, y1 * high), name, class_id, confidence)
 
 
@@ -277,11 +299,18 @@ def _mask_fields(coco: Mapping[str, Any], *, polygons: bool) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
 
 
 def _plain(value: Any) -> Any:

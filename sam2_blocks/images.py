@@ -56,9 +56,10 @@ def read_image(
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that Pillow can read.") from error
     except Pil.DecompressionBombError as error:
+        limit = min(max_pixels, 2 * (Pil.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(
-            f"{label}: {error} Scale it down, or raise the limit with --max-pixels "
-            "(in Python, PIL.Image.MAX_IMAGE_PIXELS)."
+            f"{label}: too many pixels, the limit is {limit}. Scale it down, or raise the limit "
+            "with --max-pixels (in Python, PIL.Image.MAX_IMAGE_PIXELS)."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
@@ -81,6 +82,20 @@ def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
         canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Pil.alpha_composite(canvas, rgba)
     return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def check_image(image: object) -> None:
+    """Check that a value is a picture.
+
+    Raises:
+        ImageError: if it is no `Image`, or not uint8 (H, W, 3) with at least one pixel.
+    """
+    if not isinstance(image, Image):
+        raise ImageError(
+            f"wants an Image, got {type(image).__name__}. Make one with read_image, or with "
+            "Image(pixels, id) of an RGB array."
+        )
+    array_to_image(image.pixels, image.id)
 
 
 def array_to_image(array: object, image_id: str = UNNAMED) -> Image:

@@ -20,19 +20,21 @@ def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
     """Find the pictures a user means.
 
     Args:
-        source: a file, a folder (searched deeply for picture files), or a glob.
+        source: a file, a folder (searched deeply for picture files that are not hidden), or a glob.
         out: the folder the run writes to, whose pictures are results and not inputs.
 
     Returns:
         Paths by item id, sorted. The id is the path below the folder, or the file name.
 
     Raises:
-        UsageError: if there is nothing.
+        UsageError: if there is nothing, or nothing but results.
     """
     path = Path(source)
     if path.is_dir():
-        known_suffix = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        files = sorted(file for file in known_suffix if _is_input(file, out))
+        pictures = [file for file in path.rglob("*") if _is_picture(file, path)]
+        files = sorted(file for file in pictures if not _is_below(file, out))
+        if pictures and not files:
+            raise _only_results(source, out)
         if not files:
             known = " ".join(sorted(SUFFIXES))
             raise UsageError(f"{source}: the folder holds no picture; looked for {known}.")
@@ -40,7 +42,10 @@ def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
     if path.exists():
         return {path.name: path}
     found = map(Path, glob.glob(source, recursive=True))
-    matches = sorted(match for match in found if _is_input(match, out))
+    files = [match for match in found if match.is_file()]
+    matches = sorted(file for file in files if not _is_below(file, out))
+    if files and not matches:
+        raise _only_results(source, out)
     if not matches:
         raise UsageError(f"{source}: no such file, folder or match. Check the path.")
     names = [match.name for match in matches]
@@ -94,8 +99,21 @@ def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
     return settings
 
 
-def _is_input(file: Path, out: Path | None) -> bool:
-    return file.is_file() and (out is None or out.resolve() not in file.resolve().parents)
+def _is_picture(file: Path, folder: Path) -> bool:
+    """Whether a file is named like a picture; hidden ones are other programs' business."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+
+
+def _is_below(file: Path, out: Path | None) -> bool:
+    return out is not None and out.resolve() in file.resolve().parents
+
+
+def _only_results(source: str, out: Path | None) -> UsageError:
+    return UsageError(
+        f"{source}: all pictures there are in the output folder {str(out)!r}, which holds results. "
+        "Choose another --out."
+    )
 
 
 def _parse(pair: str, text: str, names: Sequence[str], pipeline: Pipeline) -> Any:

@@ -188,8 +188,15 @@ class _Checker:
                 self.report(("inputs", name, "kind"), f"unknown kind {kind!r}.{hint}")
         if declared.required or declared.default is None or not known:
             return declared
+        literal = [kind for kind in known if kind.literal]
+        if not literal:
+            message = (
+                f"a value of kind {declared.kind} cannot be written out; leave the default out."
+            )
+            self.report(("inputs", name, "default"), message)
+            return declared
         try:
-            default = parse_value(declared.default, [kind for kind in known if kind.literal])
+            default = parse_value(declared.default, literal)
         except (TypeError, ValueError) as error:
             self.report(("inputs", name, "default"), f"the default is no {declared.kind}: {error}")
             return declared

@@ -270,13 +270,17 @@ class Runner:
     def _validate(self, step: Step, progress: _Progress) -> BaseModel | None:
         values = {name: resolve(value, progress.values.get) for name, value in step.values.items()}
         try:
+            for rule in step.manifest.unmet_groups(values):  # where a selector stood for nothing
+                raise ValueError(rule)
             return step.item_model.model_validate(values)
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]
             name = ".".join(map(str, detail["loc"]))
             message = str(detail["msg"]).removeprefix("Value error, ")
             self._fail(step, progress, f"{name!r}: {message}", error)
-            return None
+        except ValueError as error:
+            self._fail(step, progress, str(error), error)
+        return None
 
     def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
         try:

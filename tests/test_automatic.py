@@ -79,6 +79,21 @@ def test_masks_are_joined_over_batches_and_duplicates_dropped():
     assert 4 < len(generate_masks(executor, embedding, crowded)) < 1024
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points_per_side": 0}, "points_per_side wants 1 or more, got 0"),
+        ({"pred_iou_thresh": 5}, "pred_iou_thresh wants 0 to 1, got 5"),
+        ({"box_nms_thresh": -1}, "box_nms_thresh wants 0 to 1, got -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    executor = FakeExecutor()
+    [embedding] = executor.embed([sample_image()])
+    with pytest.raises(ValueError, match=message):
+        generate_masks(executor, embedding, AutomaticSettings(**changes))
+
+
 def test_an_executor_without_it_says_so():
     class Plain:
         spec = FakeExecutor("mine").spec

@@ -151,7 +151,7 @@ def test_resume_does_what_is_left(call, folder, tmp_path):
     assert (tmp_path / "out" / "broken.jpg" / "overlay.png").exists()
     assert not (tmp_path / "out" / "errors.json").exists()
     code, out, _ = call(*arguments, "--resume")
-    assert (code, "0 of 0 done" in out) == (0, True)
+    assert (code, "nothing is left to do" in out) == (0, True)
 
 
 def test_resume_keeps_earlier_pictures_in_the_coco_file(call, tmp_path):

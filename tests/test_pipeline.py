@@ -162,6 +162,11 @@ def test_filters_in_a_circle_are_a_cycle(problems):
     assert any("steps form a cycle" in problem for problem in problems(text))
 
 
+def test_a_default_that_cannot_be_written_out_says_so(problems):
+    [problem] = problems(GOOD.replace("{kind: image}", "{kind: image, default: a.jpg}"))
+    assert "a value of kind image cannot be written out; leave the default out." in problem
+
+
 def test_a_cycle_is_shown(problems):
     text = GOOD.replace("{image: $inputs.image}}", "{image: $steps.draw.image}}")
     [problem] = problems(text)

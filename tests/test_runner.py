@@ -133,6 +133,30 @@ def test_what_a_block_returns_is_checked(doubling, number, message):
     assert result.errors[0].message == message
 
 
+def test_a_selector_may_stand_for_nothing_and_then_counts_as_not_given(plugins):
+    pipeline = load_pipeline(
+        {
+            "pipeline_version": 1,
+            "inputs": {
+                "image": {"kind": "image"},
+                "boxes": {"kind": "object_detection_prediction", "default": None},
+            },
+            "steps": {
+                "s": {
+                    "use": "sam2/segment@v1",
+                    "with": {"image": "$inputs.image", "boxes": "$inputs.boxes"},
+                }
+            },
+            "outputs": {"masks": "$steps.s.predictions"},
+        },
+        plugins.manifests,
+        plugins.kinds,
+    )
+    with Runner(pipeline, plugins, resources=Resources({"sam2": FakeExecutor})) as runner:
+        [result] = runner.run([Item("a", {"image": sample_image()})])
+    assert result.errors[0].message == "give exactly one of 'boxes', 'prompts'; got none."
+
+
 def test_a_kind_may_fail_in_any_way(doubling):
     def check(value):
         if value == 4:

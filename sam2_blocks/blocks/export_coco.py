@@ -65,7 +65,7 @@ def _annotation(item: Any, index: int) -> dict[str, Any]:
     }
     if found.confidence is not None:
         row["score"] = float(found.confidence[index])
-    if item.segmentation == "rle":
+    if item.segmentation == "rle" or row["area"] == 0:  # nothing has no outline
         row["segmentation"] = rle_to_coco(rle)
     else:
         traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=item.tolerance)

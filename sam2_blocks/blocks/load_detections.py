@@ -49,7 +49,7 @@ class LoadDetections:
         return self._coco_of(path).load(item.image) if form == "coco" else load_json(path)
 
     def _guess(self, path: Path) -> str:
-        if path.suffix == ".txt":
+        if path.suffix.lower() == ".txt":
             return "yolo"
         with path.open(encoding="utf-8", errors="replace") as file:
             return "coco" if path in self._coco or '"annotations"' in file.read() else "json"

@@ -13,8 +13,10 @@ from sam2_blocks import Item, Runner, load_pipeline, read_image
 from sam2_blocks.blocks.automatic import Automatic
 from sam2_blocks.coco_writer import _category_ids
 from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
+from sam2_blocks.detections import to_detections
 from sam2_blocks.errors import StepError
 from sam2_blocks.manifest import manifest_dir
+from sam2_blocks.masks import masks_to_prediction
 from sam2_blocks.resources import Resources
 from sam2_blocks.testing import (
     FakeExecutor,
@@ -87,7 +89,13 @@ def test_yolo_lines_are_boxes_and_outlines(load, tmp_path):
             "not COCO, wants images, annotations and categories",
         ),
         ("coffee.json", '{"detections": [[1, 2]]}', "row 0: wants box_xyxy"),
-        ("coffee.txt", "0 0.5 0.5", "line 1: wants 5, 6 or an odd number of values"),
+        ("coffee.json", '{"detections": [[1, 2]]}', "coffee.json: row 0"),
+        ("coffee.txt", "0 0.5 0.5", "line 1: wants a class and 4 numbers of a box, or 6 and more"),
+        ("coffee.txt", "0 .5 .5 .4 .4 3", "line 1: wants shares of the picture, 0 to 1"),
+        ("coffee.txt", "0 .5 .5 .4 .4 .9 3", "line 1: wants shares of the picture, 0 to 1"),
+        ("coffee.txt", "0 172 16 239 230", "are these pixels, or a tracker's id?"),
+        ("coffee.txt", "1e30 .5 .5 .4 .4", "line 1: "),
+        ("coffee.txt", "0 .5 .5 .4 .4\n0 .5 .5 .4 .4 .9", "coffee.txt: row 1 has a confidence"),
         ("coffee.txt", "cup 0.5 0.5 1 1", "line 1: could not convert string to float"),
         ("coffee.txt", "inf 0.5 0.5 1 1", "line 1: wants a whole class number"),
         ("coffee.txt", "0.7 0.5 0.5 1 1", "line 1: wants a whole class number"),
@@ -98,6 +106,36 @@ def test_a_wrong_file_is_explained(load, tmp_path, name, content, message):
         (tmp_path / name).write_text(content)
     [error] = load(path=f"{{dir}}/{name}").errors
     assert message in error.message
+
+
+def test_a_file_that_is_not_utf_8_is_named(load, tmp_path):
+    (tmp_path / "coffee.txt").write_bytes(b"\xff\xfe0 .5")
+    [error] = load(path="{dir}/coffee.txt").errors
+    assert "coffee.txt: is not UTF-8 text" in error.message
+
+
+@pytest.mark.parametrize(
+    ("line", "confidence"),
+    [
+        ("0 .5 .5 .2 .2 .75", [0.75]),
+        ("0 .4 .4 .6 .4 .6 .6", None),
+        ("0 .4 .4 .6 .4 .6 .6 .75", [0.75]),
+    ],
+)
+def test_yolo_text_has_a_confidence_or_none(load, tmp_path, line, confidence):
+    (tmp_path / "coffee.TXT").write_text(f"\ufeff{line}\n", encoding="utf-8")
+    found = load(path="{dir}/coffee.TXT").outputs["detections"]
+    assert np.allclose(found.xyxy, [[240, 160, 360, 240]], atol=1e-3)
+    assert (None if found.confidence is None else found.confidence.tolist()) == confidence
+
+
+@pytest.mark.parametrize("key", ["file_name", "id"])
+def test_a_coco_file_that_lists_an_image_twice_is_refused(load, tmp_path, key):
+    data = json.loads((ROOT / "examples" / "coco" / "boxes.json").read_text())
+    data["images"][1][key] = data["images"][0][key]
+    (tmp_path / "boxes.json").write_text(json.dumps(data))
+    [error] = load(path="{dir}/boxes.json").errors
+    assert f"lists two images with {key} {data['images'][0][key]!r}" in error.message
 
 
 def test_a_coco_file_of_another_size_is_refused(load, tmp_path):
@@ -385,6 +423,17 @@ def test_two_pictures_of_one_name_do_not_replace_each_other(export_coco, tmp_pat
     assert not first.errors
     assert "coco.json: two pictures are called 'a.png'" in second.errors[0].message
     assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 1
+
+
+def test_a_mask_without_pixels_can_be_read_back(plugins, tmp_path):
+    nothing = to_detections(masks_to_prediction(np.zeros((1, 24, 32), bool)))
+    inputs = {"image": sample_image(), "predictions": nothing}
+    resources = Resources({}, tmp_path)
+    run_block(
+        "export/coco@v1", inputs, plugins=plugins, resources=resources, segmentation="polygons"
+    )
+    [row] = json.loads((tmp_path / "coco.json").read_text())["annotations"]
+    assert coco_mask.area(row["segmentation"]) == 0
 
 
 def test_two_steps_do_not_write_one_file(export_coco, tmp_path):

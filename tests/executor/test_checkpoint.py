@@ -53,7 +53,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"a": 1}, protocol=2)])
+@pytest.mark.parametrize(
+    "content", [b"", b"hi", b"Rate limit", b"not a checkpoint", pickle.dumps({"a": 1}, protocol=2)]
+)
 def test_garbage_is_refused(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=r"is not a readable checkpoint|holds no state dict"):
