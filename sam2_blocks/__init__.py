@@ -1,7 +1,7 @@
 """Workflow blocks for Segment Anything 2: pipelines in YAML, from boxes and points to exact masks.
 
-What is listed in ``__all__`` is public; everything else may change. Importing this package
-imports neither torch nor any host.
+What is listed in ``__all__`` is public, and so is `sam2_blocks.testing`; everything else may
+change. Importing this package imports neither torch nor any host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from sam2_blocks.images import read_image
 from sam2_blocks.kinds import Kind
 from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
-from sam2_blocks.runner import Block, Item, Runner
+from sam2_blocks.resources import Resources
+from sam2_blocks.runner import Block, ErrorRecord, Item, ItemResult, Runner
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -53,9 +54,11 @@ __all__ = [
     "Block",
     "CropSettings",
     "Embedding",
+    "ErrorRecord",
     "Image",
     "ImageError",
     "Item",
+    "ItemResult",
     "Kind",
     "ManifestError",
     "MaskPrediction",
@@ -65,6 +68,7 @@ __all__ = [
     "PluginError",
     "Prompt",
     "PromptSet",
+    "Resources",
     "Rle",
     "Runner",
     "Sam2BlocksError",

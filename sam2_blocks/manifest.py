@@ -68,11 +68,13 @@ BOUNDED_TYPES: Mapping[str, tuple[ParamType, ...]] = {
 }
 
 
-class _Strict(BaseModel):
+class Section(BaseModel):
+    """A mapping of a document: unknown keys are errors, and no value is converted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Socket(_Strict):
+class Socket(Section):
     """One input or output of a block.
 
     Attributes:
@@ -101,7 +103,7 @@ class Output(Socket):
     same_as: str = ""
 
 
-class Param(_Strict):
+class Param(Section):
     """One parameter, in the vocabulary of JSON Schema plus a unit.
 
     A parameter without ``default`` is required; ``default: null`` makes it optional.
@@ -174,7 +176,7 @@ class Param(_Strict):
         return kind | None if self.default is None else kind
 
 
-class Require(_Strict):
+class Require(Section):
     """Rules over several inputs, each a list of input names.
 
     Attributes:
@@ -186,27 +188,27 @@ class Require(_Strict):
     at_least_one: list[list[str]] = []
 
 
-class Example(_Strict):
+class Example(Section):
     """One use of the block; run as a test with a sample value for every connected input."""
 
     title: str
     with_: dict[str, Any] = Field(alias="with", default_factory=dict)
 
 
-class Hints(_Strict):
+class Hints(Section):
     """What the block would like to run on; hosts translate it, nothing is enforced."""
 
     accelerator: Literal["none", "cuda"] = "none"
     memory_mb: Annotated[int, Field(ge=0)] | None = None
 
 
-class ResourceNeeds(_Strict):
+class ResourceNeeds(Section):
     """What the block needs from the machine."""
 
     hints: Hints = Hints()
 
 
-class HostOverrides(_Strict):
+class HostOverrides(Section):
     """What one host needs to know about a block, and nothing else in the manifest can say.
 
     Attributes:
@@ -220,7 +222,7 @@ class HostOverrides(_Strict):
     extra: dict[str, Any] = {}
 
 
-class Manifest(_Strict):
+class Manifest(Section):
     """One block, as its YAML file describes it.
 
     Attributes:
@@ -312,7 +314,7 @@ class Manifest(_Strict):
             fields[name] = (_unless_selector(literal), ... if socket.required else None)
         for name, param in self.params.items():
             fields[name] = (_unless_selector(param.python_type), param.default)
-        return create_model(_class_name(self.id, "Step"), __base__=_Strict, **fields)
+        return create_model(_class_name(self.id, "Step"), __base__=Section, **fields)
 
     def item_model(self, kinds: Mapping[str, Kind]) -> type[BaseModel]:
         """Pydantic model of one item at run time; inputs are checked by their kinds."""
@@ -322,7 +324,7 @@ class Manifest(_Strict):
             fields[name] = (checked, ...) if socket.required else (checked | None, None)
         for name, param in self.params.items():
             fields[name] = (param.python_type, param.default)
-        return create_model(_class_name(self.id, "Item"), __base__=_Strict, **fields)
+        return create_model(_class_name(self.id, "Item"), __base__=Section, **fields)
 
     def load_entry(self) -> type[Any]:
         """Import the block's class.
@@ -433,7 +435,7 @@ def _bad_defaults(manifest: Manifest, document: Document) -> Iterator[Problem]:
     for name, param in manifest.params.items():
         if param.required or param.default is None:
             continue
-        model = create_model("Default", __base__=_Strict, default=(param.python_type, ...))
+        model = create_model("Default", __base__=Section, default=(param.python_type, ...))
         try:
             model.model_validate({"default": param.default})
         except ValidationError as error:

@@ -8,31 +8,20 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from sam2_blocks.documents import Document, data_document, parse_yaml, validation_problems
 from sam2_blocks.documents import Path as DocumentPath
 from sam2_blocks.errors import PipelineError, Problem, did_you_mean
 from sam2_blocks.kinds import Kind, parse_value
-from sam2_blocks.manifest import Manifest, Name, Output, sockets_fit
+from sam2_blocks.manifest import Manifest, Name, Output, Section, Socket, sockets_fit
 from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, parse_selectors
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class InputDeclaration(_Strict):
+class InputDeclaration(Socket):
     """One input of a pipeline; without ``default`` it must be given for every run."""
 
-    kind: str | list[str]
-    description: str = ""
     default: Any = Field(default_factory=lambda: ...)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds as a tuple."""
-        return (self.kind,) if isinstance(self.kind, str) else tuple(self.kind)
 
     @property
     def required(self) -> bool:
@@ -40,14 +29,14 @@ class InputDeclaration(_Strict):
         return self.default is ...
 
 
-class StepDeclaration(_Strict):
+class StepDeclaration(Section):
     """One step: which block, and what is wired into it."""
 
     use: str
     with_: dict[str, Any] = Field(alias="with", default_factory=dict)
 
 
-class PipelineDocument(_Strict):
+class PipelineDocument(Section):
     """A pipeline file as written."""
 
     pipeline_version: Literal[1]

@@ -86,7 +86,13 @@ class Embedding:
     @property
     def nbytes(self) -> int:
         """Bytes held by the tensors."""
-        return sum(t.nbytes for t in (self.image_embed, *self.high_res_feats))
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name: ``image_embed``, ``high_res_feats.0``, …."""
+        levels = {f"high_res_feats.{i}": level for i, level in enumerate(self.high_res_feats)}
+        return {"image_embed": self.image_embed, **levels}
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,8 +231,7 @@ def embedding_to_bytes(embedding: Embedding, identity: str) -> bytes:
         embedding: on any device.
         identity: the string whose hash names the file.
     """
-    nchw = {"image_embed": embedding.image_embed}
-    nchw |= {f"high_res_feats.{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
+    nchw = embedding.tensors
     nhwc = {name: level.cpu().permute(0, 2, 3, 1).contiguous() for name, level in nchw.items()}
     height, width = embedding.image_hw
     metadata = {"identity": identity, "image_hw": f"{height} {width}"}

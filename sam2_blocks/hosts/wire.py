@@ -13,9 +13,7 @@ def embedding_to_json(embedding: Embedding) -> dict[str, Any]:
     """Write an embedding as JSON; its tensors exactly, as safetensors in base64."""
     from safetensors.torch import save
 
-    tensors = {"image_embed": embedding.image_embed}
-    tensors |= {f"high_res_feats.{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
-    saved = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    saved = save({name: tensor.contiguous() for name, tensor in embedding.tensors.items()})
     return {
         "image_hw": list(embedding.image_hw),
         "image_id": embedding.image_id,

@@ -80,7 +80,7 @@ def test_an_error_inside_gives_it_back() -> None:
         pass
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 def test_an_interrupted_wait_leaves_it_to_the_others() -> None:
     lock, release = FairLock(), threading.Event()
 
@@ -91,18 +91,24 @@ def test_an_interrupted_wait_leaves_it_to_the_others() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    def signal_the_waiting_thread() -> None:
+        wait_until_queued(lock, 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
     holder = threading.Thread(target=hold)
+    signaller = threading.Thread(target=signal_the_waiting_thread)
     try:
         holder.start()
         while not lock._held:
             time.sleep(0.001)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        signaller.start()
         with pytest.raises(KeyboardInterrupt), lock:
             pytest.fail("the other thread holds it")
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGUSR1, before)
         release.set()
+        signaller.join()
         holder.join()
     assert not lock._waiting
     with lock:
