@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sam2_blocks.executor import load as load_executor
     from sam2_blocks.masks import masks_to_prediction
     from sam2_blocks.prompts import check_prompts
+    from sam2_blocks.tiles import segment_in_tiles
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "masks_to_prediction",
     "read_image",
     "rows_to_detections",
+    "segment_in_tiles",
     "to_detections",
 ]
 
@@ -93,6 +95,7 @@ _LAZY = {
     "load_executor": ("sam2_blocks.executor", "load"),
     "masks_to_prediction": ("sam2_blocks.masks", "masks_to_prediction"),
     "rows_to_detections": ("sam2_blocks.detection_files", "rows_to_detections"),
+    "segment_in_tiles": ("sam2_blocks.tiles", "segment_in_tiles"),
     "to_detections": ("sam2_blocks.detections", "to_detections"),
 }
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sam2_blocks.errors import ModelError
+from sam2_blocks.masks import concatenate_predictions
 from sam2_blocks.resources import Executor, MaskProposer
 from sam2_blocks.values import (
     AutomaticMasks,
@@ -25,7 +26,6 @@ from sam2_blocks.values import (
     Float32Array,
     Hw,
     Int64Array,
-    MaskPrediction,
 )
 
 POINTS_PER_BATCH = 32
@@ -126,15 +126,8 @@ def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -
 
 def concatenate_masks(batches: Sequence[AutomaticMasks]) -> AutomaticMasks:
     """Gather masks of one picture in their order; at least one batch."""
-    predictions = [batch.prediction for batch in batches]
     return AutomaticMasks(
-        prediction=MaskPrediction(
-            image_hw=predictions[0].image_hw,
-            rles=tuple(rle for prediction in predictions for rle in prediction.rles),
-            iou_prediction=np.concatenate([p.iou_prediction for p in predictions]),
-            low_res_logits=np.concatenate([p.low_res_logits for p in predictions]),
-            mask_box_xyxy=np.concatenate([p.mask_box_xyxy for p in predictions]),
-        ),
+        prediction=concatenate_predictions([batch.prediction for batch in batches]),
         point_xy=np.concatenate([batch.point_xy for batch in batches]),
         stability_score=np.concatenate([batch.stability_score for batch in batches]),
     )

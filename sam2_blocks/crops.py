@@ -26,7 +26,7 @@ from sam2_blocks.automatic import (
     propose_batches,
     suppress_boxes,
 )
-from sam2_blocks.masks import rle_paste
+from sam2_blocks.masks import paste_prediction
 from sam2_blocks.resources import Executor
 from sam2_blocks.values import (
     AutomaticMasks,
@@ -169,17 +169,10 @@ def _drop_cut_off(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticM
 
 def _paste(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticMasks:
     """Move masks of a crop to where the crop lies in the picture."""
-    prediction = masks.prediction
-    corner = crop[:2]
     return replace(
         masks,
-        prediction=replace(
-            prediction,
-            image_hw=image_hw,
-            rles=tuple(rle_paste(rle, corner, image_hw) for rle in prediction.rles),
-            mask_box_xyxy=prediction.mask_box_xyxy + _offset(crop),
-        ),
-        point_xy=masks.point_xy + np.array(corner, np.float32),
+        prediction=paste_prediction(masks.prediction, crop[:2], image_hw),
+        point_xy=masks.point_xy + np.array(crop[:2], np.float32),
     )
 
 

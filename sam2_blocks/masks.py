@@ -10,7 +10,7 @@ column ``x``. Outlines are made in `polygons`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -310,6 +310,34 @@ def rle_paste(rle: Rle, corner_xy: tuple[int, int], image_hw: Hw) -> Rle:
 def rles_to_boxes_xyxy(rles: Iterable[Rle]) -> Int64Array:
     """Find the tight box of each mask: int64, (N, 4), inclusive pixel indices."""
     return np.array([rle_to_box_xyxy(rle) for rle in rles], np.int64).reshape(-1, 4)
+
+
+def paste_prediction(
+    prediction: MaskPrediction, corner_xy: tuple[int, int], image_hw: Hw
+) -> MaskPrediction:
+    """Put the masks of a crop where the crop lies in its image; see `rle_paste`.
+
+    Returns:
+        A prediction without logits, whose grid was the crop's: their array is (N, 0, 0).
+    """
+    return MaskPrediction(
+        image_hw=image_hw,
+        rles=tuple(rle_paste(rle, corner_xy, image_hw) for rle in prediction.rles),
+        iou_prediction=prediction.iou_prediction,
+        low_res_logits=np.zeros((len(prediction), 0, 0), np.float32),
+        mask_box_xyxy=prediction.mask_box_xyxy + np.array([*corner_xy, *corner_xy]),
+    )
+
+
+def concatenate_predictions(predictions: Sequence[MaskPrediction]) -> MaskPrediction:
+    """Gather masks of one image in their order; at least one prediction."""
+    return MaskPrediction(
+        image_hw=predictions[0].image_hw,
+        rles=tuple(rle for prediction in predictions for rle in prediction.rles),
+        iou_prediction=np.concatenate([p.iou_prediction for p in predictions]),
+        low_res_logits=np.concatenate([p.low_res_logits for p in predictions]),
+        mask_box_xyxy=np.concatenate([p.mask_box_xyxy for p in predictions]),
+    )
 
 
 def masks_to_prediction(

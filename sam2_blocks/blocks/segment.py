@@ -13,9 +13,9 @@ from sam2_blocks.blocks.embed import embed
 from sam2_blocks.detections import to_detections
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.resources import Resources
-from sam2_blocks.values import Embedding, ExecutorSpec, MaskPrediction, PromptSet
+from sam2_blocks.tiles import segment_in_tiles
+from sam2_blocks.values import Embedding, MaskPrediction, PromptSet
 
-Settings = tuple[ExecutorSpec, bool, float, int, int]
 Result = Mapping[str, Any] | Exception
 
 
@@ -35,10 +35,28 @@ class Segment:
                 prompts[index] = check_prompts(_prompts_of(item), _size_of(item), name=name)
             except ValueError as error:
                 results[index] = error
+        tiled = [index for index in prompts if items[index].tile_px]
+        for index in tiled:
+            results[index] = self._in_tiles(items[index], prompts.pop(index))
         embeddings = self._embeddings({index: items[index] for index in prompts})
         for index, prediction in self._segment(items, embeddings, prompts).items():
             results[index] = {"predictions": _finish(items[index], prediction)}
         return [results[index] for index in range(len(items))]
+
+    def _in_tiles(self, item: Any, prompts: PromptSet) -> Result:
+        if item.image is None:
+            return ValueError(
+                f"tile_px = {item.tile_px} cuts the picture itself, and got its embedding. Give "
+                "'image' instead of 'embedding', or no tile_px."
+            )
+        executor = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+        try:
+            prediction = segment_in_tiles(
+                executor, item.image, prompts, tile_px=item.tile_px, **_options(item)
+            )
+        except ValueError as error:  # a prompt, or the size of a tile
+            return error
+        return {"predictions": _finish(item, prediction)}
 
     def _embeddings(self, items: Mapping[int, Any]) -> dict[int, Embedding]:
         found = {index: item.embedding for index, item in items.items() if item.embedding}
@@ -52,31 +70,23 @@ class Segment:
         embeddings: Mapping[int, Embedding],
         prompts: Mapping[int, PromptSet],
     ) -> dict[int, MaskPrediction]:
-        groups: dict[Settings, list[int]] = defaultdict(list)
+        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for index, embedding in embeddings.items():
-            groups[_settings(items[index], embedding)].append(index)
+            key = (embedding.spec, *_options(items[index]).values())
+            groups[key].append(index)
         predictions: dict[int, MaskPrediction] = {}
-        for (_, multimask, threshold, hole, sprinkle), indices in groups.items():
+        for indices in groups.values():
             executor = self._resources.executor_of(embeddings[indices[0]])
-            made = executor.segment(
-                [(embeddings[index], prompts[index]) for index in indices],
-                multimask_output=multimask,
-                mask_threshold=threshold,
-                max_hole_area=hole,
-                max_sprinkle_area=sprinkle,
-            )
+            pairs = [(embeddings[index], prompts[index]) for index in indices]
+            made = executor.segment(pairs, **_options(items[indices[0]]))
             predictions.update(zip(indices, made, strict=True))
         return predictions
 
 
-def _settings(item: Any, embedding: Embedding) -> Settings:
-    return (
-        embedding.spec,
-        item.multimask_output,
-        item.mask_threshold,
-        item.max_hole_area,
-        item.max_sprinkle_area,
-    )
+def _options(item: Any) -> dict[str, Any]:
+    """What the item asks of `Executor.segment`."""
+    names = ("multimask_output", "mask_threshold", "max_hole_area", "max_sprinkle_area")
+    return {name: getattr(item, name) for name in names}
 
 
 def _size_of(item: Any) -> tuple[int, int]:

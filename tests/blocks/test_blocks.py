@@ -347,6 +347,23 @@ def test_automatic_needs_an_executor_that_can(plugins):
         )
 
 
+def test_segment_answers_on_tiles_where_asked(run_one_step):
+    inputs = {"image": sample_image(), "boxes": sample_detections()}
+    whole = run_one_step("sam2/segment@v1", inputs).outputs["predictions"]
+    tiled = run_one_step("sam2/segment@v1", inputs, {"tile_px": 18}).outputs["predictions"]
+    assert [rle["counts"] for rle in tiled.data["rle_mask"]] == [
+        rle["counts"] for rle in whole.data["rle_mask"]
+    ]
+    assert tiled.data["class_name"].tolist() == ["face", "object"]
+
+
+def test_tiles_want_the_picture(run_one_step):
+    [embedding] = FakeExecutor().embed([sample_image()])
+    inputs = {"embedding": embedding, "boxes": sample_detections()}
+    [error] = run_one_step("sam2/segment@v1", inputs, {"tile_px": 18}).errors
+    assert "tile_px = 18 cuts the picture itself, and got its embedding" in error.message
+
+
 # masks/polygons@v1 and draw/masks@v1
 
 
