@@ -56,9 +56,11 @@ class Plugins:
     exporters: dict[str, Exporter] = field(default_factory=dict)
     records: list[PluginRecord] = field(default_factory=list)
 
-    def resources(self, out_dir: str | Path = ".", *, kept: Collection[str] = ()) -> Resources:
-        """Make a new registry of executors."""
-        return Resources(self.executors, out_dir, kept=kept)
+    def resources(
+        self, out_dir: str | Path = ".", *, kept: Collection[str] = (), local_models: bool = True
+    ) -> Resources:
+        """Make a new registry of executors; see `Resources`."""
+        return Resources(self.executors, out_dir, kept=kept, local_models=local_models)
 
     def register(
         self, plugin: object, name: str, distribution: str = "", version: str = ""

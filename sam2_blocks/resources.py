@@ -83,6 +83,12 @@ ExecutorFactory = Callable[..., Executor]
 
 DEFAULT_FACTORY = "sam2"
 
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+"""A model name that ends so is the path of a checkpoint."""
+
+LOCAL_MODELS_SWITCH = "SAM2_BLOCKS_LOCAL_MODELS"
+"""Environment variable that lets strangers' workflows name checkpoints of the machine."""
+
 
 class Resources:
     """Registry of executors shared by all steps, threads and pipelines that hold it.
@@ -95,6 +101,7 @@ class Resources:
         out_dir: folder that relative paths of written files start from.
         kept: items that an earlier run finished in that folder and this one does not do again: a
             block that writes one file for all items keeps what it says of them.
+        local_models: whether a model may be the path of a checkpoint on this machine.
     """
 
     def __init__(
@@ -103,9 +110,11 @@ class Resources:
         out_dir: str | Path = ".",
         *,
         kept: Collection[str] = (),
+        local_models: bool = True,
     ) -> None:
         self.out_dir = Path(out_dir)
         self.kept = kept
+        self._local_models = local_models
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
         self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
@@ -118,6 +127,11 @@ class Resources:
         Raises:
             ModelError: if the model, its device or its dtype is not to be had.
         """
+        if not self._local_models and model.endswith(CHECKPOINT_SUFFIXES):
+            raise ModelError(
+                f"model {model!r} is a file, which whoever writes a workflow may not open here. "
+                f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
+            )
         asked = ExecutorSpec(model, device, dtype)
         with self._lock:
             if asked not in self._executors:

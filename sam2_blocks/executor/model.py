@@ -32,12 +32,12 @@ from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
+from sam2_blocks.resources import CHECKPOINT_SUFFIXES
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 NANO_FOLDER = Path(__file__).parent
 
 

@@ -7,6 +7,7 @@ below. ``sam2/segment@v1`` is ``sam2_blocks/segment@v1`` there, and any other bl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ from sam2_blocks.hosts.roboflow.values import (
 from sam2_blocks.hosts.wire import prompts_to_json
 from sam2_blocks.kinds import BUILTIN_KINDS
 from sam2_blocks.plugins import Plugins, load_plugins
-from sam2_blocks.resources import Resources
+from sam2_blocks.resources import LOCAL_MODELS_SWITCH, Resources
 
 DISTRIBUTIONS = ("roboflow-workflows", "inference", "inference-gpu", "inference-cpu")
 
@@ -35,7 +36,7 @@ def _plugins() -> Plugins:
 @cache
 def shared_resources() -> Resources:
     """The executors of all workflows in this process."""
-    return _plugins().resources()
+    return _plugins().resources(local_models=os.environ.get(LOCAL_MODELS_SWITCH) == "1")
 
 
 def load_kinds() -> list[Any]:
