@@ -41,6 +41,6 @@ def test_strangers_name_models_but_not_files():
     resources = Resources({"sam2": FakeExecutor}, local_models=False)
     assert resources.executor("nano").spec.model == "nano"
     for path in ("/srv/secret.pt", "mine.safetensors"):
-        with pytest.raises(ModelError, match="is a file, .* SAM2_BLOCKS_LOCAL_MODELS=1"):
+        with pytest.raises(ModelError, match=r"is a file, .* SAM2_BLOCKS_LOCAL_MODELS=1"):
             resources.executor(path)
     assert Resources({"sam2": FakeExecutor}).executor("mine.pt").spec.model == "mine.pt"
