@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sam2_blocks import exporters
 from sam2_blocks.hookspecs import Exporter, hookimpl
@@ -12,11 +13,18 @@ from sam2_blocks.manifest import manifest_dir
 from sam2_blocks.resources import DEFAULT_FACTORY, Executor, ExecutorFactory
 
 
-def load_sam2(model: str, *, device: str, dtype: str) -> Executor:
-    """Load a SAM 2 model; imports torch, hence only when a step needs it."""
+def load_sam2(model: str, *, device: str, dtype: str, **options: Any) -> Executor:
+    """Load a SAM 2 model; imports torch, hence only when a step needs it.
+
+    Args:
+        model: name or path.
+        device: as in `sam2_blocks.executor.load`.
+        dtype: as there.
+        options: the other arguments of it.
+    """
     from sam2_blocks.executor import load
 
-    executor: Executor = load(model, device=device, dtype=dtype)
+    executor: Executor = load(model, device=device, dtype=dtype, **options)
     return executor
 
 

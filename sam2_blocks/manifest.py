@@ -68,6 +68,9 @@ BOUNDED_TYPES: Mapping[str, tuple[ParamType, ...]] = {
 }
 
 
+MOST_KINDS = 32  # of one socket; each unknown one is a problem, and pipelines come from strangers
+
+
 class Section(BaseModel):
     """A mapping of a document: unknown keys are errors, and no value is converted."""
 
@@ -82,7 +85,7 @@ class Socket(Section):
         description: what it means, with units.
     """
 
-    kind: str | Annotated[list[str], Field(min_length=1)]
+    kind: str | Annotated[list[str], Field(min_length=1, max_length=MOST_KINDS)]
     description: str = ""
 
     @property

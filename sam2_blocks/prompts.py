@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 
 from sam2_blocks.values import Float32Array, Hw, Prompt, PromptSet
 
+NO_PROMPT = Prompt(
+    point_coords=np.full((1, 2), -1, np.float32), point_labels=np.full(1, -1, np.int32)
+)
+"""Asks for what the model makes of a picture alone: one point that is none.
+
+Source: what ``SAM2ImagePredictor`` pads prompts without a box with.
+"""
+
 
 def check_prompts(
     prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True, name: str = ""
@@ -50,6 +58,8 @@ def check_prompts(
 
 
 def _checked(prompt: Prompt, where: str, image_hw: Hw) -> Prompt:
+    if prompt is NO_PROMPT:
+        return prompt
     if (prompt.point_coords is None) != (prompt.point_labels is None):
         raise ValueError(f"{where}: point_coords and point_labels go together; give both or none")
     coords = labels = None

@@ -6,6 +6,7 @@ Unknown keys of a request are ignored, as there. What is different:
 - A prompt that cannot be understood is an error with its path, never silently "no prompt".
 - Numbers must be finite, boxes must have a size, and ``format`` and image types are checked.
 - ``image`` may be left out when ``image_id`` names an image sent before.
+- Names have a longest length.
 - Fields marked as extensions are ours; unused, they are absent from what we send.
 
 Source: ``inference/core/entities/{requests,responses}/sam2.py`` in roboflow/inference.
@@ -282,7 +283,10 @@ class Sam2InferenceRequest(_Entity):
         examples=["hiera_large"],  # null leaves the choice to the server
     )
     model_id: str | None = Field(
-        default=None, validate_default=True, description="sam2/<sam2_version_id>"
+        default=None,
+        validate_default=True,
+        max_length=256,
+        description="sam2/<sam2_version_id>",
     )
     model_version: Literal["2.0", "2.1"] | None = Field(
         default=None, description="Extension: which release of the weights."
@@ -316,6 +320,7 @@ class _ImageRequest(Sam2InferenceRequest):
     image_id: str | None = Field(
         default=None,
         validate_default=True,
+        max_length=512,
         examples=["image_id"],
         description="A name for the image, under which it can be used again.",
     )

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from sam2_blocks.service.settings import ServiceSettings
+
 NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
 MIB = 2**20
 
@@ -29,6 +31,10 @@ class OnConflict(str, Enum):
     REPLACE = "replace"
 
 
+COMPILE = CompileLevel(ServiceSettings.compile)
+ON_CONFLICT = OnConflict(ServiceSettings.on_conflict)
+
+
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on.", rich_help_panel=NETWORK)
@@ -40,7 +46,8 @@ def serve(
         str | None,
         typer.Option(
             envvar="SAM2_BLOCKS_API_KEY",
-            help="Key that every request must carry.",
+            help="Key that requests must carry, but for /healthz, /readyz and the OpenAPI pages "
+            "(/docs, /redoc, /openapi.json).",
             rich_help_panel=NETWORK,
         ),
     ] = None,
@@ -67,13 +74,13 @@ def serve(
             help="Compile parts of models of half precision; slow to start the first time.",
             rich_help_panel=MODELS,
         ),
-    ] = CompileLevel.OFF,
+    ] = COMPILE,
     cache_mb: Annotated[
         int,
         typer.Option(
             min=0, help="Embeddings kept on the device, in MiB a model.", rich_help_panel=MODELS
         ),
-    ] = 2048,
+    ] = ServiceSettings.embedding_bytes // MIB,
     host_cache_mb: Annotated[
         int | None,
         typer.Option(
@@ -93,7 +100,7 @@ def serve(
     ] = None,
     disk_cache_mb: Annotated[
         int, typer.Option(min=0, help="Bound of that folder, in MiB.", rich_help_panel=MODELS)
-    ] = 10240,
+    ] = ServiceSettings.embedding_disk_bytes // MIB,
     pipelines: Annotated[
         Path | None,
         typer.Option(
@@ -105,31 +112,72 @@ def serve(
     ] = None,
     window_ms: Annotated[
         float, typer.Option(min=0, help="Wait for others to share a batch.", rich_help_panel=LIMITS)
-    ] = 3.0,
+    ] = ServiceSettings.window_ms,
     max_batch: Annotated[
         int, typer.Option(min=1, help="Requests in one batch.", rich_help_panel=LIMITS)
-    ] = 16,
+    ] = ServiceSettings.max_batch,
     max_queue: Annotated[
         int, typer.Option(min=1, help="Requests waiting or answered.", rich_help_panel=LIMITS)
-    ] = 256,
+    ] = ServiceSettings.max_queue,
     deadline_s: Annotated[
         float, typer.Option("--deadline", min=0.1, help="Seconds.", rich_help_panel=LIMITS)
-    ] = 60.0,
+    ] = ServiceSettings.deadline_s,
     max_body_mb: Annotated[
-        int, typer.Option(min=1, help="Largest request, in MiB.", rich_help_panel=LIMITS)
-    ] = 32,
+        int,
+        typer.Option(
+            min=1,
+            help="Largest request, and most it may have fetched from URLs, in MiB.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = ServiceSettings.max_body_bytes // MIB,
+    max_answer_mb: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Largest answer of logits or a pipeline, in MiB.", rich_help_panel=LIMITS
+        ),
+    ] = ServiceSettings.max_answer_bytes // MIB,
+    max_prompts: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Prompts of one request, or step of a pipeline.", rich_help_panel=LIMITS
+        ),
+    ] = ServiceSettings.max_prompts,
+    max_points: Annotated[
+        int, typer.Option(min=1, help="Points of one prompt.", rich_help_panel=LIMITS)
+    ] = ServiceSettings.max_points,
+    max_pipeline_parts: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Steps, inputs or outputs of a pipeline that comes with a request.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = ServiceSettings.max_pipeline_parts,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Largest image.", rich_help_panel=IMAGES)
-    ] = 32_000_000,
+    ] = ServiceSettings.max_pixels,
+    max_open_images: Annotated[
+        int, typer.Option(min=1, help="Images decoded at once.", rich_help_panel=IMAGES)
+    ] = ServiceSettings.max_open_images,
     on_conflict: Annotated[
         OnConflict,
         typer.Option(help="An image_id comes back with other pixels.", rich_help_panel=IMAGES),
-    ] = OnConflict.REFUSE,
-    urls: Annotated[bool, typer.Option(help="Fetch images.", rich_help_panel=IMAGES)] = True,
+    ] = ON_CONFLICT,
+    urls: Annotated[
+        bool, typer.Option(help="Fetch images.", rich_help_panel=IMAGES)
+    ] = ServiceSettings.allow_urls,
     private_urls: Annotated[
         bool, typer.Option(help="Also from private addresses.", rich_help_panel=IMAGES)
-    ] = False,
-    numpy: Annotated[bool, typer.Option(help="Read .npy arrays.", rich_help_panel=IMAGES)] = False,
+    ] = ServiceSettings.allow_private_urls,
+    url_timeout_s: Annotated[
+        float,
+        typer.Option(
+            "--url-timeout", min=0.1, help="Seconds to fetch an image.", rich_help_panel=IMAGES
+        ),
+    ] = ServiceSettings.url_timeout_s,
+    numpy: Annotated[
+        bool, typer.Option(help="Read .npy arrays.", rich_help_panel=IMAGES)
+    ] = ServiceSettings.allow_numpy,
     file_root: Annotated[
         Path | None,
         typer.Option(
@@ -147,7 +195,7 @@ def serve(
     """
     from sam2_blocks.hosts import http
     from sam2_blocks.plugins import load_plugins
-    from sam2_blocks.service import ServiceSettings, load_models
+    from sam2_blocks.service import load_models
 
     settings = ServiceSettings.from_environment(
         api_key=api_key,
@@ -156,7 +204,12 @@ def serve(
         max_queue=max_queue,
         deadline_s=deadline_s,
         max_body_bytes=max_body_mb * MIB,
+        max_answer_bytes=max_answer_mb * MIB,
+        max_prompts=max_prompts,
+        max_points=max_points,
+        max_pipeline_parts=max_pipeline_parts,
         max_pixels=max_pixels,
+        max_open_images=max_open_images,
         compile=compile_level.value,
         embedding_bytes=cache_mb * MIB,
         embedding_host_bytes=None if host_cache_mb is None else host_cache_mb * MIB,
@@ -165,6 +218,7 @@ def serve(
         on_conflict=on_conflict.value,
         allow_urls=urls,
         allow_private_urls=private_urls,
+        url_timeout_s=url_timeout_s,
         allow_numpy=numpy,
         file_root=file_root,
     )

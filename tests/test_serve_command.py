@@ -57,6 +57,12 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
         (["--max-queue", "5"], "max_queue", 5),
         (["--deadline", "7.5"], "deadline_s", 7.5),
         (["--max-body-mb", "2"], "max_body_bytes", 2 * 2**20),
+        (["--max-answer-mb", "3"], "max_answer_bytes", 3 * 2**20),
+        (["--max-prompts", "6"], "max_prompts", 6),
+        (["--max-points", "7"], "max_points", 7),
+        (["--max-pipeline-parts", "8"], "max_pipeline_parts", 8),
+        (["--max-open-images", "9"], "max_open_images", 9),
+        (["--url-timeout", "2.5"], "url_timeout_s", 2.5),
         (["--compile", "encoder"], "compile", "encoder"),
         (["--cache-mb", "3"], "embedding_bytes", 3 * 2**20),
         (["--host-cache-mb", "4"], "embedding_host_bytes", 4 * 2**20),
@@ -72,6 +78,14 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
 def test_an_option_becomes_a_setting(serve, options, field, value):
     _, _, (service, _) = serve(*options)
     assert getattr(service.settings, field) == value
+
+
+def test_reading_the_command_line_imports_no_service():
+    code = (
+        "import sys, sam2_blocks.cli; loaded = set(sys.modules) & "
+        "{'sam2_blocks.service.core', 'fastapi', 'torch'}; assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_models_may_have_other_names(serve, monkeypatch):

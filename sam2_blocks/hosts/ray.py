@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from sam2_blocks.errors import MissingExtraError, Sam2BlocksError
-from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.errors import MissingExtraError, PipelineError, Problem, Sam2BlocksError
+from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.runner import Item, Runner
 
@@ -56,16 +56,17 @@ def build_app(options: ServeOptions | Mapping[str, Any]) -> Any:
 
     Raises:
         MissingExtraError: if Ray Serve is not installed.
-        ValidationError: if an option is unknown or wrong.
+        Sam2BlocksError: if an environment variable is not what it should be.
+        ValidationError: if an option or a setting is unknown or wrong.
     """
+    from sam2_blocks.service import ServiceSettings
+
     options = ServeOptions.model_validate(options)
+    settings = ServiceSettings.from_environment(**options.settings)
     try:
         from ray import serve
     except ImportError as error:
         raise MissingExtraError(f"{error}. Run: pip install 'sam2-blocks[ray]'") from error
-    from sam2_blocks.service import ServiceSettings
-
-    settings = ServiceSettings.from_environment(**options.settings)
 
     def create() -> Any:
         """Run on the replica: models cannot travel."""
@@ -94,16 +95,20 @@ class PipelineStage:
 
     Each row is one item. A column named like an input of the pipeline feeds it: an image as a path,
     encoded bytes or an RGB array (H, W, 3), other inputs as plain data. Every output becomes a
-    column: images as arrays, all else as JSON text, detections with COCO RLE in each row. The
-    column ``errors`` says why an output is None; it is empty on success.
+    column, in place of one of its name: images as arrays, all else as JSON text, detections with
+    COCO RLE in each row. One more column says why an output is None; it is empty on success.
+
+    A stage does not know when the data ends, and runs on many machines: steps that write files are
+    refused. Write the columns instead.
 
     Args:
         pipeline: path of a YAML pipeline, or the document as plain data.
         columns: names of columns by input, where they differ.
         id_column: column that names the items in messages; rows are numbered if not given.
+        errors_column: name of the column of errors, which may not exist before.
 
     Raises:
-        PipelineError: if the pipeline is wrong.
+        PipelineError: if the pipeline is wrong, writes files, or has an output of that name.
     """
 
     def __init__(
@@ -112,15 +117,27 @@ class PipelineStage:
         *,
         columns: Mapping[str, str] | None = None,
         id_column: str | None = None,
+        errors_column: str = "errors",
     ) -> None:
         plugins = load_plugins()
         self._pipeline = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+        _check_fits_stage(self._pipeline, errors_column)
         self._runner = Runner(self._pipeline, plugins)
         self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})
         self._id_column = id_column
+        self._errors_column = errors_column
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the outputs of the pipeline to a batch."""
+        """Add the outputs of the pipeline to a batch.
+
+        Raises:
+            Sam2BlocksError: if a column is missing, or that of the errors is there already.
+        """
+        if self._errors_column in batch:
+            raise Sam2BlocksError(
+                f"the data set has a column {self._errors_column!r} already. Rename it, or give "
+                "this stage another errors_column."
+            )
         count = len(next(iter(batch.values())))
         results = list(self._runner.run([self._item(batch, row) for row in range(count)]))
         outputs = {
@@ -128,7 +145,7 @@ class PipelineStage:
             for name in self._pipeline.outputs
         }
         errors = ["; ".join(error.message for error in result.errors) for result in results]
-        return {**batch, **outputs, "errors": np.array(errors, dtype=object)}
+        return {**batch, **outputs, self._errors_column: np.array(errors, dtype=object)}
 
     def _item(self, batch: Mapping[str, Any], row: int) -> Item:
         given = {
@@ -145,6 +162,23 @@ class PipelineStage:
             raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
         item_id = row if self._id_column is None else batch[self._id_column][row]
         return Item(str(item_id), given)
+
+
+def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:
+    problems = [
+        Problem(
+            f"{step.manifest.id} writes files, which a stage of a data set cannot. Remove the "
+            "step, and write the columns that come out.",
+            f"steps.{step.id}",
+        )
+        for step in pipeline.steps
+        if step.manifest.file_access == "write"
+    ]
+    if errors_column in pipeline.outputs:
+        message = "this column is for errors. Rename the output, or give another errors_column."
+        problems.append(Problem(message, f"outputs.{errors_column}"))
+    if problems:
+        raise PipelineError(pipeline.source, problems)
 
 
 def _from_cell(cell: Any) -> Any:

@@ -88,9 +88,10 @@ def embedding_to_npz(embedding: Embedding) -> bytes:
         npz, all float32: ``image_embed`` (1, C, h/4, w/4), ``high_res_feats_0`` (1, C/8, h, w) and
         ``high_res_feats_1`` (1, C/4, h/2, w/2), with ``image_hw`` int64 (2,).
     """
-    tensors = {"image_embed": embedding.image_embed}
-    tensors |= {f"high_res_feats_{i}": feat for i, feat in enumerate(embedding.high_res_feats)}
-    arrays = {name: np.asarray(tensor.float().cpu()) for name, tensor in tensors.items()}
+    arrays = {
+        name.replace(".", "_"): np.asarray(tensor.float().cpu())
+        for name, tensor in embedding.tensors.items()
+    }
     return _npz(**arrays, image_hw=np.array(embedding.image_hw))
 
 

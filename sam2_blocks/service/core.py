@@ -1,24 +1,20 @@
 """The way of one request: image, embedding, prompts, masks, answer.
 
 A `Service` lives in one event loop. Work on the device is gathered into batches (`lanes`), work
-on pictures and answers runs in threads, and downloads in threads of their own, so that a slow
-server holds up nobody else.
+on pictures and answers runs in threads.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor as Threads
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
-
 from sam2_blocks.automatic import join_masks
+from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.requests import (
     InferenceRequestImage,
     Sam2EmbeddingRequest,
@@ -35,27 +31,23 @@ from sam2_blocks.service.answers import (
     to_rle_rows,
 )
 from sam2_blocks.service.errors import BusyError, RequestError, ShuttingDownError, TooLargeError
-from sam2_blocks.service.images import ImageReader
 from sam2_blocks.service.lanes import BatchObserver, DecodeJob, Lane
 from sam2_blocks.service.logits import LogitsCache
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.names import ImageNames, pixel_digest
+from sam2_blocks.service.opening import ImageOpener
 from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.service.threads import in_thread
 from sam2_blocks.values import (
     AutomaticSettings,
     Embedding,
     Hw,
-    Image,
     MaskPrediction,
-    Prompt,
     PromptSet,
 )
 
-FETCHERS = 16
-# What the public server sends to the model when there is no prompt: a point that is none.
-PADDING = PromptSet(
-    (Prompt(point_coords=np.full((1, 2), -1, np.float32), point_labels=np.full(1, -1, np.int32)),)
-)
+# What the public server sends to the model when there is no prompt.
+PADDING = PromptSet((NO_PROMPT,))
 
 Result = TypeVar("Result")
 
@@ -67,6 +59,9 @@ class Service:
         models: what it answers with.
         settings: limits and switches.
         observe: called with ``encode`` or ``decode`` and the size of every batch.
+
+    Attributes:
+        images: opens the images of requests, and lets only so many be open.
     """
 
     def __init__(
@@ -82,13 +77,10 @@ class Service:
             executor.spec: Lane(executor, settings, observe or _ignore)
             for executor in models.executors
         }
-        self._reader = ImageReader(settings)
         self._names = ImageNames(settings.on_conflict)
         self._logits = LogitsCache(settings.logits_entries)
-        self._open_images = asyncio.Semaphore(settings.max_open_images)
-        self._taking_places = asyncio.Lock()
         self._workers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "sam2-blocks-picture")
-        self._fetchers = ThreadPoolExecutor(FETCHERS, "sam2-blocks-fetch")
+        self.images = ImageOpener(settings, self._workers)
         self._in_flight = 0
         self._draining = False
 
@@ -114,7 +106,7 @@ class Service:
         for lane in self._lanes.values():
             lane.close()
         self._workers.shutdown(cancel_futures=True)
-        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        self.images.close()
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -239,8 +231,8 @@ class Service:
             name = str(image_id)  # the request was checked to have one of the two
             key = self._names.key(name, lane.executor.spec)
             return await self.in_thread(lambda: lane.recall(key, name)), name
-        async with self._open_images:
-            image = await self.read_image(given)
+        async with self.images.opened({"image": given}) as opened:
+            image = opened["image"]
             digest = await self.in_thread(lambda: pixel_digest(image))
             name = image_id or digest
             self._names.claim(name, digest)
@@ -250,34 +242,9 @@ class Service:
         self._names.remember(name, digest, embedding)
         return embedding, name
 
-    async def read_image(self, given: InferenceRequestImage, field: str = "image") -> Image:
-        """Decode or download an image.
-
-        Raises:
-            RequestError: if it cannot be read, or may not be.
-        """
-        threads = self._fetchers if given.type == "url" else self._workers
-        return await _in(threads, lambda: self._reader.read(given, field))
-
-    @asynccontextmanager
-    async def places_for_images(self, count: int) -> AsyncIterator[None]:
-        """Hold places for so many decoded images at once; see ``max_open_images``.
-
-        Raises:
-            TooLargeError: if there are not so many.
-        """
-        most = self.settings.max_open_images
-        if count > most:
-            raise TooLargeError(f"there are {count} images, the limit is {most}.")
-        async with AsyncExitStack() as held:
-            async with self._taking_places:  # two that hold some and want more would never end
-                for _ in range(count):
-                    await held.enter_async_context(self._open_images)
-            yield
-
     async def in_thread(self, function: Callable[[], Result]) -> Result:
         """Run work on pictures or answers beside the event loop."""
-        return await _in(self._workers, function)
+        return await in_thread(self._workers, function)
 
 
 def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:
@@ -285,10 +252,6 @@ def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:
         return request.prompts.to_prompt_set(image_hw, warn=False)
     except ValueError as error:
         raise RequestError(f"prompts: {error}.") from error
-
-
-async def _in(threads: Threads, function: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
 def _ignore(stage: str, size: int) -> None:

@@ -1,4 +1,7 @@
-"""Why a request is not answered; each error carries the HTTP status that says the same."""
+"""Why a request is not answered; each error carries the HTTP status that says the same.
+
+Those that are a `ModelError`, too, end a run of a pipeline; others only fail its item.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,10 @@ class TooLargeError(RequestError):
     status = 413
 
 
+class RunTooLargeError(TooLargeError, ModelError):
+    """A step asks the model for more than this service allows; no later step is run."""
+
+
 class BusyError(RequestError):
     """The queue is full; try again later."""
 
@@ -72,3 +79,9 @@ class DeadlineError(RequestError):
     """The answer was not ready in time."""
 
     status = 504
+
+
+class GivenUpError(RequestError, ModelError):
+    """Nobody waits for the answer any more; no later step is run."""
+
+    status = 503

@@ -14,8 +14,10 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
@@ -65,7 +67,7 @@ def fetch(url: str, limits: FetchLimits) -> bytes:
     deadline = time.monotonic() + limits.timeout_s
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        address = _checked_address(target, allow_private=limits.allow_private)
+        address = _checked_address(target, deadline, allow_private=limits.allow_private)
         try:
             found = _get(target, address, limits.max_bytes, deadline)
             url = url if isinstance(found, bytes) else urljoin(url, found)
@@ -92,10 +94,10 @@ def _parse(url: str) -> _Target:
     return _Target(parts.scheme, host, port, f"{path}?{query}" if query else path)
 
 
-def _checked_address(target: _Target, *, allow_private: bool) -> str:
+def _checked_address(target: _Target, deadline: float, *, allow_private: bool) -> str:
     """Resolve the host; refuse it if any of its addresses is not public."""
     try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        found = _resolve(target, deadline)
     except (OSError, UnicodeError) as error:
         raise ImageRefusedError(f"{target.host!r} cannot be resolved: {error}") from error
     addresses = [str(sockaddr[0]) for *_, sockaddr in found]
@@ -105,6 +107,26 @@ def _checked_address(target: _Target, *, allow_private: bool) -> str:
                 f"{target.host!r} is not a public address; this service fetches only from those."
             )
     return addresses[0]
+
+
+def _resolve(target: _Target, deadline: float) -> list[Any]:
+    """Look up a host; nothing can stop that, so when time is up it is left to its own thread.
+
+    A daemon, which holds up no exit; the resolver of the system gives up sooner or later.
+    """
+    found: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM))
+        except Exception as error:  # raised where it is waited for
+            found.set_exception(error)
+
+    threading.Thread(target=look_up, name="sam2-blocks-resolve", daemon=True).start()
+    try:
+        return found.result(_left(deadline))
+    except FutureTimeoutError:
+        raise TimeoutError("the time is up") from None
 
 
 def is_public(address: str) -> bool:

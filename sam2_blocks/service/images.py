@@ -1,4 +1,4 @@
-"""The image of a request → `Image`: decoded, fetched, or refused with the field's name.
+"""The image of a request → `Image`: fetched and decoded, or refused with the field's name.
 
 The pictures of a stranger: bounded in pixels before they are decoded, read only in formats that
 need no other program, never unpickled. Arrays are BGR, as OpenCV has them and clients send them.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -47,7 +48,7 @@ class ImageReader:
         )
 
     def read(self, image: InferenceRequestImage, field: str = "image") -> Image:
-        """Read one image; may take as long as a download.
+        """Fetch and decode one image.
 
         Args:
             image: where it is.
@@ -56,21 +57,36 @@ class ImageReader:
         Raises:
             RequestError: if it cannot be read, or may not be; the message starts with the field.
         """
+        return self.decode(self.fetch(image, field), field)
+
+    def fetch(self, image: InferenceRequestImage, field: str = "image") -> InferenceRequestImage:
+        """Download an image given by its URL, as if it had been uploaded; others stay as they are.
+
+        Raises:
+            RequestError: as `read`.
+        """
+        if image.type != "url":
+            return image
+        with _naming(field):
+            content = self._download(image.value)
+        return InferenceRequestImage.model_construct(type="multipart", value=content)
+
+    def decode(self, image: InferenceRequestImage, field: str = "image") -> Image:
+        """Decode an image that needs no download any more.
+
+        Raises:
+            RequestError: as `read`.
+        """
         readers: dict[str, Callable[[Any], Image]] = {
             "base64": lambda value: self._decode(_from_base64(value)),
             "multipart": self._decode,
-            "url": self._fetch,
             "numpy": self._read_npy,
             "file": self._read_file,
             "pil": _from_pil,
             "numpy_object": _from_bgr,
         }
-        try:
+        with _naming(field):
             return readers[image.type](image.value)
-        except RequestError as error:
-            raise type(error)(f"{field}: {error}") from error
-        except ImageError as error:
-            raise ImageRefusedError(f"{field}: {error}") from error
 
     def _decode(self, encoded: Any) -> Image:
         if not isinstance(encoded, bytes):
@@ -82,10 +98,10 @@ class ImageReader:
         except Exception as error:  # Pillow's parsers fail in many ways on broken files
             raise ImageRefusedError(f"cannot be decoded ({type(error).__name__}).") from error
 
-    def _fetch(self, url: Any) -> Image:
+    def _download(self, url: Any) -> bytes:
         if not self._settings.allow_urls:
             raise ImageRefusedError("images from URLs are switched off here. Send the image.")
-        return self._decode(fetch(_text(url), self._limits))
+        return fetch(_text(url), self._limits)
 
     def _read_npy(self, value: Any) -> Image:
         if not self._settings.allow_numpy:
@@ -109,6 +125,17 @@ class ImageReader:
         if not inside:
             raise ImageRefusedError("there is no such file below the folder of this service.")
         return self._decode(content)
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Put the field before what is wrong with its image."""
+    try:
+        yield
+    except RequestError as error:
+        raise type(error)(f"{field}: {error}") from error
+    except ImageError as error:
+        raise ImageRefusedError(f"{field}: {error}") from error
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from sam2_blocks.builtin import load_sam2
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.requests import Sam2InferenceRequest
 from sam2_blocks.resources import DEFAULT_FACTORY, Executor, ExecutorFactory, Resources
@@ -48,9 +50,7 @@ class ServedModels(Resources):
         Raises:
             UnknownModelError: if it is not served.
         """
-        if not request.model_fields_set & {"model_id", "sam2_version_id"}:
-            return self.default
-        return self._find(_names_asked_for(request))
+        return self._find(_names_asked_for(request, self.default.spec.model))
 
     def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
         """Return the executor of this name; see `Resources.executor`.
@@ -114,36 +114,33 @@ def load_models(
 
 
 def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
-    def load_sam2(model: str, *, device: str, dtype: str) -> Executor:
-        from sam2_blocks.executor import load
-
-        executor: Executor = load(
-            model,
-            device=device,
-            dtype=dtype,
-            compile=settings.compile,
-            cache_bytes=settings.embedding_bytes,
-            cache_entries=settings.embedding_entries,
-            host_cache_bytes=settings.embedding_host_bytes,
-            cache_dir=settings.embedding_dir,
-            disk_cache_bytes=settings.embedding_disk_bytes,
-        )
-        return executor
-
-    return load_sam2
+    return partial(
+        load_sam2,
+        compile=settings.compile,
+        cache_bytes=settings.embedding_bytes,
+        cache_entries=settings.embedding_entries,
+        host_cache_bytes=settings.embedding_host_bytes,
+        cache_dir=settings.embedding_dir,
+        disk_cache_bytes=settings.embedding_disk_bytes,
+    )
 
 
-def _names_asked_for(request: Sam2InferenceRequest) -> list[str]:
-    """The names a request may mean, best first; ``sam2/`` in a model_id is no release."""
-    version = request.sam2_version_id
-    if request.model_id is not None and request.model_id != f"sam2/{version}":
-        return [request.model_id]
+def _names_asked_for(request: Sam2InferenceRequest, default: str) -> list[str]:
+    """The names a request may mean, best first; none for the default.
+
+    ``sam2/`` in a model_id is no release. A release alone is that of the default model.
+    """
+    named = request.model_fields_set & {"model_id", "sam2_version_id"}
+    version = request.sam2_version_id if named else None
+    if named and request.model_id not in (None, f"sam2/{version}"):
+        return [str(request.model_id)]
+    releases = {"2.0": "sam2", "2.1": "sam2.1"}
+    if request.model_version is not None:
+        size = version or default.rpartition("/")[2]
+        return [f"{releases[request.model_version]}/{size}"]
     if version is None:
         return []
-    releases = {"2.0": [f"sam2/{version}"], "2.1": [f"sam2.1/{version}"]}
-    if request.model_version is not None:
-        return releases[request.model_version]
-    return [version, *releases["2.1"], *releases["2.0"]]
+    return [version, *(f"{releases[release]}/{version}" for release in ("2.1", "2.0"))]
 
 
 def _nothing() -> None:

@@ -1,30 +1,34 @@
 """Pipelines over the wire: checked, run on one item, their outputs as plain data.
 
 Anybody may send a pipeline, so it gets the served models, and no block that touches the files of
-this machine; pipelines that the operator put into the service's folder may use every block.
+this machine; pipelines that the operator put into the service's folder may use every block. A step
+that names no model gets the service's default.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from sam2_blocks.errors import Sam2BlocksError, StepError, did_you_mean
-from sam2_blocks.pipeline import Pipeline, load_pipeline
+from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
+from sam2_blocks.pipeline import Pipeline, Step, load_pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.runner import Item, ItemResult, Runner
-from sam2_blocks.service.answers import to_plain
 from sam2_blocks.service.core import Service
 from sam2_blocks.service.errors import RequestError, UnknownNameError
-from sam2_blocks.values import Image
+from sam2_blocks.service.runs import Run, RunModels
+from sam2_blocks.service.threads import to_the_end
 
 UNSENDABLE = frozenset({"image_embedding", "prompts"})
+SUFFIXES = frozenset({".yaml", ".yml"})
+UNSAID_MODEL = "nano"
+"""Default of blocks that take any model; it need not be served."""
 THREADS = 4
 
 
@@ -43,11 +47,9 @@ class PipelineRunner:
     def __init__(self, service: Service, plugins: Plugins, folder: Path | None = None) -> None:
         self._service = service
         self._plugins = plugins
-        files = sorted(folder.glob("*.yaml")) if folder else []
-        self._named = {
-            file.stem: load_pipeline(file, plugins.manifests, plugins.kinds) for file in files
-        }
+        self._named = {name: self._load(file) for name, file in _pipelines_in(folder).items()}
         self._threads = ThreadPoolExecutor(THREADS, "sam2-blocks-pipeline")
+        self._runs: set[Run] = set()
 
     @property
     def names(self) -> list[str]:
@@ -68,9 +70,8 @@ class PipelineRunner:
             PipelineError: with every problem of the pipeline.
             RequestError: if it may not run here, an input is wrong, or a step fails.
         """
-        pipeline = await self._service.in_thread(
-            lambda: load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
-        )
+        _check_size(document, self._service.settings.max_pipeline_parts)
+        pipeline = await self._service.in_thread(lambda: self._load(document))
         for step in pipeline.steps:
             if step.manifest.file_access != "none":
                 raise RequestError(
@@ -90,46 +91,112 @@ class PipelineRunner:
         return await self._run(self._named[name], inputs)
 
     def close(self) -> None:
-        """Let go of the threads, once nothing runs any more."""
+        """Give up what still runs, and wait until it has noticed."""
+        for run in list(self._runs):
+            run.give_up()
         self._threads.shutdown(cancel_futures=True)
+
+    def _load(self, source: Path | Mapping[str, Any]) -> Pipeline:
+        pipeline = load_pipeline(source, self._plugins.manifests, self._plugins.kinds)
+        default = self._service.models.names[0]
+        steps = tuple(_with_model(step, default) for step in pipeline.steps)
+        return replace(pipeline, steps=steps)
 
     async def _run(self, pipeline: Pipeline, inputs: Mapping[str, Any]) -> dict[str, Any]:
         for name, selector in pipeline.outputs.items():
             if UNSENDABLE.intersection(pipeline.kinds_of(selector)):
                 raise RequestError(f"pipeline: output {name!r} has no form in JSON; leave it out.")
         # Read images here: a plain string would be a path on this machine to the runner.
-        images = [name for name in inputs if _is_image(pipeline, name)]
-        async with self._service.places_for_images(len(images)):
-            read = {name: await self._read_image(name, inputs[name]) for name in images}
-            values = {**inputs, **read}
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._run_item, pipeline, values)
+        images = {
+            f"inputs.{name}": _to_request(f"inputs.{name}", value)
+            for name, value in inputs.items()
+            if _is_image(pipeline, name, value)
+        }
+        async with self._service.images.opened(images) as opened:
+            read = {field.removeprefix("inputs."): image for field, image in opened.items()}
+            return await self._run_to_the_end(pipeline, {**inputs, **read})
 
-    async def _read_image(self, name: str, value: Any) -> Image:
-        field = f"inputs.{name}"
+    async def _run_to_the_end(
+        self, pipeline: Pipeline, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        run = Run(self._service.settings)
+        self._runs.add(run)
         try:
-            given = InferenceRequestImage.model_validate(value)
-        except ValidationError as error:
-            reason = error.errors(include_url=False)[0]["msg"]
-            raise RequestError(
-                f'{field}: wants an image such as {{"type": "base64", "value": "…"}}: {reason}.'
-            ) from error
-        return await self._service.read_image(given, field)
+            return await to_the_end(
+                self._threads,
+                lambda: self._run_item(pipeline, values, run),
+                give_up=run.give_up,
+            )
+        finally:
+            self._runs.discard(run)
 
-    def _run_item(self, pipeline: Pipeline, values: Mapping[str, Any]) -> dict[str, Any]:
-        with Runner(pipeline, self._plugins, resources=self._service.models, readers=1) as runner:
+    def _run_item(self, pipeline: Pipeline, values: Mapping[str, Any], run: Run) -> dict[str, Any]:
+        plugins, models = run.watch(self._plugins), RunModels(self._service.models, run)
+        with Runner(pipeline, plugins, resources=models, readers=1) as runner:
             try:
                 [result] = runner.run([Item("request", values)])
             except StepError as error:
                 raise _cause_of(error) from error
         if result.errors:
             raise RequestError(_describe(result))
-        return {name: to_plain(value) for name, value in result.outputs.items()}
+        return run.answer(result.outputs)
 
 
-def _is_image(pipeline: Pipeline, name: str) -> bool:
+def _pipelines_in(folder: Path | None) -> dict[str, Path]:
+    """Find the files of an operator's pipelines, by the name of the pipeline.
+
+    Raises:
+        PipelineError: if two have the same.
+    """
+    files = sorted(folder.iterdir()) if folder else []
+    found: dict[str, Path] = {}
+    for file in files:
+        if file.suffix in SUFFIXES:
+            if file.stem in found:
+                message = f"{found[file.stem].name} has the same name; rename one of them."
+                raise PipelineError(str(file), [Problem(message)])
+            found[file.stem] = file
+    return found
+
+
+def _check_size(document: Mapping[str, Any], most: int) -> None:
+    """Refuse a pipeline before anything is made of it: checking costs time for every part."""
+    steps = document.get("steps")
+    counted = [(name, document.get(name)) for name in ("steps", "inputs", "outputs")]
+    if isinstance(steps, Mapping):
+        counted += [
+            (f"values of step {name!r}"[:100], step.get("with"))
+            for name, step in steps.items()
+            if isinstance(step, Mapping)
+        ]
+    for what, parts in counted:
+        if isinstance(parts, Mapping) and len(parts) > most:
+            raise RequestError(f"pipeline: there are {len(parts)} {what}, the limit is {most}.")
+
+
+def _with_model(step: Step, model: str) -> Step:
+    """Let a step that names no model have this one."""
+    param = step.manifest.params.get("model")
+    if param is None or param.default != UNSAID_MODEL or "model" in step.values:
+        return step
+    return replace(step, values={**step.values, "model": model})
+
+
+def _to_request(field: str, value: Any) -> InferenceRequestImage:
+    try:
+        return InferenceRequestImage.model_validate(value)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
+        raise RequestError(
+            f'{field}: wants an image such as {{"type": "base64", "value": "…"}}: {reason}.'
+        ) from error
+
+
+def _is_image(pipeline: Pipeline, name: str, value: Any) -> bool:
     declared = pipeline.inputs.get(name)
-    return declared is not None and "image" in declared.kinds
+    if declared is None or "image" not in declared.kinds:
+        return False
+    return value is not None or declared.required
 
 
 def _cause_of(error: StepError) -> Sam2BlocksError:

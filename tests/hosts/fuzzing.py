@@ -60,6 +60,7 @@ ODD = [
 ]
 
 
+LONG = 500_000
 BOUNDARY = "x"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
@@ -80,6 +81,48 @@ def mutated_requests(seed: int) -> Iterator[Fuzzed]:
         document = mutate(valid, rng)
         kind, write = rng.choice([("application/json", to_json)] * 4 + [(FORM, to_form)])
         yield Fuzzed(path, kind if rng.random() < 0.97 else FORM, spoil_body(write(document), rng))
+
+
+def large_requests() -> Iterator[Fuzzed]:
+    """Requests that are large in one way: one very long text, very many steps, a long chain."""
+    for path, valid in VALID:
+        for place in paths_of(valid):
+            if place and isinstance(value_at(valid, place), str):
+                document = copy.deepcopy(valid)
+                value_at(document, place[:-1])[place[-1]] = "a" * LONG
+                yield Fuzzed(path, "application/json", to_json(document))
+                renamed = value_at(document, place[:-1])
+                if isinstance(renamed, dict):
+                    renamed["a" * LONG] = renamed.pop(place[-1])
+                    yield Fuzzed(path, "application/json", to_json(document))
+    for count in (100, 101, 20_000):
+        alone, chain = [0] * count, [number - 1 for number in range(count)]
+        backwards = [(number + 1) % count for number in range(count)]
+        for needs in (alone, chain, backwards):
+            document = to_json(many_steps(count, needs))
+            yield Fuzzed("/pipelines/run", "application/json", document)
+
+
+def many_steps(count: int, needs: list[int]) -> dict[str, Any]:
+    """A pipeline whose steps each draw on the picture of another, or, for 0, on the input."""
+    example = docs.EXAMPLES["pipeline"]
+    pipeline = copy.deepcopy(example["pipeline"])
+    for number in range(1, count):
+        needed = needs[number]
+        image = f"$steps.draw{needed}.image" if needed > 0 else "$inputs.image"
+        pipeline["steps"][f"draw{number}"] = {
+            "use": "draw/masks@v1",
+            "with": {"image": image, "predictions": "$steps.segment.predictions"},
+        }
+    pipeline["outputs"] = {"image": f"$steps.draw{count - 1}.image"}
+    return {**example, "pipeline": pipeline}
+
+
+def value_at(document: Any, path: tuple[Any, ...]) -> Any:
+    """What is at a place inside a document."""
+    for key in path:
+        document = document[key]
+    return document
 
 
 def check_openapi(
@@ -133,9 +176,7 @@ def mutate(document, rng):
         path = rng.choice([path for path in paths_of(document) if path] or [()])
         if not path:
             return document
-        parent = document
-        for key in path[:-1]:
-            parent = parent[key]
+        parent = value_at(document, path[:-1])
         match rng.randrange(5):
             case 0:
                 del parent[path[-1]]

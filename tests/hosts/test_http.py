@@ -392,6 +392,49 @@ def test_an_unforeseen_error_tells_no_details(plugins):
     assert "secret" not in response.text
 
 
+def test_an_unforeseen_error_is_counted_as_500(plugins):
+    class Broken(FakeExecutor):
+        def embed(self, images):
+            raise RuntimeError("broken")
+
+    app = create_app(ServedModels({"nano": Broken("nano")}), ServiceSettings(), plugins=plugins)
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        client.post("/sam2/segment_image", json=SEGMENT)
+        text = client.get("/metrics").text
+    assert 'sam2_blocks_requests_total{route="/sam2/segment_image",status="500"} 1.0' in text
+    assert 'status="499"' not in text
+
+
+def test_422_a_name_that_is_too_long(connect):
+    client = connect()
+    for field, most in (("model_id", 256), ("image_id", 512)):
+        response = client.post("/sam2/segment_image", json={**SEGMENT, field: "a" * 10**6})
+        refused(response, 422, f"{field}: String should have at most {most} characters")
+
+
+def test_422_a_pipeline_with_too_many_steps(connect):
+    pipeline = docs.EXAMPLES["pipeline"]["pipeline"]
+    steps = {f"step{number}": pipeline["steps"]["segment"] for number in range(101)}
+    body = {**docs.EXAMPLES["pipeline"], "pipeline": {**pipeline, "steps": steps}}
+    response = connect().post("/pipelines/run", json=body)
+    refused(response, 422, "pipeline: there are 101 steps, the limit is 100")
+
+
+def test_504_a_pipeline_that_takes_too_long(connect):
+    executor = GatedExecutor()
+    client = connect(executor, deadline_s=0.2)
+    response = client.post("/pipelines/run", json=docs.EXAMPLES["pipeline"])
+    refused(response, 504, "no answer within 0.2 s")
+    executor.gate.set()
+
+
+def test_the_example_of_a_pipeline_needs_no_model_in_particular(plugins):
+    models = ServedModels({"other": FakeExecutor("other")})
+    with testclient.TestClient(create_app(models, ServiceSettings(), plugins=plugins)) as client:
+        response = client.post("/pipelines/run", json=docs.EXAMPLES["pipeline"])
+    assert response.status_code == 200, response.text
+
+
 # --- the API key ------------------------------------------------------------------------------
 
 
@@ -427,12 +470,12 @@ def test_401_without_the_key(connect, request_parts):
     refused(response, 401, "the API key is missing or wrong")
 
 
-def test_the_key_guards_everything_but_health(connect):
+def test_the_key_guards_everything_but_health_and_the_openapi_pages(connect):
     client = connect(api_key="key")
     for path in ("/blocks", "/blocks/sam2/embed@v1", "/pipelines", "/metrics"):
         refused(client.get(path), 401, "missing or wrong")
         assert client.get(path, params={"api_key": "key"}).status_code == 200
-    for path in ("/healthz", "/readyz", "/openapi.json"):
+    for path in ("/healthz", "/readyz", "/openapi.json", "/docs", "/redoc"):
         assert client.get(path).status_code == 200
 
 

@@ -21,7 +21,7 @@ httpx = pytest.importorskip("httpx")
 schemathesis = pytest.importorskip("schemathesis")
 
 from sam2_blocks.hosts.http import create_app  # noqa: E402
-from tests.hosts.fuzzing import check_openapi, mutated_requests  # noqa: E402
+from tests.hosts.fuzzing import check_openapi, large_requests, mutated_requests  # noqa: E402
 
 __all__ = ["nano_executor"]
 
@@ -60,6 +60,20 @@ def test_mutated_requests_never_fail(url):
             if response.status_code >= 400:
                 assert response.json()["message"]
         assert {200, 400, 404, 422} <= statuses.keys()
+        assert client.get("/healthz").status_code == 200
+
+
+def test_large_requests_never_fail(url):
+    statuses = Counter()
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number, large in enumerate(large_requests()):
+            response = client.post(
+                large.path, content=large.body, headers={"content-type": large.content_type}
+            )
+            statuses[response.status_code] += 1
+            assert response.status_code < 500, (number, large.path, large.body[:500])
+            assert len(response.content) < 20_000, (number, response.text[:500])
+        assert {200, 404, 413, 422} <= statuses.keys()
         assert client.get("/healthz").status_code == 200
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -22,36 +23,39 @@ pytest.importorskip("uvicorn", reason="needs the extra http")
 
 BODY = json.dumps({"image": as_request(picture()), "prompts": [box(10, 10, 60, 50)]})
 HEAD = "POST /sam2/segment_image HTTP/1.1\r\nHost: localhost\r\n"
-# Serves a model that takes half a second for each image, and says which images it saw.
-SLOW_SERVER = """
-import sys, time
+# Serves a model that says when it gets an image, and goes on when it is told to by a line.
+GATED_SERVER = """
+import sys
 from sam2_blocks.hosts.http import create_app, serve
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.testing import FakeExecutor
 
-class Slow(FakeExecutor):
+class Gated(FakeExecutor):
     def embed(self, images):
         print("embedding", len(images), flush=True)
-        time.sleep(0.5)
+        sys.stdin.readline()
         return super().embed(images)
 
 settings = ServiceSettings(max_batch=1)
-serve(create_app(ServedModels({"nano": Slow("nano")}), settings), port=0)
+serve(create_app(ServedModels({"nano": Gated("nano")}), settings), host=sys.argv[1], port=0)
 """
 
 
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
+        self.host = host
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_SERVER],
+            [sys.executable, "-c", GATED_SERVER, host],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "SAM2_BLOCKS_PLUGINS": ""},
         )
-        self.port = int(self.wait_for("listening").rpartition(":")[2])
+        self.url = self.wait_for("listening").split()[-1]
+        self.port = int(self.url.rpartition(":")[2])
 
     def wait_for(self, word):
         for line in self.process.stdout:
@@ -59,8 +63,22 @@ class Server:
                 return line
         pytest.fail(f"the server ended: {self.process.stderr.read()}")
 
+    def let_go(self, count=1):
+        """Let the model embed so many images, those that wait or the next."""
+        self.process.stdin.write("\n" * count)
+        self.process.stdin.flush()
+
+    def wait_for_queue(self, size):
+        """Wait until so many requests are waiting or being answered."""
+        with self.connect() as connection:
+            while True:
+                connection.request("GET", "/metrics")
+                text = connection.getresponse().read().decode()
+                if f"sam2_blocks_queue {size}.0" in text:
+                    return
+
     def connect(self):
-        return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30))
+        return closing(http.client.HTTPConnection(self.host, self.port, timeout=30))
 
     def send(self, text):
         """Send text as it is; the socket closes with the block."""
@@ -79,28 +97,44 @@ def post(connection):
     return response.status, response.read()
 
 
+def wait_until_refused(connection):
+    """Ask until there is no other answer than 503, or none at all."""
+    status = None
+    with contextlib.suppress(ConnectionError, http.client.HTTPException):
+        while status != 503:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            response.read()
+            status = response.status
+
+
 @pytest.fixture
 def server():
-    running = Server()
-    yield running
-    running.process.kill()
-    running.process.communicate()
+    with running() as server:
+        yield server
+
+
+@contextmanager
+def running(*args):
+    server = Server(*args)
+    yield server
+    server.process.kill()
+    server.process.communicate()
 
 
 def test_a_signal_finishes_what_is_in_flight_and_refuses_the_rest(server):
     with server.connect() as idle, ThreadPoolExecutor(3) as pool:
+        server.let_go()
         assert post(idle)[0] == 200
-        server.wait_for("embedding")
         in_flight = [pool.submit(server.post) for _ in range(3)]
-        server.wait_for("embedding")
-        time.sleep(0.1)  # until all three are admitted
+        server.wait_for_queue(3)
         server.process.send_signal(signal.SIGTERM)
+        wait_until_refused(idle)
+        server.let_go(3)
         assert [request.result()[0] for request in in_flight] == [200, 200, 200]
-        with pytest.raises((ConnectionError, http.client.HTTPException)):
-            post(idle)
+    assert server.process.wait(10) == -signal.SIGTERM
     with pytest.raises(ConnectionRefusedError):
         server.post()
-    assert server.process.wait(10) == -signal.SIGTERM
     assert "Traceback" not in server.process.stderr.read()
 
 
@@ -109,7 +143,9 @@ def test_a_request_whose_client_hung_up_is_not_computed(server):
         first = pool.submit(server.post)
         server.wait_for("embedding")
         with server.send(f"{HEAD}Content-Length: {len(BODY)}\r\n\r\n{BODY}"):
-            time.sleep(0.1)  # until it is queued behind the first
+            server.wait_for_queue(2)
+        server.wait_for_queue(1)
+        server.let_go(2)
         assert first.result()[0] == 200
     assert server.post()[0] == 200
     server.process.send_signal(signal.SIGTERM)
@@ -144,5 +180,17 @@ def test_clients_of_a_killed_server_see_clean_connection_errors(server):
 
 
 def test_a_body_that_never_ends_does_not_hold_up_others(server):
+    server.let_go()
     with server.send(f"{HEAD}Content-Length: 1000\r\n\r\n{{"):
         assert server.post()[0] == 200
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+@pytest.mark.parametrize(("host", "reached_at"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
+def test_an_address_of_ipv6_is_listened_on_and_shown_in_brackets(host, reached_at):
+    with running(host) as server:
+        assert re.fullmatch(rf"http://\[{host}\]:\d+", server.url)
+        for server.host in reached_at:
+            with server.connect() as connection:
+                connection.request("GET", "/healthz")
+                assert connection.getresponse().status == 200

@@ -66,6 +66,28 @@ def test_replicas_cpus_and_gpus_are_those_of_the_options():
         build_app({"replica": "3"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_quee": 5}, r"max_quee\n.*Unexpected keyword argument"),
+        ({"max_queue": "many"}, r"max_queue\n.*valid integer"),
+        ({"max_open_images": 0}, r"max_open_images\n.*greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    from sam2_blocks.hosts.ray import build_app
+
+    with pytest.raises(ValidationError, match=message):
+        build_app({"settings": settings})
+
+
+def test_settings_may_be_text():
+    from sam2_blocks.hosts.ray import build_app
+
+    settings = {"max_queue": "5", "file_root": "pictures"}
+    assert build_app({"settings": settings})._bound_deployment.max_ongoing_requests == 5
+
+
 def test_a_pipeline_is_a_stage_of_a_data_set(cluster):
     from sam2_blocks.hosts.ray import PipelineStage
 
@@ -116,3 +138,43 @@ def test_a_missing_column_is_named():
     stage = PipelineStage(ROOT / "examples" / "points.yaml")
     with pytest.raises(Sam2BlocksError, match=r"lacks the columns \['image'\]; it has \['x'\]"):
         stage({"x": [1]})
+
+
+def stage_of(step, outputs, **options):
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    inputs = {name: {"kind": kind} for name, kind in INPUTS.items()}
+    document = {"pipeline_version": 1, "inputs": inputs, "steps": {"step": step}}
+    return PipelineStage({**document, "outputs": outputs}, **options)
+
+
+INPUTS = {"image": "image", "predictions": "rle_instance_segmentation_prediction"}
+WIRED = {name: f"$inputs.{name}" for name in INPUTS}
+DRAW = {"use": "draw/masks@v1", "with": WIRED}
+
+
+@pytest.mark.parametrize(
+    ("block", "output"), [("export/coco@v1", "annotations"), ("export/yolo@v1", "path")]
+)
+def test_a_step_that_writes_files_is_refused(block, output):
+    from sam2_blocks.errors import PipelineError
+
+    with pytest.raises(PipelineError, match=rf"steps\.step: {block} writes files, which a stage"):
+        stage_of({"use": block, "with": WIRED}, {output: f"$steps.step.{output}"})
+
+
+def test_a_column_of_errors_is_never_overwritten():
+    from sam2_blocks.errors import PipelineError, Sam2BlocksError
+
+    with pytest.raises(PipelineError, match=r"outputs\.errors: this column is for errors\. Rename"):
+        stage_of(DRAW, {"errors": "$steps.step.image"})
+    stage = stage_of(DRAW, {"picture": "$steps.step.image"})
+    with pytest.raises(Sam2BlocksError, match="has a column 'errors' already"):
+        stage({"image": [PICTURE.pixels], "predictions": [None], "errors": [""]})
+
+
+def test_a_second_stage_has_errors_of_its_own():
+    stage = stage_of(DRAW, {"errors": "$steps.step.image"}, errors_column="why")
+    out = stage({"image": ["none.jpg"], "predictions": [None]})
+    assert "none.jpg: no such file" in out["why"][0]
+    assert out["errors"][0] is None

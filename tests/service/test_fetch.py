@@ -206,6 +206,19 @@ def test_a_server_that_drips_cannot_outlast_the_time_limit(server, path):
         fetch(url_of(server, path), limits(timeout_s=0.3))
 
 
+def test_a_name_server_that_never_answers_cannot_outlast_the_time_limit(monkeypatch):
+    answer = threading.Event()
+
+    def resolve(*_, **__):
+        assert answer.wait(20)
+        return []
+
+    monkeypatch.setattr(fetch_module.socket, "getaddrinfo", resolve)
+    with pytest.raises(ImageRefusedError, match=r"'a\.example' cannot be resolved: the time is up"):
+        fetch("http://a.example/", limits(timeout_s=0.1))
+    answer.set()
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

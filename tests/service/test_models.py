@@ -45,6 +45,15 @@ def test_release_2_0_is_found_when_asked_for_or_alone():
     assert model_of(serve("sam2/hiera_tiny"), sam2_version_id="hiera_tiny") == "sam2/hiera_tiny"
 
 
+def test_a_release_alone_is_that_of_the_default_model():
+    models = serve("sam2.1/hiera_tiny", "sam2/hiera_tiny", "sam2/hiera_large")
+    assert model_of(models, model_version="2.0") == "sam2/hiera_tiny"
+    assert model_of(models, model_version="2.0", sam2_version_id=None) == "sam2/hiera_tiny"
+    assert model_of(models, model_version="2.1") == "sam2.1/hiera_tiny"
+    with pytest.raises(UnknownModelError, match=r"there is no model 'sam2/nano' here"):
+        model_of(serve("nano"), model_version="2.0")
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from pydantic import ValidationError
 
 from sam2_blocks.errors import Sam2BlocksError
 from sam2_blocks.service import ServiceSettings
@@ -50,3 +53,27 @@ def test_what_is_chosen_goes_before_the_environment(monkeypatch):
     assert (
         ServiceSettings.from_environment(embedding_entries=9, api_key=None).embedding_entries == 9
     )
+
+
+def test_what_is_chosen_may_be_text():
+    settings = ServiceSettings.from_environment(
+        max_queue="5", deadline_s="2.5", allow_urls="false", file_root="pictures"
+    )
+    assert (settings.max_queue, settings.deadline_s, settings.allow_urls) == (5, 2.5, False)
+    assert settings.file_root == Path("pictures")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"max_quee": 5}, r"max_quee\n.*Unexpected"),
+        ({"max_queue": "many"}, r"max_queue\n.*valid integer"),
+        ({"max_open_images": 0}, r"max_open_images\n.*greater than or equal to 1"),
+        ({"deadline_s": 0}, r"deadline_s\n.*greater than 0"),
+        ({"window_ms": float("nan")}, r"window_ms\n.*finite"),
+        ({"compile": "everything"}, r"compile\n.*'off', 'encoder' or 'all'"),
+    ],
+)
+def test_a_wrong_choice_is_named(chosen, message):
+    with pytest.raises(ValidationError, match=message):
+        ServiceSettings.from_environment(**chosen)

@@ -56,7 +56,7 @@ class PipelineInputs(BaseModel):
 
 
 class PipelineRequest(PipelineInputs):
-    """A pipeline and its inputs."""
+    """A pipeline and its inputs; a step that names no model gets the service's default."""
 
     pipeline: dict[str, Any] = Field(description="The pipeline as JSON.")
 
@@ -100,8 +100,8 @@ def _closing(service: Service, runner: PipelineRunner) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
         runner.close()
+        service.close()
 
     return lifespan
 

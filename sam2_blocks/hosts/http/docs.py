@@ -48,7 +48,7 @@ STATUSES = {
     401: "The API key is missing or wrong.",
     404: "The image_id, model, block or pipeline is unknown.",
     409: "The image_id stands for other pixels already.",
-    413: "The request is too large.",
+    413: "The request, or its answer, is too large.",
     422: "The request is malformed.",
     429: "The queue is full; see Retry-After.",
     503: "The service is shutting down, or out of memory.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +15,8 @@ from sam2_blocks.service.errors import BusyError, RequestError
 
 MAX_PROBLEMS = 20
 MAX_MESSAGE = 2000
+MAX_DETAIL = 500
+"""Longest text in one problem; what came may be repeated in it."""
 
 
 class MalformedError(RequestError):
@@ -23,7 +25,7 @@ class MalformedError(RequestError):
     def __init__(self, error: ValidationError) -> None:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         self.problems = [
-            {"loc": list(problem["loc"]), "msg": problem["msg"], "type": problem["type"]}
+            {"loc": _cut_all(problem["loc"]), "msg": _cut(problem["msg"]), "type": problem["type"]}
             for problem in found[:MAX_PROBLEMS]
         ]
         super().__init__("; ".join(_describe(problem) for problem in self.problems))
@@ -61,7 +63,10 @@ def _detail_of(error: Sam2BlocksError) -> Any:
         return error.problems
     if isinstance(error, DocumentError):
         problems: Sequence[Any] = error.problems[:MAX_PROBLEMS]
-        return [{"loc": problem.where.split("."), "msg": problem.message} for problem in problems]
+        return [
+            {"loc": _cut_all(problem.where.split(".")), "msg": _cut(problem.message)}
+            for problem in problems
+        ]
     return None
 
 
@@ -69,9 +74,17 @@ def _error_response(
     status: int, message: str, detail: Any = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Say it twice: ``message`` is ours, and clients of FastAPI look for ``detail``."""
-    message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
+    message = _cut(message, MAX_MESSAGE)
     content = to_json({"message": message, "detail": detail or message}, inf_nan_mode="null")
     return Response(content, status, dict(headers or {}), media_type="application/json")
+
+
+def _cut(text: str, most: int = MAX_DETAIL) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _cut_all(place: Iterable[str | int]) -> list[str | int]:
+    return [_cut(part) if isinstance(part, str) else part for part in place]
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

@@ -121,7 +121,7 @@ class MeasuringMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = CLIENT_GONE
+        status: int | None = None
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -131,7 +131,10 @@ class MeasuringMiddleware:
 
         try:
             await self._app(scope, receive, watch)
+        except Exception:  # becomes an answer outside of this middleware
+            status = status or 500
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, status).inc()
+            self._metrics.requests.labels(route, status or CLIENT_GONE).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)

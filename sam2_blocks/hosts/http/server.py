@@ -33,19 +33,29 @@ def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 9001) -> None:
 
     Args:
         app: as `create_app` makes it.
-        host: address to listen on.
+        host: address to listen on, of IPv4 or IPv6; ``::`` is every address of both.
         port: 0 takes a free one.
 
     Raises:
         OSError: if the address cannot be listened on.
     """
     service: Service = app.state.service
-    listener = socket.create_server((host, port), backlog=2048)
+    listener = _listen(host, port)
     config = uvicorn.Config(
         app,
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=math.ceil(service.settings.deadline_s),
     )
-    print(f"listening on http://{host}:{listener.getsockname()[1]}", flush=True)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"listening on http://{shown}:{listener.getsockname()[1]}", flush=True)
     _Server(config, service).run([listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+        backlog=2048,
+        dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+    )

@@ -1,0 +1,180 @@
+"""One run of a pipeline that a stranger waits for: within the limits, and only while he waits.
+
+A thread cannot be stopped from outside. So a `Run` is looked at before every step, and, as steps
+may be long, at every call of a model; the models refuse what is too large there, too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+from pydantic_core import to_json
+
+from sam2_blocks import hookspecs
+from sam2_blocks.automatic import mask_proposer
+from sam2_blocks.hookspecs import PROJECT, hookimpl
+from sam2_blocks.plugins import Plugins
+from sam2_blocks.resources import Executor, MaskProposer, Resources
+from sam2_blocks.service.answers import to_plain
+from sam2_blocks.service.errors import GivenUpError, RunTooLargeError, TooLargeError
+from sam2_blocks.service.models import ServedModels
+from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    ExecutorSpec,
+    Float32Array,
+    Image,
+    MaskPrediction,
+    PromptSet,
+)
+
+
+class Run:
+    """Tells the thread of one run when to stop, and what is too much.
+
+    Args:
+        settings: the limits.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Let the run end at its next step or call of a model; nobody waits any more."""
+        self._given_up.set()
+
+    def check(self) -> None:
+        """Go on only if somebody still waits.
+
+        Raises:
+            GivenUpError: if nobody does.
+        """
+        if self._given_up.is_set():
+            raise GivenUpError("nobody waits for the answer any more.")
+
+    @hookimpl
+    def before_step(self) -> None:
+        """See `check`."""
+        self.check()
+
+    def watch(self, plugins: Plugins) -> Plugins:
+        """Return the same plugins, whose hooks this run hears, too, and no other run."""
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(hookspecs)
+        for name, plugin in plugins.manager.list_name_plugin():
+            if plugin is not None:  # a blocked name
+                manager.register(plugin, name)
+        manager.register(self, "the run of a request")
+        return replace(plugins, manager=manager)
+
+    def check_prompts(self, prompt_sets: Sequence[PromptSet]) -> None:
+        """Check what a step asks a model for in one call.
+
+        Raises:
+            RunTooLargeError: if there are too many prompts, or one has too many points.
+        """
+        limits = self._settings
+        count = sum(map(len, prompt_sets))
+        if count > limits.max_prompts:
+            raise RunTooLargeError(f"there are {count} prompts, the limit is {limits.max_prompts}.")
+        points = (prompt.point_coords for prompts in prompt_sets for prompt in prompts.prompts)
+        most = max((len(coords) for coords in points if coords is not None), default=0)
+        if most > limits.max_points:
+            raise RunTooLargeError(f"a prompt has {most} points, the limit is {limits.max_points}.")
+
+    def answer(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Make plain data of the outputs, see `to_plain`.
+
+        Raises:
+            GivenUpError: if nobody waits any more.
+            TooLargeError: if the answer is too large.
+        """
+        limit = self._settings.max_answer_bytes
+        plain: dict[str, Any] = {}
+        nbytes = 0
+        for name, value in outputs.items():
+            self.check()
+            plain[name] = to_plain(value)
+            nbytes += len(to_json(plain[name], inf_nan_mode="null"))
+            if nbytes > limit:
+                raise TooLargeError(
+                    f"pipeline: output {name!r} makes the answer larger than {limit} bytes. "
+                    "Name fewer outputs, or send smaller images."
+                )
+        return plain
+
+
+class RunModels(Resources):
+    """The served models, as the steps of one run get them.
+
+    Args:
+        models: the models.
+        run: asked before each call.
+    """
+
+    def __init__(self, models: ServedModels, run: Run) -> None:
+        super().__init__({}, models.out_dir)
+        self._models = models
+        self._run = run
+
+    def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
+        """Return the executor of this name; see `ServedModels.executor`."""
+        executor = self._models.executor(model, device=device, dtype=dtype)
+        if isinstance(executor, MaskProposer):
+            return _WatchedProposer(executor, self._run)
+        return _Watched(executor, self._run)
+
+    def claim_file(self, path: str | Path, writer: object, item: str = "") -> Path:
+        """Take a file for one block among those of all runs; see `Resources.claim_file`."""
+        self._models.claim_file(path, writer)
+        return super().claim_file(path, writer, item)
+
+
+class _Watched:
+    """A model whose calls belong to one run."""
+
+    def __init__(self, executor: Executor, run: Run) -> None:
+        self._executor = executor
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        """Offer whatever else blocks of a plugin want of its executor."""
+        return getattr(self._executor, name)
+
+    @property
+    def spec(self) -> ExecutorSpec:
+        return self._executor.spec
+
+    def embed(self, images: Sequence[Image]) -> list[Embedding]:
+        self._run.check()
+        return self._executor.embed(images)
+
+    def segment(
+        self, items: Sequence[tuple[Embedding, PromptSet]], **options: Any
+    ) -> list[MaskPrediction]:
+        self._run.check()
+        self._run.check_prompts([prompts for _, prompts in items])
+        return self._executor.segment(items, **options)
+
+
+class _WatchedProposer(_Watched):
+    """The same for a model that needs no prompts: blocks ask whether it is a `MaskProposer`."""
+
+    def propose_masks(
+        self,
+        embedding: Embedding,
+        points_xy: Float32Array,
+        settings: AutomaticSettings,
+        **options: Any,
+    ) -> AutomaticMasks:
+        self._run.check()
+        proposer = mask_proposer(self._executor)
+        return proposer.propose_masks(embedding, points_xy, settings, **options)
