@@ -31,6 +31,8 @@ from sam2_blocks.executor.segment import (
 )
 from sam2_blocks.executor.tiers import EmbeddingCache
 from sam2_blocks.executor.workers import Workers
+from sam2_blocks.images import check_image
+from sam2_blocks.prompts import check_prompts
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -131,8 +133,11 @@ class Sam2Executor:
             images: uint8 RGB pictures.
 
         Raises:
+            ImageError: if a picture is not uint8 RGB (H, W, 3).
             ModelError: if the device has no memory for a single picture.
         """
+        for image in images:
+            check_image(image)
         keys = embedding_keys(images, self._model)
         by_key = dict(zip(keys, images, strict=True))
 
@@ -171,14 +176,19 @@ class Sam2Executor:
             One prediction an item, with one mask a prompt, in order.
 
         Raises:
-            ValueError: if an embedding is of another executor, or a prompt is malformed.
+            ValueError: if an embedding is of another executor, or a prompt means nothing in its
+                picture; see `check_prompts`, except that boxes may reach outside.
             ModelError: if the device has no memory for a single prompt.
         """
         options = SegmentOptions(
             multimask_output, mask_threshold, max_hole_area, max_sprinkle_area, return_candidates
         )
-        for embedding, _ in items:
+        for embedding, prompts in items:
             self._check_embedding(embedding)
+            try:
+                check_prompts(prompts, embedding.image_hw, warn=False)
+            except ValueError as error:
+                raise ValueError(f"image {embedding.image_id!r}: {error}") from None
         rows = prompts_to_rows(
             items, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
         )

@@ -50,21 +50,22 @@ class PromptRow:
 def prompts_to_rows(
     items: Sequence[tuple[Embedding, PromptSet]], *, image_size: int, low_res_hw: Hw
 ) -> list[PromptRow]:
-    """Check all prompts and scale them to the encoder's square.
+    """Scale prompts, as `sam2_blocks.prompts.check_prompts` lets them through, to the square.
 
     Raises:
-        ValueError: if a prompt says nothing, points and labels differ in number, or a mask has
-            another size than the model's low-resolution grid.
+        ValueError: if a mask has another size than the model's low-resolution grid.
     """
     rows = []
     for item, (embedding, prompt_set) in enumerate(items):
         for index, prompt in enumerate(prompt_set.prompts):
-            try:
-                coords, labels = _prompt_to_points(prompt, embedding.image_hw, image_size)
-                _check_mask_input(prompt.mask_input, low_res_hw)
-            except ValueError as error:
-                place = f"prompt {index} of image {embedding.image_id!r}"
-                raise ValueError(f"{place}: {error}") from None
+            mask = prompt.mask_input
+            if mask is not None and mask.shape != (1, *low_res_hw):
+                raise ValueError(
+                    f"image {embedding.image_id!r}: prompt {index}: mask_input wants logits of "
+                    f"shape (1, {low_res_hw[0]}, {low_res_hw[1]}), got {mask.shape}. Pass "
+                    "low_res_logits of an earlier prediction."
+                )
+            coords, labels = _prompt_to_points(prompt, embedding.image_hw, image_size)
             rows.append(PromptRow(item, index, embedding, coords, labels, prompt.mask_input))
     return rows
 
@@ -106,13 +107,8 @@ def _prompt_to_points(
         labels.append(np.array(CORNER_LABELS, np.int32))
     if prompt.point_coords is not None:
         coords.append(np.asarray(prompt.point_coords, np.float32).reshape(-1, 2))
-        given = () if prompt.point_labels is None else prompt.point_labels
-        labels.append(np.asarray(given, np.int32).reshape(-1))
-        if len(coords[-1]) != len(labels[-1]):
-            raise ValueError(f"{len(coords[-1])} points have {len(labels[-1])} labels.")
+        labels.append(np.asarray(prompt.point_labels, np.int32).reshape(-1))
     if not coords:
-        if prompt.mask_input is None:
-            raise ValueError("it says nothing. Give a box, points or a mask.")
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
     return _scale(np.concatenate(coords), image_hw, image_size), np.concatenate(labels)
 
@@ -122,11 +118,3 @@ def _scale(coords: Float32Array, image_hw: Hw, image_size: int) -> Float32Array:
     height, width = image_hw
     coords = np.divide(coords, np.array([width, height]), dtype=np.float32)
     return np.multiply(coords, image_size, dtype=np.float32)
-
-
-def _check_mask_input(mask: Float32Array | None, low_res_hw: Hw) -> None:
-    if mask is not None and mask.shape != (1, *low_res_hw):
-        raise ValueError(
-            f"mask_input wants logits of shape (1, {low_res_hw[0]}, {low_res_hw[1]}), "
-            f"got {mask.shape}. Pass low_res_logits of an earlier prediction."
-        )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sam2_blocks.errors import ImageError
 from sam2_blocks.executor import embed, load
 from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.executor import Sam2Executor
@@ -281,14 +282,21 @@ def test_an_embedding_of_another_model_is_refused(nano, tiny, nano_embedding):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (Prompt(), r"prompt 1 of image 'photo': it says nothing"),
+        (Prompt(), r"image 'photo': prompt 1 is empty"),
+        (box_prompt(0, 0, np.nan, 9), r"image 'photo': prompt 1: box .* is not finite"),
+        (box_prompt(9, 9, 0, 0), r"image 'photo': prompt 1: box .* is inverted"),
+        (box_prompt(5000, 0, 6000, 9), r"image 'photo': prompt 1: box .* lies wholly outside"),
+        (
+            Prompt(point_coords=np.ones((1, 2), np.float32), point_labels=np.full(1, 2, np.int32)),
+            r"image 'photo': prompt 1: point_labels must be 1",
+        ),
         (
             Prompt(mask_input=np.zeros((1, 7, 7), np.float32)),
-            r"'photo': mask_input wants logits of shape \(1, (\d+), \1\), got \(1, 7, 7\)",
+            r"prompt 1: mask_input wants logits of shape \(1, (\d+), \1\), got \(1, 7, 7\)",
         ),
         (
             Prompt(point_coords=np.zeros((2, 2), np.float32), point_labels=np.ones(1, np.int32)),
-            r"prompt 1 of image 'photo': 2 points have 1 labels",
+            r"image 'photo': prompt 1: point_labels wants 2 labels, got shape \(1,\)",
         ),
     ],
 )
@@ -296,3 +304,20 @@ def test_malformed_prompts_are_named(nano, nano_embedding, prompt, message):
     prompts = PromptSet((box_prompt(0, 0, 9, 9), prompt))
     with pytest.raises(ValueError, match=message):
         nano.segment([(nano_embedding, prompts)])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), "wants an Image, got ndarray. Make one with read_image"),
+        (
+            Image(np.zeros((4, 4, 3)), "cat"),
+            "image 'cat': wants a uint8 array .* got float64 array",
+        ),
+        (Image(np.zeros((4, 4), np.uint8), "cat"), r"image 'cat': wants shape \(H, W, 3\)"),
+        (Image(np.zeros((0, 5, 3), np.uint8), "cat"), r"image 'cat': wants shape \(H, W, 3\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused(nano, image, message):
+    with pytest.raises(ImageError, match=message):
+        nano.embed([image])
