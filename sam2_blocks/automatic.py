@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.masks import concatenate_predictions
 from sam2_blocks.resources import Executor, MaskProposer
 from sam2_blocks.values import (
     AutomaticMasks,
@@ -26,6 +25,7 @@ from sam2_blocks.values import (
     Float32Array,
     Hw,
     Int64Array,
+    MaskPrediction,
 )
 
 POINTS_PER_BATCH = 32
@@ -127,7 +127,7 @@ def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -
 def concatenate_masks(batches: Sequence[AutomaticMasks]) -> AutomaticMasks:
     """Gather masks of one picture in their order; at least one batch."""
     return AutomaticMasks(
-        prediction=concatenate_predictions([batch.prediction for batch in batches]),
+        prediction=MaskPrediction.concatenate([batch.prediction for batch in batches]),
         point_xy=np.concatenate([batch.point_xy for batch in batches]),
         stability_score=np.concatenate([batch.stability_score for batch in batches]),
     )

@@ -10,7 +10,7 @@ column ``x``. Outlines are made in `polygons`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -326,17 +326,6 @@ def paste_prediction(
         iou_prediction=prediction.iou_prediction,
         low_res_logits=np.zeros((len(prediction), 0, 0), np.float32),
         mask_box_xyxy=prediction.mask_box_xyxy + np.array([*corner_xy, *corner_xy]),
-    )
-
-
-def concatenate_predictions(predictions: Sequence[MaskPrediction]) -> MaskPrediction:
-    """Gather masks of one image in their order; at least one prediction."""
-    return MaskPrediction(
-        image_hw=predictions[0].image_hw,
-        rles=tuple(rle for prediction in predictions for rle in prediction.rles),
-        iou_prediction=np.concatenate([p.iou_prediction for p in predictions]),
-        low_res_logits=np.concatenate([p.low_res_logits for p in predictions]),
-        mask_box_xyxy=np.concatenate([p.mask_box_xyxy for p in predictions]),
     )
 
 

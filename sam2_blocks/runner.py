@@ -204,12 +204,10 @@ class Runner:
         for name, declared in self.pipeline.inputs.items():
             value = item.inputs.get(name, declared.default)
             try:
-                value = value() if callable(value) else value
-                if value is not None:
-                    value = parse_value(
-                        value, [self.pipeline.kinds[kind] for kind in declared.kinds]
-                    )
-                if isinstance(value, Image) and value.id == UNNAMED:
+                given = value() if callable(value) else value
+                kinds = [self.pipeline.kinds[kind] for kind in declared.kinds]
+                value = None if given is None else parse_value(given, kinds)
+                if value is not given and isinstance(value, Image) and value.id == UNNAMED:
                     value = replace(value, id=item.id)
             except Exception as error:  # whatever is wrong with this item, the others go on
                 progress.fail("inputs", "", f"input {name!r}: {error}", error)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sam2_blocks.crops import Crop
-from sam2_blocks.masks import concatenate_predictions, masks_to_prediction, paste_prediction
+from sam2_blocks.masks import masks_to_prediction, paste_prediction
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.resources import Executor
 from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet
@@ -64,7 +64,7 @@ def segment_in_tiles(
         predictions.append(paste_prediction(prediction, tile[:2], image.hw))
     if not predictions:
         return masks_to_prediction(np.zeros((0, *image.hw), bool))
-    return concatenate_predictions(predictions).select(np.argsort(order))
+    return MaskPrediction.concatenate(predictions).select(np.argsort(order))
 
 
 def _segment_tiles(

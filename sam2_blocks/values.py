@@ -196,6 +196,17 @@ class MaskPrediction:
     def __len__(self) -> int:
         return len(self.rles)
 
+    @classmethod
+    def concatenate(cls, predictions: Sequence[MaskPrediction]) -> MaskPrediction:
+        """Gather masks of one image in their order, without their candidates; at least one part."""
+        return cls(
+            image_hw=predictions[0].image_hw,
+            rles=tuple(rle for prediction in predictions for rle in prediction.rles),
+            iou_prediction=np.concatenate([p.iou_prediction for p in predictions]),
+            low_res_logits=np.concatenate([p.low_res_logits for p in predictions]),
+            mask_box_xyxy=np.concatenate([p.mask_box_xyxy for p in predictions]),
+        )
+
     def select(self, indices: Int64Array) -> MaskPrediction:
         """Return some of the masks in this order, without their candidates."""
         return MaskPrediction(
