@@ -87,12 +87,15 @@ def run(
     values = parse_settings(settings or [], graph)
     pictures = find_pictures(source, folder)
     nested = list(pictures.values()) != [Path(source)]
-    journal = Journal(folder, graph, settings or [], resume=resume) if nested else None
+    if resume and not nested:
+        raise UsageError("--resume is for folders and globs; run a single picture without it.")
+    journal = Journal(folder, graph, source, settings or [], resume=resume) if nested else None
+    resources = plugins.resources(folder)
     if journal:
         found, pictures = len(pictures), journal.plan(pictures)
-        if found > len(pictures):
-            out.print(f"{found - len(pictures)} of {found} were done before")
-    resources = plugins.resources(folder, kept=journal.kept if journal else ())
+        resources = plugins.resources(folder, kept=journal.kept, shared_before=journal.shared)
+        if journal.kept:
+            out.print(f"{len(journal.kept)} of {found} were done before")
     items = make_items(graph, pictures, values, max_pixels=max_pixels)
     target = OutputFolder(
         folder, graph, plugins, nested=nested, resources=resources, journal=journal

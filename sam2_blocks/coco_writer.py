@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.files import json_text, write_text
+from sam2_blocks.files import json_text, unfinished_path, write_text
 from sam2_blocks.json_lines import JsonLines, read_json_lines
 
 NUMBERS = ("id", "image_id", "category_id")
@@ -25,18 +25,17 @@ class CocoWriter:
 
     Raises:
         OSError: if nothing can be written there.
-        ValueError: if pictures are to be kept, but there is no such file, or it is no COCO file.
+        ValueError: if pictures are to be kept, but it is no COCO file.
     """
 
     def __init__(self, path: Path, *, kept: Collection[str] = ()) -> None:
         self._path = path
-        self._part_path = path.with_name(f".{path.name}.part")
-        rows = [row for row in read_json_lines(self._part_path) if row[0] in kept]
-        earlier = _read_pictures(path) if kept and (path.exists() or not rows) else {}
+        self._part_path = unfinished_path(path)
+        earlier = _read_pictures(path) if kept and path.exists() else {}
+        earlier |= _read_rows(self._part_path) if kept else {}
         self._pictures = {name: picture for name, picture in earlier.items() if name in kept}
-        self._pictures.update(rows)
         self._added: set[str] = set()
-        self._part = JsonLines(self._part_path, rows)
+        self._part = JsonLines(self._part_path, self._pictures.items())
 
     def add(self, name: str, picture: Mapping[str, Any]) -> None:
         """Add a picture, or replace that of an earlier run.
@@ -57,9 +56,9 @@ class CocoWriter:
 
     def finish(self) -> None:
         """Number pictures, annotations and categories, and write the file."""
-        write_text(self._path, json_text(_number(self._pictures), indent=1) + "\n")
         self._part.close()
-        self._part_path.unlink()
+        write_text(self._path, json_text(_number(self._pictures), indent=1) + "\n")
+        self._part_path.unlink(missing_ok=True)
 
 
 def _number(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -116,13 +115,14 @@ def _read_pictures(path: Path) -> dict[str, Any]:
             }
             for image in coco["images"]
         }
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{path}: is gone, and with it what the earlier run found. Put it back, or start over "
-            "without --resume."
-        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be continued: it is no COCO file as this block writes it "
             f"({type(error).__name__}: {error}). Move it away, or choose another 'path'."
         ) from error
+
+
+def _read_rows(part: Path) -> dict[str, Any]:
+    """Pictures by name, of a file that grew until a crash."""
+    rows = [row for row in read_json_lines(part) if isinstance(row, list) and len(row) == 2]
+    return {str(name): picture for name, picture in rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -161,6 +161,9 @@ class CocoBoxes:
             rows = list(data["images"])
             self._images: dict[str, dict[str, Any]] = {row["file_name"]: row for row in rows}
             self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in rows}
+            self._by_file_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
+            for row in rows:
+                self._by_file_name[PurePath(row["file_name"]).name].append(row)
             self._taken: dict[int, str] = {}
         except (KeyError, TypeError, ValueError) as error:
             wanted = "images, annotations and categories that refer to each other"
@@ -202,7 +205,8 @@ class CocoBoxes:
         """The row of exactly this name, else the only one of which one name ends in the other."""
         if image_id in self._images:
             return self._images[image_id]
-        found = [row for name, row in self._images.items() if _same_end(name, image_id)]
+        candidates = self._by_file_name[PurePath(image_id).name]
+        found = [row for row in candidates if _same_end(row["file_name"], image_id)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
@@ -46,9 +47,15 @@ def write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode())
 
 
+def unfinished_path(path: Path) -> Path:
+    """Where a file that grows during a run is kept until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Write a value as JSON; numbers that are not finite become null, unknown types text."""
-    return to_json(value, indent=indent, inf_nan_mode="null", fallback=str).decode()
+    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=str)
+    return json.dumps(plain, indent=indent)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
         out: the folder the run writes to, whose pictures are results and not inputs.
 
     Returns:
-        Paths by item id, sorted. The id is the path below the folder, or the file name.
+        Paths by item id, sorted. The id is the path below the folder, or below the
+        part of a glob without wildcards.
 
     Raises:
         UsageError: if there is nothing, or nothing but results.
@@ -48,9 +50,8 @@ def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
         raise _only_results(source, out)
     if not matches:
         raise UsageError(f"{source}: no such file, folder or match. Check the path.")
-    names = [match.name for match in matches]
-    unique = len(set(names)) == len(names)
-    return {match.name if unique else match.as_posix(): match for match in matches}
+    fixed = _without_wildcards(path)
+    return {match.relative_to(fixed).as_posix(): match for match in matches}
 
 
 def make_items(
@@ -97,6 +98,12 @@ def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
             raise UsageError(f"--set {pair!r}: the pipeline has no input {name!r}.{hint}")
         settings[name] = _parse(pair, text, pipeline.inputs[name].kinds, pipeline)
     return settings
+
+
+def _without_wildcards(pattern: Path) -> Path:
+    """The folder that a glob looks into: its parts before the first with a wildcard."""
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    return Path(*plain)
 
 
 def _is_picture(file: Path, folder: Path) -> bool:

@@ -3,142 +3,199 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
 from sam2_blocks import __version__
 from sam2_blocks.errors import UsageError
+from sam2_blocks.files import unfinished_path
 from sam2_blocks.json_lines import JsonLines, read_json_lines
 from sam2_blocks.pipeline import Pipeline
 
 JOURNAL_FILE = ".finished.jsonl"
+LOCK_FILE = ".finished.lock"
+
+
+class Entry(BaseModel):
+    """One finished picture.
+
+    Attributes:
+        item: its id.
+        stamp: size in bytes and time of change in nanoseconds; None if it is to be done again.
+        files: those that hold its results, relative to the folder.
+    """
+
+    item: str
+    stamp: tuple[int, int] | None
+    files: list[str]
+
+
+class SharedFiles(BaseModel):
+    """The files so far that hold results of all pictures, and which class of block writes each."""
+
+    shared: dict[str, str]
 
 
 class Journal:
     """Notes in the output folder which pictures are finished, and which files hold their results.
 
     A picture counts as finished while its size and time of change are the same and its files are
-    there. One that failed does not. Blocks that write for all pictures when a run ends need one to
-    work on: after a crash, or if what they wrote is out of date, one picture more is done again.
+    there; one that failed does not. What a run of another pipeline or on other pictures noted is
+    not looked at, and its files are left alone.
 
     Args:
         folder: the output folder.
         pipeline: what runs; read from a file.
+        source: where the pictures come from, as the user wrote it.
         settings: the values set for this run, ``name=value``.
         resume: go on with what is finished; False does everything again.
 
     Attributes:
-        kept: items that are finished and not done again, once `plan` has run.
+        kept: files of the pictures that are finished and not done again, by item; once `plan` has
+            run.
+        shared: files with results of all pictures that the earlier run wrote, each with the class
+            of its block.
 
     Raises:
-        UsageError: if the earlier run was of another pipeline or had other settings, or a block
-            would forget what it wrote then.
+        UsageError: if the earlier run was another, or a block would forget what it wrote then.
     """
 
     def __init__(
-        self, folder: Path, pipeline: Pipeline, settings: Sequence[str], *, resume: bool
+        self,
+        folder: Path,
+        pipeline: Pipeline,
+        source: str,
+        settings: Sequence[str],
+        *,
+        resume: bool,
     ) -> None:
-        self.kept: frozenset[str] = frozenset()
+        self.kept: dict[str, list[Path]] = {}
+        self.shared: dict[Path, str] = {}
         self._folder = folder
         self._run = {
             "version": __version__,
             "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
+            "input": os.path.abspath(source),
             "settings": sorted(settings),
         }
-        found: list[dict[str, Any]] = read_json_lines(folder / JOURNAL_FILE) or [self._run]
-        earlier, *lines = found
-        self._entries: dict[str, dict[str, Any]] = {}
-        for line in lines:
-            if "item" in line:
-                self._entries.pop(line["item"], None)  # so that the last one stays the last
-                self._entries[line["item"]] = line
-        ended = bool(lines) and "ended" in lines[-1]
-        self._end: dict[str, Any] = lines[-1] if ended else {"ended": True, "files": []}
-        self._stamps: dict[str, list[int]] = {}
+        self._resume = resume
+        self._entries: dict[str, Entry] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
         self._lines: JsonLines | None = None
-        if resume and lines:
-            _check_same(self._run, earlier, folder)
+        self._lock = FileLock(folder / LOCK_FILE)
+        lines = read_json_lines(folder / JOURNAL_FILE)
+        is_ours = bool(lines) and isinstance(lines[0], dict) and lines[0].keys() == self._run.keys()
+        earlier: dict[str, Any] = lines[0] if is_ours else {}
+        differing = [key for key, value in self._run.items() if earlier.get(key) != value]
+        if resume and earlier and differing:
+            raise UsageError(
+                f"{folder}: cannot --resume, because {' and '.join(differing)} changed since the "
+                "run that wrote this folder. Choose another --out, or start over without --resume."
+            )
+        if resume and earlier:
             _check_blocks(pipeline)
-        if not resume:
-            self._forget(self._entries)
-        elif self._entries and not ended:
-            self._forget([next(reversed(self._entries))])
+        if not {"pipeline", "input"}.intersection(differing):
+            self._take_over(lines[1:])
 
     def plan(self, pictures: Mapping[str, Path]) -> dict[str, Path]:
-        """Return the pictures that are not finished, by item id.
+        """Return the pictures that are to be done, by item id.
 
         Raises:
             UsageError: if a file with results of finished pictures is gone.
         """
         self._stamps = {name: _stamp(path) for name, path in pictures.items()}
-        left = {name: path for name, path in pictures.items() if not self._is_finished(name)}
-        again = [name for name in left if "stamp" in self._entries.get(name, {})]
-        self._forget(left)
-        kept = [name for name, entry in self._entries.items() if "stamp" in entry]
-        gone = [file for file in self.earlier_files() if not file.exists()]
-        if kept and gone:
-            raise UsageError(
-                f"{gone[0]}: is gone, and with it what the earlier run found. Put it back, or "
-                "start over without --resume."
-            )
-        more = (
-            [name for name in kept if name in pictures][-1:] if again and self._end["files"] else []
-        )
-        self._forget(more)
-        self.kept = frozenset(kept).difference(more)
-        return {name: path for name, path in pictures.items() if name in left or name in more}
+        finished = [name for name in pictures if self._resume and self._is_finished(name)]
+        self.kept = {name: self.earlier_files(name) for name in finished}
+        for path in self.shared:
+            if self.kept and not (path.exists() or unfinished_path(path).exists()):
+                raise UsageError(
+                    f"{path}: is gone, and with it what the earlier run found. Put it back, or "
+                    "start over without --resume."
+                )
+        return {name: path for name, path in pictures.items() if name not in self.kept}
 
     def start(self) -> None:
-        """Begin to write."""
-        end = [self._end] if self.kept else []
-        content = [self._run, *self._entries.values(), *end]
+        """Begin to write.
+
+        Raises:
+            UsageError: if another run is writing to the folder.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{self._folder}: another run is writing there. Wait for it, or choose another "
+                "--out."
+            ) from None
+        notes: list[BaseModel] = []
+        if self.kept:
+            notes.append(SharedFiles(shared=self._names(self.shared)))
+        for name, entry in self._entries.items():
+            stamp = entry.stamp if name in self.kept else None
+            notes.append(entry.model_copy(update={"stamp": stamp}))
+        content = [self._run, *(note.model_dump() for note in notes)]
         self._lines = JsonLines(self._folder / JOURNAL_FILE, content)
 
-    def earlier_files(self, item: str = "") -> list[Path]:
-        """Files that an earlier run wrote for an item, or for all items together."""
-        entry = self._entries.get(item, {}) if item else self._end
-        return [self._folder / name for name in entry.get("files", ())]
+    def earlier_files(self, item: str) -> list[Path]:
+        """Files that the earlier run wrote for an item."""
+        entry = self._entries.get(item)
+        return [self._folder / name for name in entry.files] if entry else []
 
     def add(self, item: str, files: Iterable[Path]) -> None:
         """Note that a picture is finished, and the files that hold its results."""
-        self._append({"item": item, "stamp": self._stamps[item], "files": self._names(files)})
+        names = list(self._names(dict.fromkeys(files, "")))
+        self._append(Entry(item=item, stamp=self._stamps[item], files=names))
 
-    def end(self, files: Iterable[Path]) -> None:
-        """Note that the blocks, too, have written what they held, in files for all pictures."""
-        self._append({"ended": True, "files": self._names(files)})
+    def add_shared(self, shared: Mapping[Path, str]) -> None:
+        """Note which files hold results of all pictures, before any of them counts as finished."""
+        self._append(SharedFiles(shared=self._names(shared)))
 
     def close(self) -> None:
         """Write nothing more."""
         if self._lines:
             self._lines.close()
+        if self._lock.is_locked:
+            with suppress(OSError):  # some systems keep it while it is held
+                (self._folder / LOCK_FILE).unlink()
+            self._lock.release()
 
-    def _forget(self, items: Iterable[str]) -> None:
-        """Count items as not finished, but remember their files."""
-        for item in items:
-            self._entries.get(item, {}).pop("stamp", None)
+    def _take_over(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            with suppress(ValidationError):  # torn, or of somebody else
+                shared = SharedFiles.model_validate(line).shared
+                self.shared |= {self._folder / name: block for name, block in shared.items()}
+            with suppress(ValidationError):
+                entry = Entry.model_validate(line)
+                self._entries[entry.item] = entry
+        self.shared = {path: block for path, block in self.shared.items() if self._is_ours(path)}
+        for entry in self._entries.values():
+            entry.files = [name for name in entry.files if self._is_ours(self._folder / name)]
+
+    def _is_ours(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._folder.resolve())
 
     def _is_finished(self, item: str) -> bool:
-        entry = self._entries.get(item, {})
-        return entry.get("stamp") == self._stamps[item] and all(
-            file.exists() for file in self.earlier_files(item)
+        entry = self._entries.get(item)
+        return (
+            entry is not None
+            and entry.stamp == self._stamps[item]
+            and all(file.exists() for file in self.earlier_files(item))
         )
 
-    def _append(self, value: Mapping[str, Any]) -> None:
+    def _append(self, note: BaseModel) -> None:
         if self._lines:
-            self._lines.append(value)
+            self._lines.append(note.model_dump())
 
-    def _names(self, files: Iterable[Path]) -> list[str]:
-        return [file.relative_to(self._folder).as_posix() for file in files]
-
-
-def _check_same(run: Mapping[str, Any], earlier: Mapping[str, Any], folder: Path) -> None:
-    differing = [key for key, value in run.items() if earlier.get(key) != value]
-    if differing:
-        raise UsageError(
-            f"{folder}: cannot --resume, because {' and '.join(differing)} changed since the run "
-            "that wrote this folder. Choose another --out, or start over without --resume."
-        )
+    def _names(self, files: Mapping[Path, str]) -> dict[str, str]:
+        folder = self._folder.resolve()
+        relative = {os.path.relpath(file.resolve(), folder): block for file, block in files.items()}
+        return {Path(name).as_posix(): block for name, block in relative.items()}
 
 
 def _check_blocks(pipeline: Pipeline) -> None:
@@ -151,7 +208,6 @@ def _check_blocks(pipeline: Pipeline) -> None:
             )
 
 
-def _stamp(picture: Path) -> list[int]:
-    """Size in bytes and time of change in nanoseconds."""
+def _stamp(picture: Path) -> tuple[int, int]:
     status = picture.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return status.st_size, status.st_mtime_ns

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.files import json_text, write_text
+from sam2_blocks.files import write_text
 
 
 class JsonLines:
@@ -23,7 +23,7 @@ class JsonLines:
 
     def __init__(self, path: Path, values: Iterable[Any] = ()) -> None:
         write_text(path, "".join(map(_line, values)))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="ascii")
 
     def append(self, value: Any) -> None:
         """Add one value that JSON can hold."""
@@ -40,7 +40,7 @@ def read_json_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     values = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="ascii", errors="replace").split("\n"):
         try:
             values.append(json.loads(line))
         except json.JSONDecodeError:
@@ -49,4 +49,4 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def _line(value: Any) -> str:
-    return json_text(value) + "\n"
+    return json.dumps(value) + "\n"

@@ -165,10 +165,10 @@ def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
         if "point_coords" not in row:
             return Prompt(box_xyxy=box)
         coords = np.asarray(row["point_coords"], np.float32).reshape(-1, 2)
-        labels = np.asarray(row.get("point_labels", np.ones(len(coords))), np.int32)
+        labels = np.asarray(row.get("point_labels", np.ones(len(coords))))
         if not np.isin(labels, (0, 1)).all():
             raise ValueError(f"labels are 1 (foreground) or 0 (background), got {labels.tolist()}")
-        return Prompt(box, coords, labels.reshape(len(coords)))
+        return Prompt(box, coords, labels.astype(np.int32).reshape(len(coords)))
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"prompt {index}: {error}") from error
 

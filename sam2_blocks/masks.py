@@ -320,12 +320,13 @@ def paste_prediction(
     Returns:
         A prediction without logits, whose grid was the crop's: their array is (N, 0, 0).
     """
+    rles = tuple(rle_paste(rle, corner_xy, image_hw) for rle in prediction.rles)
     return MaskPrediction(
         image_hw=image_hw,
-        rles=tuple(rle_paste(rle, corner_xy, image_hw) for rle in prediction.rles),
+        rles=rles,
         iou_prediction=prediction.iou_prediction,
         low_res_logits=np.zeros((len(prediction), 0, 0), np.float32),
-        mask_box_xyxy=prediction.mask_box_xyxy + np.array([*corner_xy, *corner_xy]),
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
     )
 
 

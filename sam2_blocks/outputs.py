@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
-from sam2_blocks.journal import Journal
+from sam2_blocks.journal import JOURNAL_FILE, Journal
 from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
@@ -69,6 +69,7 @@ class OutputFolder:
         self._nested = nested
         self._resources = resources
         self._journal = journal
+        self._shared: dict[Path, str] = {}
         self._exporters = {
             name: _find_exporter(pipeline.kinds_of(selector), plugins)
             for name, selector in pipeline.outputs.items()
@@ -84,6 +85,8 @@ class OutputFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ERRORS_FILE).unlink(missing_ok=True)
+            if journal is None:  # what it says may not be true after this run
+                (folder / JOURNAL_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to the folder {str(folder)!r}: {error}.") from error
 
@@ -104,10 +107,8 @@ class OutputFolder:
             suppress(OSError) if error else nullcontext(),
         ):
             self._collect(0)
-            if self._journal and (error is None or isinstance(error, KeyboardInterrupt)):
-                self._journal.end(self._resources.files_of())
             if self._journal and not error and not self._journal.kept:
-                _remove(set(self._journal.earlier_files()).difference(self._resources.files_of()))
+                self._remove(self._journal.shared)
 
     @property
     def skipped(self) -> list[str]:
@@ -128,15 +129,22 @@ class OutputFolder:
             result, future = self._waiting.popleft()
             try:
                 written = future.result()
+                self._note(result, written)
             except Exception as error:  # a plugin's value or exporter; the other items go on
                 if isinstance(error, OSError) and error.errno in HOPELESS:
                     raise
                 cause = type(error).__name__
                 message = f"cannot be written: {error}"
                 self.errors.append(ErrorRecord(result.id, "outputs", "", message, cause))
-            else:
-                if self._journal and not result.errors:
-                    self._journal.add(result.id, written + self._resources.files_of(result.id))
+
+    def _note(self, result: ItemResult, written: Sequence[Path]) -> None:
+        if self._journal is None or result.errors:
+            return
+        shared = self._resources.shared_files()
+        if shared != self._shared:
+            self._shared = shared
+            self._journal.add_shared(shared)
+        self._journal.add(result.id, [*written, *self._resources.files_of(result.id)])
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.
@@ -153,32 +161,32 @@ class OutputFolder:
             for name, value in result.outputs.items():
                 exporter = self._exporters[name]
                 if exporter is not None:
-                    written[name] = exporter(value, target / name)
+                    path = exporter(value, target / name)
+                    if not isinstance(path, Path):
+                        raise TypeError(f"its exporter returned {path!r} instead of its Path")
+                    written[name] = path
         finally:
-            self._remove_old(result.id, target, but=written)
+            old = {
+                target / f"{name}{suffix}"
+                for name in self._exporters.keys() - written
+                for exporter, suffix in SUFFIXES.items()
+                if exporter is self._exporters[name]
+            }
+            if self._journal and result.errors:
+                old.update(self._journal.earlier_files(result.id))
+            self._remove(old.difference(written.values()))
         return list(written.values())
 
-    def _remove_old(self, item: str, target: Path, *, but: Mapping[str, Path]) -> None:
-        old = {
-            target / f"{name}{suffix}"
-            for name in self._exporters.keys() - but
-            for exporter, suffix in SUFFIXES.items()
-            if exporter is self._exporters[name]
-        }
-        if self._journal:
-            old.update(self._journal.earlier_files(item))
-        _remove(old.difference(but.values(), self._resources.files_of(item)))
+    def _remove(self, old: Iterable[Path]) -> None:
+        for path in old:
+            if not self._resources.is_claimed(path):
+                with suppress(OSError):  # what keeps it there keeps new ones out, too
+                    path.unlink(missing_ok=True)
 
     def write_errors(self, errors: Sequence[ErrorRecord]) -> Path:
         """Write the error records of the run."""
         rows = [asdict(error) for error in errors]
         return write_text(self.folder / ERRORS_FILE, json.dumps(rows, indent=1) + "\n")
-
-
-def _remove(old: Iterable[Path]) -> None:
-    for path in old:
-        with suppress(OSError):  # what keeps it there keeps new ones out, too
-            path.unlink(missing_ok=True)
 
 
 def _find_exporter(kinds: Sequence[str], plugins: Plugins) -> Exporter | None:

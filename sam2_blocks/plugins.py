@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -56,11 +56,9 @@ class Plugins:
     exporters: dict[str, Exporter] = field(default_factory=dict)
     records: list[PluginRecord] = field(default_factory=list)
 
-    def resources(
-        self, out_dir: str | Path = ".", *, kept: Collection[str] = (), local_models: bool = True
-    ) -> Resources:
-        """Make a new registry of executors; see `Resources`."""
-        return Resources(self.executors, out_dir, kept=kept, local_models=local_models)
+    def resources(self, out_dir: str | Path = ".", **options: Any) -> Resources:
+        """Make a new registry of executors; options are those of `Resources`."""
+        return Resources(self.executors, out_dir, **options)
 
     def register(
         self, plugin: object, name: str, distribution: str = "", version: str = ""

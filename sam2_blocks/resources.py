@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from weakref import WeakValueDictionary
@@ -84,10 +84,14 @@ ExecutorFactory = Callable[..., Executor]
 DEFAULT_FACTORY = "sam2"
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
-"""A model name that ends so is the path of a checkpoint."""
 
 LOCAL_MODELS_SWITCH = "SAM2_BLOCKS_LOCAL_MODELS"
 """Environment variable that lets strangers' workflows name checkpoints of the machine."""
+
+
+def is_checkpoint(model: str) -> bool:
+    """Whether a model's name is the path of a checkpoint."""
+    return Path(model).suffix in CHECKPOINT_SUFFIXES
 
 
 class Resources:
@@ -99,8 +103,11 @@ class Resources:
     Args:
         factories: executor factories by name, as plugins registered them.
         out_dir: folder that relative paths of written files start from.
-        kept: items that an earlier run finished in that folder and this one does not do again: a
-            block that writes one file for all items keeps what it says of them.
+        kept: items that an earlier run finished in that folder and this one does not do again,
+            each with its files: a block that writes one file for all items keeps what it says of
+            them.
+        shared_before: files for all items that the earlier run wrote, each with the class of the
+            block that did.
         local_models: whether a model may be the path of a checkpoint on this machine.
     """
 
@@ -109,16 +116,21 @@ class Resources:
         factories: Mapping[str, ExecutorFactory],
         out_dir: str | Path = ".",
         *,
-        kept: Collection[str] = (),
+        kept: Mapping[str, Sequence[Path]] | None = None,
+        shared_before: Mapping[Path, str] | None = None,
         local_models: bool = True,
     ) -> None:
         self.out_dir = Path(out_dir)
-        self.kept = kept
+        self.kept = dict(kept or {})
+        self.shared_before = dict(shared_before or {})
         self._local_models = local_models
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
         self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
-        self._files: dict[str, list[Path]] = defaultdict(list)
+        self._kept_files = {file: item for item, files in self.kept.items() for file in files}
+        self._claimed: set[Path] = set()
+        self._shared: dict[Path, str] = {}
+        self._files: dict[str, dict[Path, None]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
@@ -127,7 +139,7 @@ class Resources:
         Raises:
             ModelError: if the model, its device or its dtype is not to be had.
         """
-        if not self._local_models and model.endswith(CHECKPOINT_SUFFIXES):
+        if not self._local_models and is_checkpoint(model):
             raise ModelError(
                 f"model {model!r} is a file, which whoever writes a workflow may not open here. "
                 f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
@@ -152,8 +164,23 @@ class Resources:
             The path to write to.
 
         Raises:
-            ValueError: if it is not below `out_dir`, or another block writes it.
+            ValueError: if it is not below `out_dir`, another block writes it, or it is the file
+                of an item that is not done again.
         """
+        target = self.reserve_file(path, writer)
+        owner = self._kept_files.get(target, item)
+        if owner != item:
+            raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
+        with self._lock:
+            self._claimed.add(target.resolve())
+            if item:
+                self._files[item][target] = None
+            else:
+                self._shared[target] = type(writer).__qualname__
+        return target
+
+    def reserve_file(self, path: str | Path, writer: object) -> Path:
+        """Take a file without noting it; see `claim_file`."""
         target = self.out_dir / path
         if not target.resolve().is_relative_to(self.out_dir.resolve()):
             raise ValueError(
@@ -163,14 +190,35 @@ class Resources:
         with self._lock:
             if self._writers.setdefault(target.resolve(), writer) is not writer:
                 raise ValueError(f"another step writes {target}, too; give each its own 'path'")
-            if target not in self._files[item]:
-                self._files[item].append(target)
         return target
 
-    def files_of(self, item: str = "") -> list[Path]:
-        """Files that blocks took for an item, or for all items together."""
+    def left_files(self, writer: object) -> list[Path]:
+        """Take the files for all items that blocks of this class wrote before and none has now.
+
+        Called when a run ends: what they say of items that failed meanwhile is out of date.
+        """
+        own = type(writer).__qualname__
+        left = [path for path, name in self.shared_before.items() if name == own]
+        return [
+            self.claim_file(path.relative_to(self.out_dir), writer)
+            for path in left
+            if self.kept and path not in self._shared
+        ]
+
+    def files_of(self, item: str) -> list[Path]:
+        """Files that blocks took for an item."""
         with self._lock:
             return list(self._files.get(item, ()))
+
+    def shared_files(self) -> dict[Path, str]:
+        """Files that blocks took for all items, each with the class of its block."""
+        with self._lock:
+            return dict(self._shared)
+
+    def is_claimed(self, path: Path) -> bool:
+        """Whether a block took this file in this run."""
+        with self._lock:
+            return path.resolve() in self._claimed
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""

@@ -159,6 +159,10 @@ class Runner:
 
     def finish(self) -> None:
         """Let every block write what it holds; called once, also after an interruption."""
+        if self.resources.kept:  # a file for all items is written anew, even if none reached it
+            for step in self.pipeline.steps:
+                if step.manifest.file_access == "write":
+                    self._block(step)
         blocks, self._blocks = self._blocks, {}
         with ExitStack() as stack:  # every block gets its turn, whatever another one raises
             for block in reversed(blocks.values()):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,31 +182,124 @@ def test_resume_refuses_a_file_that_is_not_coco(call, folder, tmp_path):
     assert "masks.json: cannot be continued" in err
 
 
-def test_what_blocks_wrote_of_a_picture_that_fails_goes_away(call, folder, tmp_path):
-    pipeline, target = tmp_path / "p.yaml", tmp_path / "out"
+@pytest.fixture
+def exporting(call, folder, tmp_path):
+    """Run a pipeline with YOLO and COCO files on the folder: (exit code, stdout, stderr)."""
+    (folder / "broken.jpg").unlink()
     text = (ROOT / "examples" / "quickstart.yaml").read_text()
     wires = "{image: $inputs.image, predictions: $steps.segment.predictions}"
     steps = f"  yolo: {{use: export/yolo@v1, with: {wires}}}\n"
     steps += f"  coco: {{use: export/coco@v1, with: {wires}}}\n"
+    pipeline, target = tmp_path / "p.yaml", tmp_path / "out"
     pipeline.write_text(text.replace("outputs:\n", f"{steps}outputs:\n"))
-    arguments = ("run", pipeline, "-i", folder, "-o", target)
+
+    def run(*more, source=folder):
+        return call("run", pipeline, "-i", source, "-o", target, *more)
 
     def named():
-        return [
-            image["file_name"] for image in json.loads((target / "coco.json").read_text())["images"]
-        ]
+        images = json.loads((target / "coco.json").read_text())["images"]
+        return [image["file_name"] for image in images]
 
-    call(*arguments)
-    assert (target / "labels" / "deep" / "b.txt").exists()
-    assert named() == ["a.jpg", "deep/b.jpg"]
+    return SimpleNamespace(run=run, named=named, target=target, labels=target / "labels")
+
+
+def add_picture(path):
+    path.write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    path.with_suffix(".json").write_bytes((PICTURES / "coffee.json").read_bytes())
+
+
+def test_what_blocks_wrote_of_a_picture_that_fails_goes_away(exporting, folder):
+    exporting.run()
+    assert (exporting.labels / "deep" / "b.txt").exists()
+    assert exporting.named() == ["a.jpg", "deep/b.jpg"]
     (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
-    assert call(*arguments, "--resume")[0] == cli.ITEMS_FAILED
-    assert not (target / "labels" / "deep" / "b.txt").exists()
-    assert (target / "labels" / "a.txt").exists()
-    assert named() == ["a.jpg"]
+    assert exporting.run("--resume")[0] == cli.ITEMS_FAILED
+    assert not (exporting.labels / "deep" / "b.txt").exists()
+    assert (exporting.labels / "a.txt").exists()
+    assert exporting.named() == ["a.jpg"]
     (folder / "a.jpg").write_bytes(b"broken by now")
-    assert call(*arguments)[0] == cli.ITEMS_FAILED
-    assert sorted(os.listdir(target)) == [JOURNAL_FILE, "a.jpg", "deep", "errors.json", "labels"]
+    assert exporting.run()[0] == cli.ITEMS_FAILED
+    left = sorted(os.listdir(exporting.target))
+    assert left == [JOURNAL_FILE, "a.jpg", "deep", "errors.json", "labels"]
+
+
+def test_another_pipeline_leaves_the_files_of_the_first_alone(exporting, call, folder):
+    exporting.run()
+    assert call("run", QUICKSTART, "-i", folder, "-o", exporting.target)[0] == 0
+    assert (exporting.labels / "a.txt").exists()
+    assert exporting.named() == ["a.jpg", "deep/b.jpg"]
+
+
+def test_a_picture_that_fails_does_not_take_the_file_of_another_with_it(exporting, folder):
+    exporting.run()
+    (folder / "a.jpg").write_bytes(b"broken by now")
+    add_picture(folder / "a.png")
+    exporting.run()
+    assert (exporting.labels / "a.txt").exists()
+
+
+def test_the_file_of_a_finished_picture_is_not_taken(exporting, folder):
+    exporting.run()
+    before = (exporting.labels / "a.txt").stat().st_mtime_ns
+    add_picture(folder / "a.png")
+    code, _, err = exporting.run("--resume")
+    assert code == cli.ITEMS_FAILED
+    assert "is the file of 'a.jpg', which an earlier run finished" in err
+    assert (exporting.labels / "a.txt").stat().st_mtime_ns == before
+
+
+def test_a_single_picture_ends_what_a_folder_s_run_noted(exporting, folder):
+    exporting.run()
+    exporting.run(source=folder / "a.jpg")
+    assert exporting.named() == ["a.jpg"]
+    code, out, _ = exporting.run("--resume")
+    assert (code, "2 of 2 done" in out) == (0, True)
+    assert exporting.named() == ["a.jpg", "deep/b.jpg"]
+    code, _, err = exporting.run("--resume", source=folder / "a.jpg")
+    assert code == cli.WRONG_INPUT
+    assert "--resume is for folders and globs" in err
+
+
+def test_a_coco_file_that_is_gone_is_missed_also_when_nothing_is_left(exporting):
+    for more in ((), ("--resume",), ("--resume",)):
+        assert exporting.run(*more)[0] == 0
+    (exporting.target / "coco.json").unlink()
+    code, _, err = exporting.run("--resume")
+    assert code == cli.WRONG_INPUT
+    assert "coco.json: is gone, and with it what the earlier run found" in err
+
+
+def test_an_interruption_while_the_coco_file_is_written_loses_nothing(exporting, monkeypatch):
+    def interrupt(path, text):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sam2_blocks.coco_writer.write_text", interrupt)
+        assert exporting.run()[0] == cli.INTERRUPTED
+    assert not (exporting.target / "coco.json").exists()
+    code, out, _ = exporting.run("--resume")
+    assert (code, "nothing is left to do" in out) == (0, True)
+    assert exporting.named() == ["a.jpg", "deep/b.jpg"]
+
+
+def test_a_glob_that_finds_more_pictures_names_the_others_as_before(exporting, folder):
+    glob = f"{folder}/*/*.jpg"
+    exporting.run(source=glob)
+    (folder / "more").mkdir()
+    add_picture(folder / "more" / "b.jpg")
+    code, out, err = exporting.run("--resume", source=glob)
+    assert (code, "1 of 2 were done before" in out) == (0, True), err
+    assert exporting.named() == ["deep/b.jpg", "more/b.jpg"]
+
+
+def test_an_exporter_that_returns_no_path_fails_its_item(call, tmp_path, monkeypatch):
+    from sam2_blocks import builtin, exporters
+
+    broken = {**exporters.BUILTIN_EXPORTERS, "image": lambda image, path: None}
+    monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "out")
+    assert code == cli.ITEMS_FAILED
+    assert "its exporter returned None instead of its Path" in err
 
 
 def test_an_output_may_not_have_the_name_of_the_errors(call, tmp_path):

@@ -18,6 +18,11 @@ def test_a_folder_is_searched_deeply_but_not_for_hidden_files(folder):
     assert list(find_pictures(str(folder))) == ["a.jpg", "b/c.PNG", "out/e.jpg"]
 
 
+def test_pictures_of_a_glob_are_named_below_its_part_without_wildcards(folder):
+    assert list(find_pictures(f"{folder}/*/*.[jP]*")) == ["b/c.PNG", "out/e.jpg"]
+    assert list(find_pictures(f"{folder}/out/*.jpg")) == ["e.jpg"]
+
+
 def test_results_are_no_inputs(folder):
     assert list(find_pictures(str(folder), folder / "out")) == ["a.jpg", "b/c.PNG"]
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.errors import UsageError
+from sam2_blocks.files import unfinished_path
 from sam2_blocks.journal import JOURNAL_FILE, Journal
 from tests.conftest import ROOT
 
@@ -31,37 +32,47 @@ def pictures(tmp_path):
 def journal(tmp_path):
     """Make the journal of a run in ``tmp_path / "out"``."""
 
-    def make(*settings, resume=True, steps=()):
+    (tmp_path / "out").mkdir()
+
+    def make(*settings, resume=True, steps=(), source="pictures"):
         graph = SimpleNamespace(source=str(tmp_path / "pipeline.yaml"), steps=steps)
-        return Journal(tmp_path / "out", graph, settings, resume=resume)
+        return Journal(tmp_path / "out", graph, source, settings, resume=resume)
 
     return make
 
 
-def finish(journal, pictures, *names, end=True, shared=()):
+def finish(journal, pictures, *names, shared=()):
     """Let a run finish some of the pictures, each with one output."""
     journal.plan(pictures)
     journal.start()
+    journal.add_shared(dict.fromkeys(shared, "ExportCoco"))
     for name in names:
         output = journal._folder / name / "mask.png"
         output.parent.mkdir(exist_ok=True)
         output.write_text("mask")
         journal.add(name, [output])
-    if end:
-        journal.end(shared)
     journal.close()
 
 
 def test_without_an_earlier_run_everything_remains(journal, pictures):
     assert journal().plan(pictures) == pictures
-    assert journal().kept == frozenset()
 
 
-def test_what_is_finished_does_not_remain(journal, pictures):
+def test_what_is_finished_is_kept_with_its_files(journal, pictures, tmp_path):
     finish(journal(), pictures, "a.jpg", "b.jpg")
     again = journal()
     assert list(again.plan(pictures)) == ["c.jpg"]
-    assert again.kept == {"a.jpg", "b.jpg"}
+    assert again.kept == {
+        name: [tmp_path / "out" / name / "mask.png"] for name in ("a.jpg", "b.jpg")
+    }
+
+
+def test_a_picture_that_was_taken_away_is_not_kept(journal, pictures):
+    finish(journal(), pictures, "a.jpg", "b.jpg")
+    del pictures["a.jpg"]
+    again = journal()
+    assert list(again.plan(pictures)) == ["c.jpg"]
+    assert list(again.kept) == ["b.jpg"]
 
 
 def test_a_third_run_knows_what_the_first_and_the_second_finished(journal, pictures):
@@ -82,23 +93,51 @@ def test_a_picture_whose_output_is_gone_remains(journal, pictures, tmp_path):
     assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
 
 
-def test_after_a_crash_the_last_picture_remains(journal, pictures):
-    finish(journal(), pictures, "b.jpg", "a.jpg", end=False)
-    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
-
-
-def test_after_a_crash_a_picture_done_anew_is_the_last_one(journal, pictures):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
-    pictures["a.jpg"].write_text("changed")
-    finish(journal(), pictures, "a.jpg", end=False)
-    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
-
-
 def test_a_torn_line_is_not_a_finished_picture(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg", "b.jpg", end=False)
+    finish(journal(), pictures, "a.jpg", "b.jpg")
     file = tmp_path / "out" / JOURNAL_FILE
     file.write_text(file.read_text()[:-20])
-    assert journal().plan(pictures) == pictures  # a.jpg is the last one now
+    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    "line", ["3", "[]", '{"item": 3}', '{"item": "b.jpg", "files": null}', "{"]
+)
+def test_a_line_that_means_nothing_is_skipped(journal, pictures, tmp_path, line):
+    finish(journal(), pictures, "a.jpg")
+    with (tmp_path / "out" / JOURNAL_FILE).open("a") as file:
+        file.write(f"{line}\n")
+    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+    (tmp_path / "out" / JOURNAL_FILE).write_text(f"{line}\n")
+    assert journal().plan(pictures) == pictures
+
+
+def test_files_outside_the_folder_are_not_ours(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg")
+    with (tmp_path / "out" / JOURNAL_FILE).open("a") as file:
+        file.write('{"item": "b.jpg", "stamp": [1, 1], "files": ["../victim.txt"]}\n')
+        file.write('{"shared": {"../victim.txt": "ExportCoco"}}\n')
+    assert journal().earlier_files("b.jpg") == []
+    assert journal().shared == {}
+
+
+def test_names_of_any_bytes_are_kept(journal, pictures, tmp_path):
+    name = "\udcff\u2028.jpg"
+    pictures[name] = pictures["a.jpg"]
+    finish(journal(), pictures, name)
+    assert name not in journal().plan(pictures)
+
+
+def test_two_runs_at_once_are_refused(journal, pictures):
+    first, second = journal(), journal()
+    for run in (first, second):
+        run.plan(pictures)
+    first.start()
+    with pytest.raises(UsageError, match="another run is writing there"):
+        second.start()
+    first.close()
+    second.start()
+    second.close()
 
 
 def test_a_new_run_forgets_the_old_one(journal, pictures):
@@ -121,35 +160,32 @@ def test_another_pipeline_is_refused(journal, pictures, tmp_path):
         journal()
 
 
+def test_other_pictures_are_refused(journal, pictures):
+    finish(journal(), pictures, "a.jpg")
+    with pytest.raises(UsageError, match="because input changed"):
+        journal(source="elsewhere")
+
+
+def test_the_files_of_another_pipeline_are_not_ours(journal, pictures, tmp_path):
+    finish(journal(), pictures, "a.jpg", shared=[tmp_path / "out" / "coco.json"])
+    (tmp_path / "pipeline.yaml").write_text("other")
+    other = journal(resume=False)
+    assert (other.earlier_files("a.jpg"), other.shared) == ([], {})
+
+
 def test_a_file_of_all_pictures_that_is_gone_is_named(journal, pictures, tmp_path):
     shared = tmp_path / "out" / "coco.json"
     finish(journal(), pictures, "a.jpg", shared=[shared])
     with pytest.raises(UsageError, match=r"coco\.json: is gone, and with it what the earlier run"):
         journal().plan(pictures)
-    assert journal(resume=False).plan(pictures) == pictures
-
-
-def test_where_a_file_of_all_pictures_is_out_of_date_one_more_is_done(journal, pictures, tmp_path):
-    finish(journal(), pictures, *pictures, shared=[tmp_path / "out" / "a.jpg" / "mask.png"])
-    pictures["b.jpg"].write_text("changed")
-    again = journal()
-    assert list(again.plan(pictures)) == ["b.jpg", "c.jpg"]
-    assert again.kept == {"a.jpg"}
+    unfinished_path(shared).write_text("")
+    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
 
 
 def test_a_new_run_knows_the_files_of_the_old_one(journal, pictures, tmp_path):
     finish(journal(), pictures, "a.jpg")
     finish(journal(resume=False), pictures)
     assert journal().earlier_files("a.jpg") == [tmp_path / "out" / "a.jpg" / "mask.png"]
-
-
-def test_crash_after_crash_costs_one_picture_and_not_more(journal, pictures):
-    finish(journal(), pictures, "a.jpg", "b.jpg", "c.jpg", end=False)
-    for _ in range(3):
-        crashing = journal()
-        assert list(crashing.plan(pictures)) == ["c.jpg"]
-        crashing.start()
-        crashing.close()
 
 
 def test_a_block_that_would_forget_what_it_wrote_is_refused(journal, pictures):

@@ -125,6 +125,7 @@ def test_prompts_are_parsed():
         ([{"box_xyxy": [0, 0, 1]}], "prompt 0: cannot reshape"),
         ([{"box_xyxy": [0, 0, 1, 10**400]}], "prompt 0: int too large to convert to float"),
         ([{"point_coords": [[1, 1]], "point_labels": [1, 0]}], "prompt 0: cannot reshape"),
+        ([{"point_coords": [[1, 1]], "point_labels": [0.7]}], "prompt 0: labels are 1"),
     ],
 )
 def test_wrong_prompts_are_named(rows, message):

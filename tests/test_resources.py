@@ -27,7 +27,7 @@ def test_files_are_known_by_the_item_they_are_for(tmp_path):
     resources.claim_file("all.json", block)
     resources.claim_file("all.json", block)
     assert resources.files_of("a.png") == [tmp_path / "a.txt"]
-    assert resources.files_of() == [tmp_path / "all.json"]
+    assert resources.shared_files() == {tmp_path / "all.json": "Writer"}
     assert resources.files_of("b.png") == []
 
 
@@ -40,7 +40,23 @@ def test_a_file_outside_the_folder_is_refused(tmp_path, path):
 def test_strangers_name_models_but_not_files():
     resources = Resources({"sam2": FakeExecutor}, local_models=False)
     assert resources.executor("nano").spec.model == "nano"
-    for path in ("/srv/secret.pt", "mine.safetensors"):
+    for path in ("/srv/secret.pt", "mine.safetensors", "mine.pt/", "mine.pt/."):
         with pytest.raises(ModelError, match=r"is a file, .* SAM2_BLOCKS_LOCAL_MODELS=1"):
             resources.executor(path)
     assert Resources({"sam2": FakeExecutor}).executor("mine.pt").spec.model == "mine.pt"
+
+
+def test_the_file_of_a_finished_item_is_not_taken_for_another(tmp_path):
+    resources = Resources({}, tmp_path, kept={"a.png": [tmp_path / "a.txt"]})
+    with pytest.raises(ValueError, match=r"is the file of 'a\.png', which an earlier run finished"):
+        resources.claim_file("a.txt", Writer(), "a.bmp")
+
+
+def test_what_a_block_wrote_before_and_has_not_taken_now_is_left_to_it(tmp_path):
+    before = {tmp_path / name: "Writer" for name in ("a.json", "b.json")}
+    before[tmp_path / "c.json"] = "Other"
+    resources = Resources({}, tmp_path, kept={"a.png": []}, shared_before=before)
+    block = Writer()
+    resources.claim_file("a.json", block)
+    assert resources.left_files(block) == [tmp_path / "b.json"]
+    assert resources.left_files(block) == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam2_blocks import PromptSet, load_executor, read_image
-from sam2_blocks.masks import rle_crop, rle_iou
+from sam2_blocks.masks import masks_to_prediction, paste_prediction, rle_crop, rle_iou
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.tiles import _tile_of, segment_in_tiles
 from sam2_blocks.values import Image, Prompt
@@ -52,6 +52,13 @@ def test_what_no_tile_holds_is_answered_on_the_whole_picture():
     boxes = PromptSet.from_boxes([[10, 10, 200, 30], [10, 10, 20, 20]])
     segment_in_tiles(executor, PICTURE, boxes, tile_px=100)
     assert executor.sizes == [HW, (100, 100)]
+
+
+def test_an_empty_mask_has_a_box_of_zeros():
+    masks = np.zeros((2, 10, 10), bool)
+    masks[1, 2:4, 3:7] = True
+    pasted = paste_prediction(masks_to_prediction(masks), (50, 60), HW)
+    assert pasted.mask_box_xyxy.tolist() == [[0, 0, 0, 0], [53, 62, 56, 63]]
 
 
 def test_a_picture_smaller_than_a_tile_is_one():

@@ -29,6 +29,8 @@ class ExportCoco:
 
     def finish(self) -> None:
         """Write the files; also after an interruption, with the pictures done until then."""
+        for path in self._resources.left_files(self):  # no picture of this run was for them
+            self._open(path)
         files, self._files = self._files, {}
         with ExitStack() as stack:  # each file gets its turn, whatever becomes of another one
             for file in files.values():
@@ -38,12 +40,16 @@ class ExportCoco:
         picture = _picture(item)
         try:
             path = self._resources.claim_file(item.path, self)
-            if path not in self._files:
-                self._files[path] = CocoWriter(path, kept=self._resources.kept)
-            self._files[path].add(item.image.id, picture)
+            self._open(path).add(item.image.id, picture)
         except (OSError, ValueError) as error:
             return error
         return {"annotations": picture["annotations"]}
+
+    def _open(self, path: Path) -> CocoWriter:
+        if path not in self._files:
+            kept = self._resources.kept if path in self._resources.shared_before else ()
+            self._files[path] = CocoWriter(path, kept=kept)
+        return self._files[path]
 
 
 def _picture(item: Any) -> dict[str, Any]:

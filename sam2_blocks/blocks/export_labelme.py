@@ -60,7 +60,10 @@ def _reach(image: Image, folder: Path) -> str:
     """The picture's file as seen from the folder of its JSON file."""
     if image.path is None:
         return image.id
-    return Path(os.path.relpath(image.path.resolve(), folder.resolve())).as_posix()
+    try:
+        return Path(os.path.relpath(image.path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return image.path.resolve().as_posix()
 
 
 def _shapes(item: Any) -> Iterator[dict[str, Any]]:

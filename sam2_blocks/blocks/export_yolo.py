@@ -27,8 +27,8 @@ class ExportYolo:
 
     def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
         try:
-            path = self._files.claim(item.path, item.image)
-            write_text(path, "".join(f"{line}\n" for line in _lines(item)))
+            text = "".join(f"{line}\n" for line in _lines(item))
+            path = write_text(self._files.claim(item.path, item.image), text)
         except (OSError, ValueError) as error:
             return error
         return {"path": str(path)}

@@ -32,7 +32,7 @@ from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.upstream import build_network, sam2_folder
 from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
-from sam2_blocks.resources import CHECKPOINT_SUFFIXES
+from sam2_blocks.resources import is_checkpoint
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]
@@ -246,7 +246,7 @@ def _name_rounding(dtype: str, mode: Mode, level: CompileLevel) -> str:
 def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | None, Path | None]:
     """Return the catalogue entry of the architecture and the local checkpoint, if any."""
     path = Path(model)
-    if path.suffix not in CHECKPOINT_SUFFIXES:
+    if not is_checkpoint(model):
         if config is not None:
             raise ModelError(f"config goes with the path of a checkpoint, not with {model!r}.")
         return find_model(model), None

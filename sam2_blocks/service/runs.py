@@ -46,6 +46,7 @@ class Run:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._given_up = threading.Event()
+        self._prompts = 0  # that the step which runs has asked for
 
     def give_up(self) -> None:
         """Let the run end at its next step or call of a model; nobody waits any more."""
@@ -62,8 +63,9 @@ class Run:
 
     @hookimpl
     def before_step(self) -> None:
-        """See `check`."""
+        """See `check`; prompts are counted anew."""
         self.check()
+        self._prompts = 0
 
     def watch(self, plugins: Plugins) -> Plugins:
         """Return the same plugins, whose hooks this run hears, too, and no other run."""
@@ -76,15 +78,17 @@ class Run:
         return replace(plugins, manager=manager)
 
     def check_prompts(self, prompt_sets: Sequence[PromptSet]) -> None:
-        """Check what a step asks a model for in one call.
+        """Check what a step asks a model for, in all its calls.
 
         Raises:
             RunTooLargeError: if there are too many prompts, or one has too many points.
         """
         limits = self._settings
-        count = sum(map(len, prompt_sets))
-        if count > limits.max_prompts:
-            raise RunTooLargeError(f"there are {count} prompts, the limit is {limits.max_prompts}.")
+        self._prompts += sum(map(len, prompt_sets))
+        if self._prompts > limits.max_prompts:
+            raise RunTooLargeError(
+                f"there are {self._prompts} prompts, the limit is {limits.max_prompts}."
+            )
         points = (prompt.point_coords for prompts in prompt_sets for prompt in prompts.prompts)
         most = max((len(coords) for coords in points if coords is not None), default=0)
         if most > limits.max_points:
@@ -134,7 +138,7 @@ class RunModels(Resources):
 
     def claim_file(self, path: str | Path, writer: object, item: str = "") -> Path:
         """Take a file for one block among those of all runs; see `Resources.claim_file`."""
-        self._models.claim_file(path, writer)
+        self._models.reserve_file(path, writer)
         return super().claim_file(path, writer, item)
 
 

@@ -141,7 +141,6 @@ def test_labelme_has_a_polygon_for_each_part_of_an_object(export, mask, tmp_path
 
 
 def test_labelme_has_exact_masks_where_asked(export, mask, tmp_path):
-    export("export/labelme@v1", mask, np.zeros(HW, bool), class_ids=(0, 0), class_names=("a", "b"))
     export(
         "export/labelme@v1", mask, np.zeros(HW, bool), class_ids=(0, 0), class_names=("a", "b"),
         shape="mask",

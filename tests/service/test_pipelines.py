@@ -305,6 +305,14 @@ def test_a_step_with_too_many_prompts_is_refused(make_runner):
         run(runner, boxes=[[1, 2, 21, 32]] * 3)
 
 
+def test_prompts_are_counted_over_all_tiles_of_a_step(make_runner):
+    tiled = document(values={"image": "$inputs.image", "boxes": "$inputs.boxes", "tile_px": 4})
+    boxes = [[x, y, x + 1, y + 1] for x in range(0, 20, 4) for y in range(0, 20, 4)]
+    assert len(run(make_runner(max_prompts=25), tiled, boxes=boxes)["predictions"]) == 25
+    with pytest.raises(TooLargeError, match="prompts, the limit is 24"):
+        run(make_runner(max_prompts=24), tiled, boxes=boxes)
+
+
 def test_a_prompt_with_too_many_points_is_refused(make_runner):
     prompts = [{"point_coords": [[1, 2]] * 4}]
     pointing = document(values={"image": "$inputs.image", "prompts": prompts})
