@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -78,30 +78,25 @@ class Journal:
         self.kept: dict[str, list[Path]] = {}
         self.shared: dict[Path, str] = {}
         self._folder = folder
-        self._run = {
-            "version": __version__,
-            "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
-            "input": os.path.abspath(source),
-            "settings": sorted(settings),
-        }
+        self._run = _describe(pipeline, source, settings)
         self._resume = resume
         self._entries: dict[str, Entry] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
         self._lines: JsonLines | None = None
         self._lock = FileLock(folder / LOCK_FILE)
-        lines = read_json_lines(folder / JOURNAL_FILE)
-        is_ours = bool(lines) and isinstance(lines[0], dict) and lines[0].keys() == self._run.keys()
-        earlier: dict[str, Any] = lines[0] if is_ours else {}
-        differing = [key for key, value in self._run.items() if earlier.get(key) != value]
-        if resume and earlier and differing:
+        earlier, *notes = read_json_lines(folder / JOURNAL_FILE) or [None]
+        if not isinstance(earlier, dict) or earlier.keys() != self._run.keys():
+            return  # none, or of somebody else
+        differing = [key for key, value in self._run.items() if earlier[key] != value]
+        if resume and differing:
             raise UsageError(
                 f"{folder}: cannot --resume, because {' and '.join(differing)} changed since the "
                 "run that wrote this folder. Choose another --out, or start over without --resume."
             )
-        if resume and earlier:
+        if resume:
             _check_blocks(pipeline)
         if not {"pipeline", "input"}.intersection(differing):
-            self._take_over(lines[1:])
+            self._take_over(notes)
 
     def plan(self, pictures: Mapping[str, Path]) -> dict[str, Path]:
         """Return the pictures that are to be done, by item id.
@@ -165,20 +160,16 @@ class Journal:
                 (self._folder / LOCK_FILE).unlink()
             self._lock.release()
 
-    def _take_over(self, lines: Iterable[Any]) -> None:
-        for line in lines:
+    def _take_over(self, notes: Iterable[Any]) -> None:
+        for note in notes:
             with suppress(ValidationError):  # torn, or of somebody else
-                shared = SharedFiles.model_validate(line).shared
-                self.shared |= {self._folder / name: block for name, block in shared.items()}
+                shared = SharedFiles.model_validate(note).shared
+                for name in filter(_is_below, shared):
+                    self.shared[self._folder / name] = shared[name]
             with suppress(ValidationError):
-                entry = Entry.model_validate(line)
+                entry = Entry.model_validate(note)
+                entry.files = list(filter(_is_below, entry.files))
                 self._entries[entry.item] = entry
-        self.shared = {path: block for path, block in self.shared.items() if self._is_ours(path)}
-        for entry in self._entries.values():
-            entry.files = [name for name in entry.files if self._is_ours(self._folder / name)]
-
-    def _is_ours(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self._folder.resolve())
 
     def _is_finished(self, item: str) -> bool:
         entry = self._entries.get(item)
@@ -196,6 +187,22 @@ class Journal:
         folder = self._folder.resolve()
         relative = {os.path.relpath(file.resolve(), folder): block for file, block in files.items()}
         return {Path(name).as_posix(): block for name, block in relative.items()}
+
+
+def _describe(pipeline: Pipeline, source: str, settings: Sequence[str]) -> dict[str, Any]:
+    """What must be the same for a run to go on with another."""
+    return {
+        "version": __version__,
+        "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
+        "input": os.path.abspath(source),
+        "settings": sorted(settings),
+    }
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path in a journal stays in its folder; the file may come from anybody."""
+    path = PurePosixPath(name)
+    return ".." not in path.parts and not path.is_absolute()
 
 
 def _check_blocks(pipeline: Pipeline) -> None:
