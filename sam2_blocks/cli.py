@@ -28,6 +28,7 @@ from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_y
 from sam2_blocks.images import MAX_PIXELS
 from sam2_blocks.inputs import find_pictures, make_items, parse_settings
 from sam2_blocks.journal import Journal
+from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.outputs import OutputFolder
 from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
@@ -90,16 +91,14 @@ def run(
     if resume and not nested:
         raise UsageError("--resume is for folders and globs; run a single picture without it.")
     journal = Journal(folder, graph, source, settings or [], resume=resume) if nested else None
-    resources = plugins.resources(folder)
+    files = OutputFiles(folder)
     if journal:
         found, pictures = len(pictures), journal.plan(pictures)
-        resources = plugins.resources(folder, kept=journal.kept, shared_before=journal.shared)
+        files = OutputFiles(folder, kept=journal.kept, shared_before=journal.shared)
         if journal.kept:
             out.print(f"{len(journal.kept)} of {found} were done before")
     items = make_items(graph, pictures, values, max_pixels=max_pixels)
-    target = OutputFolder(
-        folder, graph, plugins, nested=nested, resources=resources, journal=journal
-    )
+    target = OutputFolder(folder, graph, plugins, nested=nested, files=files, journal=journal)
     for name in target.skipped:
         err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
     recorder = _start_trace(plugins) if trace else None
@@ -109,7 +108,9 @@ def run(
     try:
         with (
             target,
-            Runner(graph, plugins, resources=resources, batch_size=batch_size) as runner,
+            Runner(
+                graph, plugins, resources=plugins.resources(files=files), batch_size=batch_size
+            ) as runner,
             Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress,
         ):
             task = progress.add_task("running", total=len(pictures))

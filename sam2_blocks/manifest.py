@@ -234,7 +234,7 @@ class Manifest(Section):
         file_access: what the block does with files of its machine. A step that writes may have
             unused outputs; a host that takes pipelines from strangers runs only ``none``.
         resumable: of a block that writes: whether ``run --resume`` loses nothing, because it writes
-            a file for each item, or keeps what its file says of the items in ``resources.kept``.
+            a file for each item, or its file keeps what it says of ``resources.files.kept``.
         hosts: overrides by host, such as ``roboflow``.
     """
 

@@ -17,10 +17,10 @@ from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.journal import JOURNAL_FILE, Journal
+from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
 from sam2_blocks.runner import ErrorRecord, ItemResult
 
 ERRORS_FILE = "errors.json"
@@ -45,7 +45,7 @@ class OutputFolder:
         pipeline: whose outputs are written.
         plugins: for the exporters.
         nested: give each item a folder of its own, named after its id.
-        resources: know the files that blocks write.
+        files: those that blocks write.
         journal: told of every item that is finished, and of the end.
 
     Attributes:
@@ -62,12 +62,12 @@ class OutputFolder:
         plugins: Plugins,
         *,
         nested: bool,
-        resources: Resources,
+        files: OutputFiles,
         journal: Journal | None = None,
     ) -> None:
         self.folder = folder
         self._nested = nested
-        self._resources = resources
+        self._files = files
         self._journal = journal
         self._shared: dict[Path, str] = {}
         self._exporters = {
@@ -140,11 +140,11 @@ class OutputFolder:
     def _note(self, result: ItemResult, written: Sequence[Path]) -> None:
         if self._journal is None or result.errors:
             return
-        shared = self._resources.shared_files()
+        shared = self._files.of_all()
         if shared != self._shared:
             self._shared = shared
             self._journal.add_shared(shared)
-        self._journal.add(result.id, [*written, *self._resources.files_of(result.id)])
+        self._journal.add(result.id, [*written, *self._files.of_item(result.id)])
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.
@@ -179,7 +179,7 @@ class OutputFolder:
 
     def _remove(self, old: Iterable[Path]) -> None:
         for path in old:
-            if not self._resources.is_claimed(path):
+            if not self._files.is_claimed(path):
                 with suppress(OSError):  # what keeps it there keeps new ones out, too
                     path.unlink(missing_ok=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.resources import Resources
+from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.values import Image
 
 
@@ -23,11 +23,11 @@ class FilePerPicture:
     """Names a file in the output folder for each picture of a block, and none for two.
 
     Args:
-        resources: the block's.
+        files: those of the run.
     """
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, files: OutputFiles) -> None:
+        self._files = files
         self._owners: dict[Path, str] = {}
 
     def claim(self, template: str, image: Image) -> Path:
@@ -39,7 +39,7 @@ class FilePerPicture:
         """
         own = relative_path(image.id)
         filled = _fill(template, id=str(own), folder=str(own.parent), stem=own.stem)
-        path = self._resources.claim_file(filled, self, image.id)
+        path = self._files.claim(filled, self, image.id)
         if path in self._owners:
             raise ValueError(
                 f"{path} is the file of another picture, {self._owners[path]!r}; put {{id}} into "

@@ -1,15 +1,14 @@
-"""What steps share while a pipeline runs: loaded models and the folder for their files."""
+"""What steps share while a pipeline runs: loaded models and the files that they write."""
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
-from weakref import WeakValueDictionary
 
 from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -103,11 +102,7 @@ class Resources:
     Args:
         factories: executor factories by name, as plugins registered them.
         out_dir: folder that relative paths of written files start from.
-        kept: items that an earlier run finished in that folder and this one does not do again,
-            each with its files: a block that writes one file for all items keeps what it says of
-            them.
-        shared_before: files for all items that the earlier run wrote, each with the class of the
-            block that did.
+        files: the files that blocks write; new ones in ``out_dir`` if not given.
         local_models: whether a model may be the path of a checkpoint on this machine.
     """
 
@@ -116,22 +111,19 @@ class Resources:
         factories: Mapping[str, ExecutorFactory],
         out_dir: str | Path = ".",
         *,
-        kept: Mapping[str, Sequence[Path]] | None = None,
-        shared_before: Mapping[Path, str] | None = None,
+        files: OutputFiles | None = None,
         local_models: bool = True,
     ) -> None:
-        self.out_dir = Path(out_dir)
-        self.kept = dict(kept or {})
-        self.shared_before = dict(shared_before or {})
+        self.files = files or OutputFiles(out_dir)
         self._local_models = local_models
         self._factories = dict(factories)
         self._executors: dict[ExecutorSpec, Executor] = {}
-        self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
-        self._kept_files = {file: item for item, files in self.kept.items() for file in files}
-        self._claimed: set[Path] = set()
-        self._shared: dict[Path, str] = {}
-        self._files: dict[str, dict[Path, None]] = defaultdict(dict)
         self._lock = threading.Lock()
+
+    @property
+    def out_dir(self) -> Path:
+        """The folder that relative paths of written files start from."""
+        return self.files.folder
 
     def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
         """Return the executor of this configuration, loading it on first use.
@@ -151,74 +143,6 @@ class Resources:
                 # "auto" and what it resolves to are one executor, whichever is asked for first.
                 self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)
             return self._executors[asked]
-
-    def claim_file(self, path: str | Path, writer: object, item: str = "") -> Path:
-        """Take a file for one block alone, as long as the block is there.
-
-        Args:
-            path: the file, relative to `out_dir`.
-            writer: the block.
-            item: the one whose results the file holds, if not those of all.
-
-        Returns:
-            The path to write to.
-
-        Raises:
-            ValueError: if it is not below `out_dir`, another block writes it, or it is the file
-                of an item that is not done again.
-        """
-        target = self.reserve_file(path, writer)
-        owner = self._kept_files.get(target, item)
-        if owner != item:
-            raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
-        with self._lock:
-            self._claimed.add(target.resolve())
-            if item:
-                self._files[item][target] = None
-            else:
-                self._shared[target] = type(writer).__qualname__
-        return target
-
-    def reserve_file(self, path: str | Path, writer: object) -> Path:
-        """Take a file without noting it; see `claim_file`."""
-        target = self.out_dir / path
-        if not target.resolve().is_relative_to(self.out_dir.resolve()):
-            raise ValueError(
-                f"{str(path)!r} is not below the output folder {str(self.out_dir)!r}; give 'path' "
-                "relative to it"
-            )
-        with self._lock:
-            if self._writers.setdefault(target.resolve(), writer) is not writer:
-                raise ValueError(f"another step writes {target}, too; give each its own 'path'")
-        return target
-
-    def left_files(self, writer: object) -> list[Path]:
-        """Take the files for all items that blocks of this class wrote before and none has now.
-
-        Called when a run ends: what they say of items that failed meanwhile is out of date.
-        """
-        own = type(writer).__qualname__
-        left = [path for path, name in self.shared_before.items() if name == own]
-        return [
-            self.claim_file(path.relative_to(self.out_dir), writer)
-            for path in left
-            if self.kept and path not in self._shared
-        ]
-
-    def files_of(self, item: str) -> list[Path]:
-        """Files that blocks took for an item."""
-        with self._lock:
-            return list(self._files.get(item, ()))
-
-    def shared_files(self) -> dict[Path, str]:
-        """Files that blocks took for all items, each with the class of its block."""
-        with self._lock:
-            return dict(self._shared)
-
-    def is_claimed(self, path: Path) -> bool:
-        """Whether a block took this file in this run."""
-        with self._lock:
-            return path.resolve() in self._claimed
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""

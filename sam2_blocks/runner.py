@@ -159,7 +159,7 @@ class Runner:
 
     def finish(self) -> None:
         """Let every block write what it holds; called once, also after an interruption."""
-        if self.resources.kept:  # a file for all items is written anew, even if none reached it
+        if self.resources.files.kept:  # a file for all items is written, even if none reached it
             for step in self.pipeline.steps:
                 if step.manifest.file_access == "write":
                     self._block(step)

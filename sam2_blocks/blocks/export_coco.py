@@ -20,7 +20,7 @@ class ExportCoco:
     """Collect annotations of all pictures and write each COCO file once, when the run ends."""
 
     def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+        self._outputs = resources.files
         self._files: dict[Path, CocoWriter] = {}
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
@@ -29,7 +29,7 @@ class ExportCoco:
 
     def finish(self) -> None:
         """Write the files; also after an interruption, with the pictures done until then."""
-        for path in self._resources.left_files(self):  # no picture of this run was for them
+        for path in self._outputs.claim_left(self):  # no picture of this run was for them
             self._open(path)
         files, self._files = self._files, {}
         with ExitStack() as stack:  # each file gets its turn, whatever becomes of another one
@@ -39,7 +39,7 @@ class ExportCoco:
     def _add_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
         picture = _picture(item)
         try:
-            path = self._resources.claim_file(item.path, self)
+            path = self._outputs.claim(item.path, self)
             self._open(path).add(item.image.id, picture)
         except (OSError, ValueError) as error:
             return error
@@ -47,7 +47,7 @@ class ExportCoco:
 
     def _open(self, path: Path) -> CocoWriter:
         if path not in self._files:
-            kept = self._resources.kept if path in self._resources.shared_before else ()
+            kept = self._outputs.kept if path in self._outputs.shared_before else ()
             self._files[path] = CocoWriter(path, kept=kept)
         return self._files[path]
 

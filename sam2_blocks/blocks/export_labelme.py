@@ -28,7 +28,7 @@ class ExportLabelme:
     """Write one JSON file a picture, for people to look at masks and correct them."""
 
     def __init__(self, resources: Resources) -> None:
-        self._files = FilePerPicture(resources)
+        self._files = FilePerPicture(resources.files)
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""

@@ -19,7 +19,7 @@ class ExportYolo:
     """Write one text file a picture: a line an object, its class and its outline in 0..1."""
 
     def __init__(self, resources: Resources) -> None:
-        self._files = FilePerPicture(resources)
+        self._files = FilePerPicture(resources.files)
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""

@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from sam2_blocks import hookspecs
 from sam2_blocks.automatic import mask_proposer
 from sam2_blocks.hookspecs import PROJECT, hookimpl
+from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Executor, MaskProposer, Resources
 from sam2_blocks.service.answers import to_plain
@@ -125,7 +126,7 @@ class RunModels(Resources):
     """
 
     def __init__(self, models: ServedModels, run: Run) -> None:
-        super().__init__({}, models.out_dir)
+        super().__init__({}, files=_RunFiles(models.files))
         self._models = models
         self._run = run
 
@@ -136,10 +137,18 @@ class RunModels(Resources):
             return _WatchedProposer(executor, self._run)
         return _Watched(executor, self._run)
 
-    def claim_file(self, path: str | Path, writer: object, item: str = "") -> Path:
-        """Take a file for one block among those of all runs; see `Resources.claim_file`."""
-        self._models.reserve_file(path, writer)
-        return super().claim_file(path, writer, item)
+
+class _RunFiles(OutputFiles):
+    """The files of one run, none of which another run writes meanwhile."""
+
+    def __init__(self, of_all_runs: OutputFiles) -> None:
+        super().__init__(of_all_runs.folder)
+        self._of_all_runs = of_all_runs
+
+    def reserve(self, path: str | Path, writer: object) -> Path:
+        """Take a file without noting it; see `OutputFiles.claim`."""
+        self._of_all_runs.reserve(path, writer)
+        return super().reserve(path, writer)
 
 
 class _Watched:

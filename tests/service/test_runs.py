@@ -65,6 +65,6 @@ def test_two_runs_never_write_one_file():
     models = ServedModels({"nano": FakeExecutor("nano")})
     first, second = (RunModels(models, Run(ServiceSettings())) for _ in range(2))
     writers = Plain(), Plain()
-    first.claim_file("coco.json", writers[0])
+    first.files.claim("coco.json", writers[0])
     with pytest.raises(ValueError, match=r"another step writes coco\.json"):
-        second.claim_file("coco.json", writers[1])
+        second.files.claim("coco.json", writers[1])

@@ -1,0 +1,106 @@
+"""The files that blocks write during a run: each has one writer, and they are known afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+
+class OutputFiles:
+    """Files of one folder, given to the blocks that write them; threads may share it.
+
+    Args:
+        folder: where they are.
+        kept: items that an earlier run finished there and this one does not do again, each with
+            its files: a block that writes one file for all items keeps what it says of them.
+        shared_before: files for all items that the earlier run wrote, each with the class of the
+            block that did.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = ".",
+        *,
+        kept: Mapping[str, Sequence[Path]] | None = None,
+        shared_before: Mapping[Path, str] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.kept = dict(kept or {})
+        self.shared_before = dict(shared_before or {})
+        self._kept_files = {file: item for item, files in self.kept.items() for file in files}
+        self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
+        self._claimed: set[Path] = set()
+        self._shared: dict[Path, str] = {}
+        self._by_item: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._lock = threading.Lock()
+
+    def claim(self, path: str | Path, writer: object, item: str = "") -> Path:
+        """Take a file for one block alone, as long as the block is there.
+
+        Args:
+            path: the file, relative to the folder.
+            writer: the block.
+            item: the one whose results the file holds, if not those of all.
+
+        Returns:
+            The path to write to.
+
+        Raises:
+            ValueError: if it is not below the folder, another block writes it, or it is the file
+                of an item that is not done again.
+        """
+        target = self.reserve(path, writer)
+        owner = self._kept_files.get(target, item)
+        if owner != item:
+            raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
+        with self._lock:
+            self._claimed.add(target.resolve())
+            if item:
+                self._by_item[item][target] = None
+            else:
+                self._shared[target] = type(writer).__qualname__
+        return target
+
+    def reserve(self, path: str | Path, writer: object) -> Path:
+        """Take a file without noting it; see `claim`."""
+        target = self.folder / path
+        if not target.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(
+                f"{str(path)!r} is not below the output folder {str(self.folder)!r}; give 'path' "
+                "relative to it"
+            )
+        with self._lock:
+            if self._writers.setdefault(target.resolve(), writer) is not writer:
+                raise ValueError(f"another step writes {target}, too; give each its own 'path'")
+        return target
+
+    def claim_left(self, writer: object) -> list[Path]:
+        """Take the files for all items that blocks of this class wrote before and none has now.
+
+        For the end of a run: what they say of items that failed meanwhile is out of date.
+        """
+        own = type(writer).__qualname__
+        left = [path for path, name in self.shared_before.items() if name == own]
+        return [
+            self.claim(path.relative_to(self.folder), writer)
+            for path in left
+            if self.kept and path not in self._shared
+        ]
+
+    def of_item(self, item: str) -> list[Path]:
+        """Files that blocks took for an item."""
+        with self._lock:
+            return list(self._by_item.get(item, ()))
+
+    def of_all(self) -> dict[Path, str]:
+        """Files that blocks took for all items, each with the class of its block."""
+        with self._lock:
+            return dict(self._shared)
+
+    def is_claimed(self, path: Path) -> bool:
+        """Whether a block took this file in this run."""
+        with self._lock:
+            return path.resolve() in self._claimed
