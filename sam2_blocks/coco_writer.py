@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2_blocks.errors import UsageError
 from sam2_blocks.files import json_text, unfinished_path, write_text
 from sam2_blocks.json_lines import JsonLines, read_json_lines
 
@@ -25,7 +26,7 @@ class CocoWriter:
 
     Raises:
         OSError: if nothing can be written there.
-        ValueError: if pictures are to be kept, but it is no COCO file.
+        UsageError: if pictures are to be kept, but it is no COCO file.
     """
 
     def __init__(self, path: Path, *, kept: Collection[str] = ()) -> None:
@@ -116,7 +117,7 @@ def _read_pictures(path: Path) -> dict[str, Any]:
             for image in coco["images"]
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UsageError(
             f"{path}: cannot be continued: it is no COCO file as this block writes it "
             f"({type(error).__name__}: {error}). Move it away, or choose another 'path'."
         ) from error

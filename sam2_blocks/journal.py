@@ -9,17 +9,14 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from sam2_blocks import __version__
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files import unfinished_path
 from sam2_blocks.json_lines import JsonLines, read_json_lines
+from sam2_blocks.output_files import JOURNAL_FILE
 from sam2_blocks.pipeline import Pipeline
-
-JOURNAL_FILE = ".finished.jsonl"
-LOCK_FILE = ".finished.lock"
 
 
 class Entry(BaseModel):
@@ -83,7 +80,6 @@ class Journal:
         self._entries: dict[str, Entry] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
         self._lines: JsonLines | None = None
-        self._lock = FileLock(folder / LOCK_FILE)
         earlier, *notes = read_json_lines(folder / JOURNAL_FILE) or [None]
         if not isinstance(earlier, dict) or earlier.keys() != self._run.keys():
             return  # none, or of somebody else
@@ -116,18 +112,7 @@ class Journal:
         return {name: path for name, path in pictures.items() if name not in self.kept}
 
     def start(self) -> None:
-        """Begin to write.
-
-        Raises:
-            UsageError: if another run is writing to the folder.
-        """
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"{self._folder}: another run is writing there. Wait for it, or choose another "
-                "--out."
-            ) from None
+        """Begin to write."""
         notes: list[BaseModel] = []
         if self.kept:
             notes.append(SharedFiles(shared=self._names(self.shared)))
@@ -142,10 +127,11 @@ class Journal:
         entry = self._entries.get(item)
         return [self._folder / name for name in entry.files] if entry else []
 
-    def add(self, item: str, files: Iterable[Path]) -> None:
-        """Note that a picture is finished, and the files that hold its results."""
+    def add(self, item: str, files: Iterable[Path], *, finished: bool = True) -> None:
+        """Note the files that hold a picture's results, and whether it is finished."""
         names = list(self._names(dict.fromkeys(files, "")))
-        self._append(Entry(item=item, stamp=self._stamps[item], files=names))
+        stamp = self._stamps[item] if finished else None
+        self._append(Entry(item=item, stamp=stamp, files=names))
 
     def add_shared(self, shared: Mapping[Path, str]) -> None:
         """Note which files hold results of all pictures, before any of them counts as finished."""
@@ -155,10 +141,6 @@ class Journal:
         """Write nothing more."""
         if self._lines:
             self._lines.close()
-        if self._lock.is_locked:
-            with suppress(OSError):  # some systems keep it while it is held
-                (self._folder / LOCK_FILE).unlink()
-            self._lock.release()
 
     def _take_over(self, notes: Iterable[Any]) -> None:
         for note in notes:
@@ -195,7 +177,7 @@ def _describe(pipeline: Pipeline, source: str, settings: Sequence[str]) -> dict[
         "version": __version__,
         "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
         "input": os.path.abspath(source),
-        "settings": sorted(settings),
+        "settings": dict(pair.split("=", 1) for pair in settings),  # the last of a name counts
     }
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
+
+ERRORS_FILE = "errors.json"
+JOURNAL_FILE = ".finished.jsonl"
+LOCK_FILE = ".finished.lock"
+RESERVED = frozenset({ERRORS_FILE, JOURNAL_FILE, LOCK_FILE})
+"""Files of the run itself, at the top of its folder."""
 
 
 class OutputFiles:
@@ -30,7 +36,8 @@ class OutputFiles:
         self.folder = Path(folder)
         self.kept = dict(kept or {})
         self.shared_before = dict(shared_before or {})
-        self._kept_files = {file: item for item, files in self.kept.items() for file in files}
+        self._kept_files = {f.resolve(): item for item, files in self.kept.items() for f in files}
+        self._before = {path.resolve() for path in self.shared_before}
         self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
         self._claimed: set[Path] = set()
         self._shared: dict[Path, str] = {}
@@ -49,11 +56,11 @@ class OutputFiles:
             The path to write to.
 
         Raises:
-            ValueError: if it is not below the folder, another block writes it, or it is the file
-                of an item that is not done again.
+            ValueError: if it is not below the folder, the run or another block writes it, or it
+                is the file of an item that is not done again.
         """
         target = self.reserve(path, writer)
-        owner = self._kept_files.get(target, item)
+        owner = self._kept_files.get(target.resolve(), item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
         with self._lock:
@@ -66,15 +73,20 @@ class OutputFiles:
 
     def reserve(self, path: str | Path, writer: object) -> Path:
         """Take a file without noting it; see `claim`."""
-        target = self.folder / path
-        if not target.resolve().is_relative_to(self.folder.resolve()):
+        target, folder = self.folder / path, self.folder.resolve()
+        resolved = target.resolve()
+        if not resolved.is_relative_to(folder):
             raise ValueError(
                 f"{str(path)!r} is not below the output folder {str(self.folder)!r}; give 'path' "
                 "relative to it"
             )
+        if resolved.parent == folder and resolved.name in RESERVED:
+            raise ValueError(f"{target} is a file of the run itself; choose another 'path'")
         with self._lock:
-            if self._writers.setdefault(target.resolve(), writer) is not writer:
-                raise ValueError(f"another step writes {target}, too; give each its own 'path'")
+            if self._writers.setdefault(resolved, writer) is not writer:
+                raise ValueError(
+                    f"another step or output writes {target}, too; give each its own 'path'"
+                )
         return target
 
     def claim_left(self, writer: object) -> list[Path]:
@@ -87,8 +99,12 @@ class OutputFiles:
         return [
             self.claim(path.relative_to(self.folder), writer)
             for path in left
-            if self.kept and path not in self._shared
+            if self.kept and path.resolve() not in self._claimed
         ]
+
+    def kept_in(self, path: Path) -> Collection[str]:
+        """Items that a file for all items shall keep what it says of."""
+        return self.kept.keys() if path.resolve() in self._before else ()
 
     def of_item(self, item: str) -> list[Path]:
         """Files that blocks took for an item."""
@@ -100,7 +116,8 @@ class OutputFiles:
         with self._lock:
             return dict(self._shared)
 
-    def is_claimed(self, path: Path) -> bool:
-        """Whether a block took this file in this run."""
+    def is_needed(self, path: Path) -> bool:
+        """Whether a block took this file in this run, or an item that is kept has it."""
+        resolved = path.resolve()
         with self._lock:
-            return path.resolve() in self._claimed
+            return resolved in self._claimed or resolved in self._kept_files

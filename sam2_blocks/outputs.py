@@ -5,25 +5,26 @@ from __future__ import annotations
 import errno
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from sam2_blocks.errors import UsageError
 from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files import write_text
 from sam2_blocks.hookspecs import Exporter
-from sam2_blocks.journal import JOURNAL_FILE, Journal
-from sam2_blocks.output_files import OutputFiles
+from sam2_blocks.journal import Journal
+from sam2_blocks.output_files import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult
 
-ERRORS_FILE = "errors.json"
 WRITERS = 2
 MAX_WAITING = 8
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -82,17 +83,28 @@ class OutputFolder:
         self.errors: list[ErrorRecord] = []
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
         self._waiting: deque[tuple[ItemResult, Future[list[Path]]]] = deque()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ERRORS_FILE).unlink(missing_ok=True)
-            if journal is None:  # what it says may not be true after this run
-                (folder / JOURNAL_FILE).unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot write to the folder {str(folder)!r}: {error}.") from error
+        self._started = False
+        self._lock = FileLock(folder / LOCK_FILE)
+        if not nested:
+            for name, suffix in self._known_files():
+                files.reserve(f"{name}{suffix}", self)
 
     def __enter__(self) -> OutputFolder:
-        if self._journal:
-            self._journal.start()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            (self.folder / ERRORS_FILE).unlink(missing_ok=True)
+            if self._journal:
+                self._journal.start()
+        except Timeout:
+            raise UsageError(
+                f"{self.folder}: another run is writing there. Wait for it, or choose another "
+                "--out."
+            ) from None
+        except OSError as error:
+            self._release()
+            where = str(self.folder)
+            raise UsageError(f"cannot write to the folder {where!r}: {error}.") from error
         return self
 
     def __exit__(
@@ -102,13 +114,15 @@ class OutputFolder:
         trace: TracebackType | None,
     ) -> None:
         self._writers.shutdown()
-        with (
-            closing(self._journal) if self._journal else nullcontext(),
-            suppress(OSError) if error else nullcontext(),
-        ):
-            self._collect(0)
-            if self._journal and not error and not self._journal.kept:
-                self._remove(self._journal.shared)
+        try:
+            with suppress(OSError) if error else nullcontext():
+                self._collect(0)
+                if self._journal and not error and not self._journal.kept:
+                    self._remove(self._journal.shared)
+        finally:
+            if self._journal:
+                self._journal.close()
+            self._release()
 
     @property
     def skipped(self) -> list[str]:
@@ -121,6 +135,9 @@ class OutputFolder:
         Raises:
             OSError: if the folder takes no more, as an earlier item found out.
         """
+        if not self._started and self._journal is None:  # what it says is not true any more
+            (self.folder / JOURNAL_FILE).unlink(missing_ok=True)
+        self._started = True
         self._waiting.append((result, self._writers.submit(self.write, result)))
         self._collect(MAX_WAITING)
 
@@ -128,23 +145,37 @@ class OutputFolder:
         while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][1].done()):
             result, future = self._waiting.popleft()
             try:
-                written = future.result()
-                self._note(result, written)
+                self._note(result, future.result(), finished=not result.errors)
             except Exception as error:  # a plugin's value or exporter; the other items go on
                 if isinstance(error, OSError) and error.errno in HOPELESS:
                     raise
                 cause = type(error).__name__
                 message = f"cannot be written: {error}"
                 self.errors.append(ErrorRecord(result.id, "outputs", "", message, cause))
+                self._note(result, (), finished=False)
 
-    def _note(self, result: ItemResult, written: Sequence[Path]) -> None:
-        if self._journal is None or result.errors:
+    def _note(self, result: ItemResult, written: Sequence[Path], *, finished: bool) -> None:
+        if self._journal is None:
             return
         shared = self._files.of_all()
         if shared != self._shared:
             self._shared = shared
             self._journal.add_shared(shared)
-        self._journal.add(result.id, [*written, *self._files.of_item(result.id)])
+        files = [*written, *self._files.of_item(result.id)]
+        self._journal.add(result.id, files, finished=finished)
+
+    def _known_files(self, but: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+        """Outputs, and what our own exporters add to their names."""
+        for name, exporter in self._exporters.items():
+            for known, suffix in SUFFIXES.items():
+                if exporter is known and name not in but:
+                    yield name, suffix
+
+    def _release(self) -> None:
+        if self._lock.is_locked:
+            with suppress(OSError):  # some systems keep it while it is held
+                (self.folder / LOCK_FILE).unlink()
+            self._lock.release()
 
     def write(self, result: ItemResult) -> list[Path]:
         """Write the outputs of one item.
@@ -157,6 +188,7 @@ class OutputFolder:
         """
         target = self.folder / relative_path(result.id) if self._nested else self.folder
         written: dict[str, Path] = {}
+        failed = bool(result.errors)
         try:
             for name, value in result.outputs.items():
                 exporter = self._exporters[name]
@@ -165,21 +197,20 @@ class OutputFolder:
                     if not isinstance(path, Path):
                         raise TypeError(f"its exporter returned {path!r} instead of its Path")
                     written[name] = path
+        except Exception:
+            failed = True
+            raise
         finally:
-            old = {
-                target / f"{name}{suffix}"
-                for name in self._exporters.keys() - written
-                for exporter, suffix in SUFFIXES.items()
-                if exporter is self._exporters[name]
-            }
-            if self._journal and result.errors:
+            old = {target / f"{name}{suffix}" for name, suffix in self._known_files(but=written)}
+            if self._journal and failed:
                 old.update(self._journal.earlier_files(result.id))
-            self._remove(old.difference(written.values()))
+            new = {path.resolve() for path in written.values()}
+            self._remove(path for path in old if path.resolve() not in new)
         return list(written.values())
 
     def _remove(self, old: Iterable[Path]) -> None:
         for path in old:
-            if not self._files.is_claimed(path):
+            if not self._files.is_needed(path):
                 with suppress(OSError):  # what keeps it there keeps new ones out, too
                     path.unlink(missing_ok=True)
 

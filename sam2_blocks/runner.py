@@ -159,14 +159,15 @@ class Runner:
 
     def finish(self) -> None:
         """Let every block write what it holds; called once, also after an interruption."""
-        if self.resources.files.kept:  # a file for all items is written, even if none reached it
-            for step in self.pipeline.steps:
-                if step.manifest.file_access == "write":
-                    self._block(step)
-        blocks, self._blocks = self._blocks, {}
         with ExitStack() as stack:  # every block gets its turn, whatever another one raises
-            for block in reversed(blocks.values()):
+            stack.callback(self._blocks.clear)
+            for block in reversed(self._blocks.values()):
                 stack.callback(getattr(block, "finish", _nothing))
+            for step in self.pipeline.steps:
+                # A file for all items is written even if none reached it.
+                writes = step.manifest.file_access == "write" and self.resources.files.kept
+                if writes and step.id not in self._blocks:
+                    stack.callback(getattr(self._block(step), "finish", _nothing))
 
     def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
         """Run items; results come in order, at most one micro-batch late.

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image as Pil
 
 from sam2_blocks import cli, files
-from sam2_blocks.journal import JOURNAL_FILE
+from sam2_blocks.output_files import JOURNAL_FILE, LOCK_FILE
 from sam2_blocks.testing import FakeExecutor
 from tests.conftest import PICTURES, ROOT
 
@@ -280,6 +281,76 @@ def test_an_interruption_while_the_coco_file_is_written_loses_nothing(exporting,
     code, out, _ = exporting.run("--resume")
     assert (code, "nothing is left to do" in out) == (0, True)
     assert exporting.named() == ["a.jpg", "deep/b.jpg"]
+
+
+def test_a_picture_that_failed_has_no_right_to_the_file_of_a_finished_one(exporting, folder):
+    exporting.run()
+    (folder / "a.jpg").write_bytes(b"broken by now")
+    add_picture(folder / "a.png")
+    for _ in range(3):
+        assert exporting.run("--resume")[0] == cli.ITEMS_FAILED
+        assert (exporting.labels / "a.txt").exists()
+
+
+def test_what_is_no_coco_file_any_more_is_named_at_the_end_too(exporting):
+    exporting.run()
+    (exporting.target / "coco.json").write_text("{}")
+    code, _, err = exporting.run("--resume")
+    assert code == cli.WRONG_INPUT
+    assert "coco.json: cannot be continued" in err
+
+
+@pytest.mark.parametrize("source", ["", "a.jpg"])
+def test_two_runs_at_once_are_refused(exporting, folder, source):
+    exporting.run()
+    journal = (exporting.target / JOURNAL_FILE).read_text()
+    with FileLock(exporting.target / LOCK_FILE):
+        code, _, err = exporting.run(source=folder / source)
+    assert code == cli.WRONG_INPUT
+    assert "another run is writing there" in err
+    assert (exporting.target / JOURNAL_FILE).read_text() == journal
+
+
+def test_files_of_a_picture_that_failed_later_are_known_too(exporting, folder, monkeypatch):
+    from sam2_blocks.blocks.draw_masks import DrawMasks
+
+    def refuse(self, items):
+        raise ValueError("no ink")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DrawMasks, "run", refuse)
+        assert exporting.run()[0] == cli.ITEMS_FAILED
+    assert (exporting.labels / "a.txt").exists()
+    (folder / "a.jpg").write_bytes(b"broken by now")
+    exporting.run("--resume")
+    assert not (exporting.labels / "a.txt").exists()
+
+
+def test_a_file_may_be_reached_in_two_ways(call, folder, tmp_path):
+    (folder / "broken.jpg").unlink()
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    wires = "image: $inputs.image, predictions: $steps.segment.predictions"
+    step = f"  coco: {{use: export/coco@v1, with: {{{wires}, path: x/../real/coco.json}}}}\n"
+    (tmp_path / "p.yaml").write_text(text.replace("outputs:\n", f"{step}outputs:\n"))
+    arguments = ("run", tmp_path / "p.yaml", "-i", folder, "-o", tmp_path / "out")
+    assert call(*arguments)[0] == 0
+    add_picture(folder / "z.jpg")
+    assert call(*arguments, "--resume")[0] == 0
+    coco = json.loads((tmp_path / "out" / "real" / "coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["a.jpg", "deep/b.jpg", "z.jpg"]
+
+
+@pytest.mark.parametrize("path", ["errors.json", ".finished.jsonl", "predictions.json"])
+def test_a_block_does_not_write_the_files_of_the_run(call, tmp_path, path):
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    wires = "image: $inputs.image, predictions: $steps.segment.predictions"
+    step = f"  coco: {{use: export/coco@v1, with: {{{wires}, path: {path}}}}}\n"
+    (tmp_path / "p.yaml").write_text(text.replace("outputs:\n", f"{step}outputs:\n"))
+    code, _, err = call("run", tmp_path / "p.yaml", "-i", COFFEE, "-o", tmp_path / "out")
+    assert code == cli.ITEMS_FAILED
+    assert "of the run itself" in err or "another step or output writes" in err
+    rows = json.loads((tmp_path / "out" / "predictions.json").read_text())["detections"]
+    assert len(rows) == 4
 
 
 def test_a_glob_that_finds_more_pictures_names_the_others_as_before(exporting, folder):

@@ -14,7 +14,8 @@ from PIL import Image as Pil
 
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files import unfinished_path
-from sam2_blocks.journal import JOURNAL_FILE, Journal
+from sam2_blocks.journal import Journal
+from sam2_blocks.output_files import JOURNAL_FILE
 from tests.conftest import ROOT
 
 COCO_FOLDER = ROOT / "examples" / "coco_folder.yaml"
@@ -128,18 +129,6 @@ def test_names_of_any_bytes_are_kept(journal, pictures, tmp_path):
     assert name not in journal().plan(pictures)
 
 
-def test_two_runs_at_once_are_refused(journal, pictures):
-    first, second = journal(), journal()
-    for run in (first, second):
-        run.plan(pictures)
-    first.start()
-    with pytest.raises(UsageError, match="another run is writing there"):
-        second.start()
-    first.close()
-    second.start()
-    second.close()
-
-
 def test_a_new_run_forgets_the_old_one(journal, pictures):
     finish(journal(), pictures, "a.jpg")
     finish(journal(resume=False), pictures)
@@ -151,6 +140,13 @@ def test_other_settings_are_refused(journal, pictures):
     assert list(journal("model=nano").plan(pictures)) == ["b.jpg", "c.jpg"]
     with pytest.raises(UsageError, match="cannot --resume, because settings changed since the run"):
         journal("model=hiera_tiny")
+
+
+def test_of_settings_the_last_of_a_name_counts(journal, pictures):
+    finish(journal("a=1", "b=2", "a=3"), pictures, "a.jpg")
+    assert list(journal("b=2", "a=3").plan(pictures)) == ["b.jpg", "c.jpg"]
+    with pytest.raises(UsageError, match="because settings changed"):
+        journal("a=3", "b=2", "a=1")
 
 
 def test_another_pipeline_is_refused(journal, pictures, tmp_path):

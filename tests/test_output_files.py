@@ -13,7 +13,7 @@ def test_a_file_belongs_to_one_block_as_long_as_it_is_there(tmp_path):
     files, first, second = OutputFiles(tmp_path), Writer(), Writer()
     assert files.claim("a.txt", first) == tmp_path / "a.txt"
     assert files.claim("a.txt", first) == tmp_path / "a.txt"
-    with pytest.raises(ValueError, match="another step writes"):
+    with pytest.raises(ValueError, match="another step or output writes"):
         files.claim("deep/../a.txt", second)
     del first
     assert files.claim("a.txt", second) == tmp_path / "a.txt"

@@ -11,6 +11,7 @@ import supervision as sv
 from pycocotools import mask as coco_mask
 
 from sam2_blocks.coco_writer import CocoWriter
+from sam2_blocks.errors import UsageError
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
 from sam2_blocks.polygons import rle_to_polygons
 from sam2_blocks.resources import Resources
@@ -29,26 +30,25 @@ class ExportCoco:
 
     def finish(self) -> None:
         """Write the files; also after an interruption, with the pictures done until then."""
-        for path in self._outputs.claim_left(self):  # no picture of this run was for them
-            self._open(path)
-        files, self._files = self._files, {}
         with ExitStack() as stack:  # each file gets its turn, whatever becomes of another one
-            for file in files.values():
+            for file in self._files.values():
                 stack.callback(file.finish)
+            for path in self._outputs.claim_left(self):  # no picture of this run was for them
+                stack.callback(self._open(path).finish)
+        self._files.clear()
 
     def _add_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
         picture = _picture(item)
         try:
             path = self._outputs.claim(item.path, self)
             self._open(path).add(item.image.id, picture)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UsageError) as error:
             return error
         return {"annotations": picture["annotations"]}
 
     def _open(self, path: Path) -> CocoWriter:
         if path not in self._files:
-            kept = self._outputs.kept if path in self._outputs.shared_before else ()
-            self._files[path] = CocoWriter(path, kept=kept)
+            self._files[path] = CocoWriter(path, kept=self._outputs.kept_in(path))
         return self._files[path]
 
 

@@ -458,7 +458,7 @@ def test_two_steps_do_not_write_one_file(export_coco, tmp_path):
         [sample_image()], first={}, second={"path": "./coco.json"}, third={"path": "b.json"}
     )
     assert [error.step for error in result.errors] == ["second"]
-    assert "another step writes" in result.errors[0].message
+    assert "another step or output writes" in result.errors[0].message
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["b.json", "coco.json"]
 
 

@@ -66,5 +66,5 @@ def test_two_runs_never_write_one_file():
     first, second = (RunModels(models, Run(ServiceSettings())) for _ in range(2))
     writers = Plain(), Plain()
     first.files.claim("coco.json", writers[0])
-    with pytest.raises(ValueError, match=r"another step writes coco\.json"):
+    with pytest.raises(ValueError, match=r"another step or output writes coco\.json"):
         second.files.claim("coco.json", writers[1])
