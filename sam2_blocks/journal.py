@@ -115,7 +115,7 @@ class Journal:
         """Begin to write."""
         notes: list[BaseModel] = []
         if self.kept:
-            notes.append(SharedFiles(shared=self._names(self.shared)))
+            notes.append(self._shared_note(self.shared))
         for name, entry in self._entries.items():
             stamp = entry.stamp if name in self.kept else None
             notes.append(entry.model_copy(update={"stamp": stamp}))
@@ -129,13 +129,12 @@ class Journal:
 
     def add(self, item: str, files: Iterable[Path], *, finished: bool = True) -> None:
         """Note the files that hold a picture's results, and whether it is finished."""
-        names = list(self._names(dict.fromkeys(files, "")))
         stamp = self._stamps[item] if finished else None
-        self._append(Entry(item=item, stamp=stamp, files=names))
+        self._append(Entry(item=item, stamp=stamp, files=[self._name(file) for file in files]))
 
     def add_shared(self, shared: Mapping[Path, str]) -> None:
         """Note which files hold results of all pictures, before any of them counts as finished."""
-        self._append(SharedFiles(shared=self._names(shared)))
+        self._append(self._shared_note(shared))
 
     def close(self) -> None:
         """Write nothing more."""
@@ -165,10 +164,12 @@ class Journal:
         if self._lines:
             self._lines.append(note.model_dump())
 
-    def _names(self, files: Mapping[Path, str]) -> dict[str, str]:
-        folder = self._folder.resolve()
-        relative = {os.path.relpath(file.resolve(), folder): block for file, block in files.items()}
-        return {Path(name).as_posix(): block for name, block in relative.items()}
+    def _name(self, file: Path) -> str:
+        """A file relative to the folder, links resolved."""
+        return Path(os.path.relpath(file.resolve(), self._folder.resolve())).as_posix()
+
+    def _shared_note(self, shared: Mapping[Path, str]) -> SharedFiles:
+        return SharedFiles(shared={self._name(file): block for file, block in shared.items()})
 
 
 def _describe(pipeline: Pipeline, source: str, settings: Sequence[str]) -> dict[str, Any]:

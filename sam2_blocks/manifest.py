@@ -376,7 +376,7 @@ def manifest_dir() -> Path:
     return packaged if packaged.is_dir() else package.parent / "manifests"
 
 
-def iter_manifest_files(folder: Path) -> Iterator[Path]:
+def iter_yaml_files(folder: Path) -> Iterator[Path]:
     """Yield the YAML files of a folder, sorted by name."""
     yield from sorted(file for file in folder.iterdir() if file.suffix in {".yaml", ".yml"})
 

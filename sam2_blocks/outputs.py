@@ -83,7 +83,6 @@ class OutputFolder:
         self.errors: list[ErrorRecord] = []
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
         self._waiting: deque[tuple[ItemResult, Future[list[Path]]]] = deque()
-        self._started = False
         self._lock = FileLock(folder / LOCK_FILE)
         if not nested:
             for name, suffix in self._known_files():
@@ -135,9 +134,8 @@ class OutputFolder:
         Raises:
             OSError: if the folder takes no more, as an earlier item found out.
         """
-        if not self._started and self._journal is None:  # what it says is not true any more
+        if self._journal is None:  # a single picture: what the journal says is not true any more
             (self.folder / JOURNAL_FILE).unlink(missing_ok=True)
-        self._started = True
         self._waiting.append((result, self._writers.submit(self.write, result)))
         self._collect(MAX_WAITING)
 

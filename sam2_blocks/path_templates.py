@@ -1,10 +1,13 @@
-"""Paths with a picture's names in braces, which blocks that read or write files are given."""
+"""Files whose paths have a picture's names in braces, for blocks that read or write one each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sam2_blocks.errors import did_you_mean
+from sam2_blocks.files import write_text
 from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.values import Image
 
@@ -20,7 +23,7 @@ def path_beside(template: str, image: Image) -> Path:
 
 
 class FilePerPicture:
-    """Names a file in the output folder for each picture of a block, and none for two.
+    """Writes a file in the output folder for each picture of a block, and none for two.
 
     Args:
         files: those of the run.
@@ -30,15 +33,31 @@ class FilePerPicture:
         self._files = files
         self._owners: dict[Path, str] = {}
 
-    def claim(self, template: str, image: Image) -> Path:
-        """Fill in ``{id}``, the picture's id as a relative path, its ``{folder}`` and ``{stem}``.
+    def write(
+        self, item: Any, text_of: Callable[[Any, Path], str]
+    ) -> Mapping[str, Any] | Exception:
+        """Write the file of one item of a block.
 
-        Raises:
-            ValueError: if a placeholder is another, the file is another picture's or another
-                step's, or it is not below the output folder.
+        Args:
+            item: with ``image``, and as ``path`` a template, in which ``{id}`` is the picture's id
+                as a relative path, and ``{folder}`` and ``{stem}`` are those of the id.
+            text_of: makes the content from the item and the folder that the file comes into.
+
+        Returns:
+            The block's output ``path``, or why there is no file: a placeholder is another, the
+            file is another picture's or another step's, it is not below the output folder or
+            cannot be written, or the content cannot be made.
         """
-        own = relative_path(image.id)
-        filled = _fill(template, id=str(own), folder=str(own.parent), stem=own.stem)
+        own = relative_path(item.image.id)
+        try:
+            filled = _fill(item.path, id=str(own), folder=str(own.parent), stem=own.stem)
+            text = text_of(item, (self._files.folder / filled).parent)
+            path = write_text(self._claim(filled, item.image), text)
+        except (OSError, ValueError) as error:
+            return error
+        return {"path": str(path)}
+
+    def _claim(self, filled: Path, image: Image) -> Path:
         path = self._files.claim(filled, self, image.id)
         if path in self._owners:
             raise ValueError(

@@ -16,7 +16,7 @@ from sam2_blocks import builtin, hookspecs
 from sam2_blocks.errors import PluginError, did_you_mean
 from sam2_blocks.hookspecs import PROJECT, Exporter
 from sam2_blocks.kinds import Kind
-from sam2_blocks.manifest import Manifest, iter_manifest_files, load_manifest
+from sam2_blocks.manifest import Manifest, iter_yaml_files, load_manifest
 from sam2_blocks.resources import ExecutorFactory, Resources
 
 ENTRY_POINT_GROUP = "sam2_blocks"
@@ -178,5 +178,5 @@ def _claim(name: str, what: str, *taken: Mapping[str, object]) -> None:
 
 
 def _manifests_in(folder: Path, kinds: Mapping[str, Kind]) -> Iterable[Manifest]:
-    for file in iter_manifest_files(folder):
+    for file in iter_yaml_files(folder):
         yield load_manifest(file.read_text(encoding="utf-8"), file.name, kinds)

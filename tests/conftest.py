@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_blocks import load_plugins
+from sam2_blocks import load_pipeline, load_plugins
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.testing import run_block
 
@@ -26,3 +26,26 @@ def run_one_step(plugins):
         return run_block(block_id, inputs, plugins=plugins, **(params or {}))
 
     return run
+
+
+@pytest.fixture
+def export_pipeline(plugins):
+    """Steps that each export ``found`` of ``image``: ``make(output, step=(block, params))``."""
+
+    def make(output, **steps):
+        wires = {"image": "$inputs.image", "predictions": "$inputs.found"}
+        document = {
+            "pipeline_version": 1,
+            "inputs": {
+                "image": {"kind": "image"},
+                "found": {"kind": "rle_instance_segmentation_prediction"},
+            },
+            "steps": {
+                name: {"use": block, "with": {**wires, **params}}
+                for name, (block, params) in steps.items()
+            },
+            "outputs": {name: f"$steps.{name}.{output}" for name in steps},
+        }
+        return load_pipeline(document, plugins.manifests, plugins.kinds)
+
+    return make

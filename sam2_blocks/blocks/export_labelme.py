@@ -13,7 +13,6 @@ from typing import Any
 import supervision as sv
 from PIL import Image as Pil
 
-from sam2_blocks.files import write_text
 from sam2_blocks.masks import coco_to_rle, rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
 from sam2_blocks.path_templates import FilePerPicture
 from sam2_blocks.polygons import rle_to_polygons
@@ -32,20 +31,12 @@ class ExportLabelme:
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
-        return [self._write_or_error(item) for item in items]
-
-    def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
-        try:
-            path = self._files.claim(item.path, item.image)
-            write_text(path, json.dumps(_document(item, path.parent), indent=1) + "\n")
-        except (OSError, ValueError) as error:
-            return error
-        return {"path": str(path)}
+        return [self._files.write(item, _text) for item in items]
 
 
-def _document(item: Any, folder: Path) -> dict[str, Any]:
+def _text(item: Any, folder: Path) -> str:
     height, width = item.image.hw
-    return {
+    document = {
         "version": LABELME_VERSION,
         "flags": {},
         "shapes": list(_shapes(item)),
@@ -54,6 +45,7 @@ def _document(item: Any, folder: Path) -> dict[str, Any]:
         "imageHeight": height,
         "imageWidth": width,
     }
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _reach(image: Image, folder: Path) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import supervision as sv
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files import write_text
 from sam2_blocks.masks import coco_to_rle
 from sam2_blocks.path_templates import FilePerPicture
 from sam2_blocks.polygons import rle_to_polygons
@@ -23,15 +23,11 @@ class ExportYolo:
 
     def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
-        return [self._write_or_error(item) for item in items]
+        return [self._files.write(item, _text) for item in items]
 
-    def _write_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
-        try:
-            text = "".join(f"{line}\n" for line in _lines(item))
-            path = write_text(self._files.claim(item.path, item.image), text)
-        except (OSError, ValueError) as error:
-            return error
-        return {"path": str(path)}
+
+def _text(item: Any, _: Path) -> str:
+    return "".join(f"{line}\n" for line in _lines(item))
 
 
 def _lines(item: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
+from sam2_blocks.manifest import iter_yaml_files
 from sam2_blocks.pipeline import Pipeline, Step, load_pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.requests import InferenceRequestImage
@@ -26,7 +27,6 @@ from sam2_blocks.service.runs import Run, RunModels
 from sam2_blocks.service.threads import to_the_end
 
 UNSENDABLE = frozenset({"image_embedding", "prompts"})
-SUFFIXES = frozenset({".yaml", ".yml"})
 UNSAID_MODEL = "nano"
 """Default of blocks that take any model; it need not be served."""
 THREADS = 4
@@ -148,14 +148,12 @@ def _pipelines_in(folder: Path | None) -> dict[str, Path]:
     Raises:
         PipelineError: if two have the same.
     """
-    files = sorted(folder.iterdir()) if folder else []
     found: dict[str, Path] = {}
-    for file in files:
-        if file.suffix in SUFFIXES:
-            if file.stem in found:
-                message = f"{found[file.stem].name} has the same name; rename one of them."
-                raise PipelineError(str(file), [Problem(message)])
-            found[file.stem] = file
+    for file in iter_yaml_files(folder) if folder else ():
+        if file.stem in found:
+            message = f"{found[file.stem].name} has the same name; rename one of them."
+            raise PipelineError(str(file), [Problem(message)])
+        found[file.stem] = file
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sam2_blocks import Item, Runner, load_pipeline, read_image
+from sam2_blocks import Item, Runner, read_image
 from sam2_blocks.blocks.automatic import Automatic
 from sam2_blocks.coco_writer import _category_ids
 from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
@@ -406,26 +406,12 @@ def test_masks_are_drawn_in_the_palette_s_colours(run_one_step):
 
 
 @pytest.fixture
-def export_coco(plugins, tmp_path):
+def export_coco(plugins, export_pipeline, tmp_path):
     """Run pictures through steps that each write a COCO file, by step: their results."""
 
     def run(pictures, **steps):
-        document = {
-            "pipeline_version": 1,
-            "inputs": {
-                "image": {"kind": "image"},
-                "found": {"kind": "rle_instance_segmentation_prediction"},
-            },
-            "steps": {
-                name: {
-                    "use": "export/coco@v1",
-                    "with": {"image": "$inputs.image", "predictions": "$inputs.found", **params},
-                }
-                for name, params in steps.items()
-            },
-            "outputs": {name: f"$steps.{name}.annotations" for name in steps},
-        }
-        pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+        written = {name: ("export/coco@v1", params) for name, params in steps.items()}
+        pipeline = export_pipeline("annotations", **written)
         inputs = [{"image": image, "found": sample_detections(1)} for image in pictures]
         items = [Item(str(number), given) for number, given in enumerate(inputs)]
         resources = Resources({"sam2": FakeExecutor}, tmp_path / "out")
@@ -470,26 +456,8 @@ def test_a_file_outside_the_output_folder_is_refused(export_coco, tmp_path, path
 
 
 @pytest.mark.parametrize("form", ["rle", "polygons"])
-def test_coco_is_written_once_at_the_end(plugins, tmp_path, form):
-    document = {
-        "pipeline_version": 1,
-        "inputs": {
-            "image": {"kind": "image"},
-            "found": {"kind": "rle_instance_segmentation_prediction"},
-        },
-        "steps": {
-            "export": {
-                "use": "export/coco@v1",
-                "with": {
-                    "image": "$inputs.image",
-                    "predictions": "$inputs.found",
-                    "segmentation": form,
-                },
-            }
-        },
-        "outputs": {"rows": "$steps.export.annotations"},
-    }
-    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+def test_coco_is_written_once_at_the_end(plugins, export_pipeline, tmp_path, form):
+    pipeline = export_pipeline("annotations", export=("export/coco@v1", {"segmentation": form}))
     resources = Resources({"sam2": FakeExecutor}, tmp_path)
     target = tmp_path / "coco.json"
     with Runner(pipeline, plugins, resources=resources, batch_size=1) as runner:

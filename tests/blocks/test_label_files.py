@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from sam2_blocks import Item, Runner, load_pipeline
+from sam2_blocks import Item, Runner
 from sam2_blocks.detection_files import load_yolo
 from sam2_blocks.detections import to_detections
 from sam2_blocks.masks import mask_to_rle, masks_to_prediction
@@ -83,22 +83,8 @@ def test_yolo_of_nothing_is_an_empty_file(export, masks, tmp_path):
 
 
 @pytest.mark.parametrize("block", ["export/yolo@v1", "export/labelme@v1"])
-def test_two_pictures_do_not_share_a_file(plugins, tmp_path, block):
-    document = {
-        "pipeline_version": 1,
-        "inputs": {
-            "image": {"kind": "image"},
-            "found": {"kind": "rle_instance_segmentation_prediction"},
-        },
-        "steps": {
-            "save": {
-                "use": block,
-                "with": {"image": "$inputs.image", "predictions": "$inputs.found"},
-            }
-        },
-        "outputs": {"path": "$steps.save.path"},
-    }
-    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+def test_two_pictures_do_not_share_a_file(plugins, export_pipeline, tmp_path, block):
+    pipeline = export_pipeline("path", save=(block, {}))
     nothing = to_detections(masks_to_prediction(np.zeros((0, *HW), bool)))
     items = [
         Item(name, {"image": picture(tmp_path, name), "found": nothing})
