@@ -41,9 +41,9 @@ from sam2_blocks.values import (
 if TYPE_CHECKING:
     from sam2_blocks.crops import generate_masks_in_crops
     from sam2_blocks.detection_files import rows_to_detections
-    from sam2_blocks.detections import to_detections
     from sam2_blocks.executor import load as load_executor
-    from sam2_blocks.masks import masks_to_prediction
+    from sam2_blocks.masks.detections import to_detections
+    from sam2_blocks.masks.rle import masks_to_prediction
     from sam2_blocks.prompts import check_prompts
     from sam2_blocks.tiles import segment_in_tiles
 
@@ -93,10 +93,10 @@ _LAZY = {
     "check_prompts": ("sam2_blocks.prompts", "check_prompts"),
     "generate_masks_in_crops": ("sam2_blocks.crops", "generate_masks_in_crops"),
     "load_executor": ("sam2_blocks.executor", "load"),
-    "masks_to_prediction": ("sam2_blocks.masks", "masks_to_prediction"),
+    "masks_to_prediction": ("sam2_blocks.masks.rle", "masks_to_prediction"),
     "rows_to_detections": ("sam2_blocks.detection_files", "rows_to_detections"),
     "segment_in_tiles": ("sam2_blocks.tiles", "segment_in_tiles"),
-    "to_detections": ("sam2_blocks.detections", "to_detections"),
+    "to_detections": ("sam2_blocks.masks.detections", "to_detections"),
 }
 
 

@@ -26,7 +26,7 @@ from sam2_blocks.automatic import (
     propose_batches,
     suppress_boxes,
 )
-from sam2_blocks.masks import paste_prediction
+from sam2_blocks.masks.rle import paste_prediction
 from sam2_blocks.resources import Executor
 from sam2_blocks.values import (
     AutomaticMasks,

@@ -14,8 +14,8 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
-from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_coco
 from sam2_blocks.values import Hw, Image
 
 POLYGON_TOLERANCE_PX = 0.5

@@ -13,7 +13,7 @@ import numpy as np
 
 from sam2_blocks.kinds import Kind
 from sam2_blocks.manifest import Example, Manifest
-from sam2_blocks.masks import mask_to_rle, rles_to_boxes_xyxy
+from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
 from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.resources import Resources
@@ -94,7 +94,7 @@ def sample_embedding(image: Image, spec: ExecutorSpec | None = None) -> Embeddin
 def sample_detections(count: int = 2) -> Any:
     """``sv.Detections`` with masks, RLE masks, classes and keypoints: they fit every such kind."""
     from sam2_blocks.detection_files import rows_to_detections
-    from sam2_blocks.detections import to_detections
+    from sam2_blocks.masks.detections import to_detections
 
     rows = [
         {"box_xyxy": [2, 3, 12, 15], "class_name": "face", "confidence": 0.9},

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from sam2_blocks.detections import to_detections
 from sam2_blocks.executor.cache import ByteCache
 from sam2_blocks.executor.postprocess import logits_to_rles
-from sam2_blocks.masks import mask_to_rle, rle_to_box_xyxy, rle_to_mask
-from sam2_blocks.polygons import polygons_to_rle
+from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.rle import mask_to_rle, rle_to_box_xyxy, rle_to_mask
 from sam2_blocks.requests import InferenceRequestImage, Sam2SegmentationRequest
 from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service.answers import to_polygon_rows

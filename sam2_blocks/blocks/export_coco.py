@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from sam2_blocks.coco_writer import CocoWriter
 from sam2_blocks.errors import UsageError
-from sam2_blocks.masks import coco_to_rle, rle_area, rle_to_coco
-from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_coco
 from sam2_blocks.resources import Resources
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
-from sam2_blocks.masks import coco_to_rle, rle_area
+from sam2_blocks.masks.rle import coco_to_rle, rle_area
 from sam2_blocks.resources import Resources
 
 

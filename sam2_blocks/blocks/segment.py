@@ -10,7 +10,7 @@ import numpy as np
 import supervision as sv
 
 from sam2_blocks.blocks.embed import embed
-from sam2_blocks.detections import to_detections
+from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.resources import Resources
 from sam2_blocks.tiles import segment_in_tiles

@@ -20,7 +20,7 @@ from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.postprocess import logits_to_rles
 from sam2_blocks.executor.prompts import PromptRow
 from sam2_blocks.executor.segment import LOGIT_LIMIT
-from sam2_blocks.masks import rle_area
+from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

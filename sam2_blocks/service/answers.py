@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pil
 
-from sam2_blocks.masks import rle_to_coco, rle_to_mask
-from sam2_blocks.polygons import rle_to_polygons
+from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask
 from sam2_blocks.requests import Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
 from sam2_blocks.values import Embedding, Float32Array, Image, MaskPrediction, Rle

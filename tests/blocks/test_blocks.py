@@ -13,10 +13,10 @@ from sam2_blocks import Item, Runner, read_image
 from sam2_blocks.blocks.automatic import Automatic
 from sam2_blocks.coco_writer import _category_ids
 from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
-from sam2_blocks.detections import to_detections
 from sam2_blocks.errors import StepError
 from sam2_blocks.manifest import manifest_dir
-from sam2_blocks.masks import masks_to_prediction
+from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.resources import Resources
 from sam2_blocks.testing import (
     FakeExecutor,

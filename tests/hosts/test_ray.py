@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from sam2_blocks.masks import coco_to_rle, rle_to_mask
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from tests.conftest import PICTURES, ROOT
 from tests.service.conftest import as_request, box, picture
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sam2_blocks.automatic import POINTS_PER_BATCH, generate_masks
-from sam2_blocks.masks import coco_to_rle, rle_to_mask
-from sam2_blocks.polygons import polygons_to_rle
+from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.core import PADDING
 from sam2_blocks.service.errors import (

@@ -5,7 +5,7 @@ import pytest
 import supervision as sv
 
 from sam2_blocks import Image
-from sam2_blocks.masks import coco_to_rle, rle_to_mask
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 
 HEIGHT, WIDTH = 90, 120
 Y, X = np.mgrid[:HEIGHT, :WIDTH]

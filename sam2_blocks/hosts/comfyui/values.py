@@ -19,7 +19,7 @@ from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_js
 from sam2_blocks.hosts.wire import prompts_to_json
 from sam2_blocks.images import array_to_image
 from sam2_blocks.manifest import Input, Manifest
-from sam2_blocks.masks import coco_to_rle, rle_to_mask
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.values import Embedding, Hw, Image, PromptSet
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _spread(part: Any, count: int) -> Sequence[Any]:
 
 
 def _masks_to_detections(masks: NDArray[np.bool_]) -> sv.Detections:
-    from sam2_blocks.detections import to_detections
-    from sam2_blocks.masks import masks_to_prediction
+    from sam2_blocks.masks.detections import to_detections
+    from sam2_blocks.masks.rle import masks_to_prediction
 
     return to_detections(masks_to_prediction(masks))
 

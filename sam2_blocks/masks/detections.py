@@ -11,7 +11,7 @@ import supervision as sv
 from numpy.typing import NDArray
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks import rle_area, rle_crop, rle_to_coco, rles_to_boxes_xyxy
+from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_coco, rles_to_boxes_xyxy
 from sam2_blocks.values import Float32Array, Hw, Int64Array, MaskPrediction, Prompt, PromptSet, Rle
 
 _STALE_FIELDS = ("polygon",)

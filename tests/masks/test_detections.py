@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.detections import to_detections
-from sam2_blocks.masks import coco_to_rle, mask_to_rle, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.rle import coco_to_rle, mask_to_rle, rle_to_mask, rles_to_boxes_xyxy
 from sam2_blocks.values import MaskPrediction, Prompt, PromptSet
 
 OUR_FIELDS = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.masks import (
+from sam2_blocks.masks.rle import (
     coco_to_rle,
     mask_to_rle,
     masks_to_prediction,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-import sam2_blocks.polygons as polygons_module
-from sam2_blocks.masks import mask_to_rle, rle_to_coco, rle_to_mask
-from sam2_blocks.polygons import Polygons, polygons_to_rle, rle_to_polygons
+import sam2_blocks.masks.polygons as polygons_module
+from sam2_blocks.masks.polygons import Polygons, polygons_to_rle, rle_to_polygons
+from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask
 
 HW = st.tuples(st.integers(1, 12), st.integers(1, 12))
 MASKS = HW.flatmap(lambda hw: arrays(bool, hw))

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_blocks.masks import Spans, rle_iou, rle_to_spans, spans_to_rle
+from sam2_blocks.masks.rle import Spans, rle_iou, rle_to_spans, spans_to_rle
 from sam2_blocks.values import Hw, Int64Array, Rle
 
 Ring = NDArray[np.float64]
