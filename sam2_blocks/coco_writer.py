@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.errors import UsageError
-from sam2_blocks.files import json_text, unfinished_path, write_text
-from sam2_blocks.json_lines import JsonLines, read_json_lines
+from sam2_blocks.files.atomic import json_text, unfinished_path, write_text
+from sam2_blocks.files.json_lines import JsonLines, read_json_lines
 
 NUMBERS = ("id", "image_id", "category_id")
 

@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from sam2_blocks.files import write_text
+from sam2_blocks.files.atomic import write_text
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.reference import block_table, describe
 from sam2_blocks.schema import manifest_schema, pipeline_schema

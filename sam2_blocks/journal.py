@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from sam2_blocks import __version__
 from sam2_blocks.errors import UsageError
-from sam2_blocks.files import unfinished_path
-from sam2_blocks.json_lines import JsonLines, read_json_lines
-from sam2_blocks.output_files import JOURNAL_FILE
+from sam2_blocks.files.atomic import unfinished_path
+from sam2_blocks.files.claims import JOURNAL_FILE
+from sam2_blocks.files.json_lines import JsonLines, read_json_lines
 from sam2_blocks.pipeline import Pipeline
 
 

@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 
 from sam2_blocks.errors import UsageError
 from sam2_blocks.exporters import SUFFIXES
-from sam2_blocks.files import write_text
+from sam2_blocks.files.atomic import write_text
+from sam2_blocks.files.claims import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, OutputFiles
+from sam2_blocks.files.per_picture import relative_path
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.journal import Journal
-from sam2_blocks.output_files import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, OutputFiles
-from sam2_blocks.path_templates import relative_path
 from sam2_blocks.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.output_files import OutputFiles
+from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.errors import StepError
-from sam2_blocks.files import write_text
+from sam2_blocks.files.atomic import write_text
 from sam2_blocks.hookspecs import hookimpl
 from sam2_blocks.pipeline import Step
 

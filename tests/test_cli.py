@@ -14,8 +14,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image as Pil
 
-from sam2_blocks import cli, files
-from sam2_blocks.output_files import JOURNAL_FILE, LOCK_FILE
+from sam2_blocks import cli
+from sam2_blocks.files import atomic as files
+from sam2_blocks.files.claims import JOURNAL_FILE, LOCK_FILE
 from sam2_blocks.testing import FakeExecutor
 from tests.conftest import PICTURES, ROOT
 

@@ -14,7 +14,7 @@ from sam2_blocks.detection_files import (
     load_json,
     load_yolo,
 )
-from sam2_blocks.path_templates import path_beside
+from sam2_blocks.files.per_picture import path_beside
 from sam2_blocks.resources import Resources
 
 

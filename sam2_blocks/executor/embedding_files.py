@@ -28,7 +28,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sam2_blocks.executor.cache import CacheStats
-from sam2_blocks.files import write_bytes
+from sam2_blocks.files.atomic import write_bytes
 from sam2_blocks.values import Embedding, ExecutorSpec
 
 VERSION = 1  # of the layout above

@@ -17,8 +17,8 @@ from pydantic_core import to_json
 
 from sam2_blocks import hookspecs
 from sam2_blocks.automatic import mask_proposer
+from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.hookspecs import PROJECT, hookimpl
-from sam2_blocks.output_files import OutputFiles
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Executor, MaskProposer, Resources
 from sam2_blocks.service.answers import to_plain

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.files import write_text
+from sam2_blocks.files.atomic import write_text
 
 
 class JsonLines:

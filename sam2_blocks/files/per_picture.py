@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files import write_text
-from sam2_blocks.output_files import OutputFiles
+from sam2_blocks.files.atomic import write_text
+from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import Image
 
 

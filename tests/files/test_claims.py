@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_blocks.output_files import OutputFiles
+from sam2_blocks.files.claims import OutputFiles
 
 
 class Writer:

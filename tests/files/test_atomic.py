@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sam2_blocks.files import write_atomically
+from sam2_blocks.files.atomic import write_atomically
 
 
 def test_an_error_without_a_number_keeps_its_words(tmp_path):

@@ -1,0 +1,1 @@
+"""How files are written: whole or not at all, one a picture, and by one writer at a time."""
