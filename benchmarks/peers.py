@@ -28,7 +28,7 @@ from sam2_blocks.executor import load
 from sam2_blocks.executor.embed import encode_batch
 from sam2_blocks.executor.executor import Sam2Executor
 from sam2_blocks.executor.model import load_model
-from sam2_blocks.images import read_image
+from sam2_blocks.formats.images import read_image
 from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins

@@ -31,7 +31,7 @@ from roboflow_workflows.execution_engine.entities.base import (
 )
 
 from sam2_blocks import Image, PromptSet, load_executor
-from sam2_blocks.detection_files import rows_to_detections
+from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.hosts import roboflow
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.resources import Resources

@@ -19,8 +19,8 @@ from sam2_blocks.errors import (
     Sam2BlocksError,
     StepError,
 )
+from sam2_blocks.formats.images import read_image
 from sam2_blocks.hookspecs import hookimpl
-from sam2_blocks.images import read_image
 from sam2_blocks.kinds import Kind
 from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
@@ -40,8 +40,8 @@ from sam2_blocks.values import (
 
 if TYPE_CHECKING:
     from sam2_blocks.crops import generate_masks_in_crops
-    from sam2_blocks.detection_files import rows_to_detections
     from sam2_blocks.executor import load as load_executor
+    from sam2_blocks.formats.rows import rows_to_detections
     from sam2_blocks.masks.detections import to_detections
     from sam2_blocks.masks.rle import masks_to_prediction
     from sam2_blocks.prompts import check_prompts
@@ -94,7 +94,7 @@ _LAZY = {
     "generate_masks_in_crops": ("sam2_blocks.crops", "generate_masks_in_crops"),
     "load_executor": ("sam2_blocks.executor", "load"),
     "masks_to_prediction": ("sam2_blocks.masks.rle", "masks_to_prediction"),
-    "rows_to_detections": ("sam2_blocks.detection_files", "rows_to_detections"),
+    "rows_to_detections": ("sam2_blocks.formats.rows", "rows_to_detections"),
     "segment_in_tiles": ("sam2_blocks.tiles", "segment_in_tiles"),
     "to_detections": ("sam2_blocks.masks.detections", "to_detections"),
 }

@@ -26,7 +26,7 @@ from rich.table import Table
 from sam2_blocks import __version__
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.images import MAX_PIXELS
+from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.inputs import find_pictures, make_items, parse_settings
 from sam2_blocks.journal import Journal
 from sam2_blocks.outputs import OutputFolder

@@ -25,7 +25,7 @@ def export_image(image: Image, path: Path) -> Path:
 
 def export_detections(detections: sv.Detections, path: Path) -> Path:
     """Write detections as JSON: boxes, classes, COCO RLE and polygons, one row an object."""
-    from sam2_blocks.detection_files import detections_to_rows
+    from sam2_blocks.formats.rows import detections_to_rows
 
     made = detections_to_rows(detections)
     rows = ",\n  ".join(json_text(row) for row in made)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sam2_blocks import images
 from sam2_blocks.errors import ImageError
+from sam2_blocks.formats import images
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _check_keypoints(value: Any) -> None:
 
 
 def _parse_detections(value: object) -> sv.Detections:
-    from sam2_blocks.detection_files import rows_to_detections
+    from sam2_blocks.formats.rows import rows_to_detections
 
     return rows_to_detections(value)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.markup import escape
 from rich.table import Table
 
-from sam2_blocks.detection_files import detections_to_rows
+from sam2_blocks.formats.rows import detections_to_rows
 
 if TYPE_CHECKING:
     import supervision as sv

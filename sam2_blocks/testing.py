@@ -93,7 +93,7 @@ def sample_embedding(image: Image, spec: ExecutorSpec | None = None) -> Embeddin
 
 def sample_detections(count: int = 2) -> Any:
     """``sv.Detections`` with masks, RLE masks, classes and keypoints: they fit every such kind."""
-    from sam2_blocks.detection_files import rows_to_detections
+    from sam2_blocks.formats.rows import rows_to_detections
     from sam2_blocks.masks.detections import to_detections
 
     rows = [
@@ -276,7 +276,7 @@ def check_host(
 
 def _boxes_of_a_detector(image_hw: Hw, count: int) -> Any:
     """Boxes with a class, a confidence, an id and a column that only their detector knows."""
-    from sam2_blocks.detection_files import rows_to_detections
+    from sam2_blocks.formats.rows import rows_to_detections
 
     scale = np.tile(np.array(image_hw[::-1]) / np.array(SAMPLE_HW[::-1]), 2)
     rows = [

@@ -76,7 +76,7 @@ def test_run_writes_masks_and_picture_and_prints_a_table(call, tmp_path):
 
 def test_its_output_can_be_loaded_as_boxes(call, tmp_path):
     assert call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)[0] == 0
-    from sam2_blocks.detection_files import load_json
+    from sam2_blocks.formats.rows import load_json
 
     assert len(load_json(tmp_path / "predictions.json")) == 4
 
@@ -276,7 +276,7 @@ def test_an_interruption_while_the_coco_file_is_written_loses_nothing(exporting,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sam2_blocks.coco_writer.write_text", interrupt)
+        patched.setattr("sam2_blocks.formats.coco.write_text", interrupt)
         assert exporting.run()[0] == cli.INTERRUPTED
     assert not (exporting.target / "coco.json").exists()
     code, out, _ = exporting.run("--resume")

@@ -8,13 +8,13 @@ from typing import Any
 
 import supervision as sv
 
-from sam2_blocks.detection_files import (
+from sam2_blocks.files.per_picture import path_beside
+from sam2_blocks.formats.rows import (
     CocoBoxes,
     boxes_to_detections,
     load_json,
     load_yolo,
 )
-from sam2_blocks.files.per_picture import path_beside
 from sam2_blocks.resources import Resources
 
 

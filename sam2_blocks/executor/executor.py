@@ -31,7 +31,7 @@ from sam2_blocks.executor.segment import (
 )
 from sam2_blocks.executor.tiers import EmbeddingCache
 from sam2_blocks.executor.workers import Workers
-from sam2_blocks.images import check_image
+from sam2_blocks.formats.images import check_image
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.values import (
     AutomaticMasks,

@@ -139,7 +139,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Image):
         return {"type": "base64", "value": _to_png(value)}
     if isinstance(value, sv.Detections):
-        from sam2_blocks.detection_files import detections_to_rows
+        from sam2_blocks.formats.rows import detections_to_rows
 
         return detections_to_rows(value)
     if isinstance(value, np.ndarray | np.generic):

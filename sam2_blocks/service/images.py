@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.images import array_to_image, pil_to_rgb, read_image
+from sam2_blocks.formats.images import array_to_image, pil_to_rgb, read_image
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service.errors import ImageRefusedError, RequestError, TooLargeError
 from sam2_blocks.service.fetch import FetchLimits, fetch

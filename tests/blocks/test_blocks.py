@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner, read_image
 from sam2_blocks.blocks.automatic import Automatic
-from sam2_blocks.coco_writer import _category_ids
-from sam2_blocks.detection_files import CocoBoxes, boxes_to_detections
 from sam2_blocks.errors import StepError
+from sam2_blocks.formats.coco import _category_ids
+from sam2_blocks.formats.rows import CocoBoxes, boxes_to_detections
 from sam2_blocks.manifest import manifest_dir
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.rle import masks_to_prediction
@@ -219,7 +219,7 @@ def test_filter_by_class_wants_class_names(run_one_step):
 
 
 def test_filter_takes_boxes_without_confidence_as_certain(run_one_step):
-    from sam2_blocks.detection_files import rows_to_detections
+    from sam2_blocks.formats.rows import rows_to_detections
 
     found = rows_to_detections([[0, 0, 9, 9]])
     result = run_one_step("detections/filter@v1", {"detections": found}, {"min_confidence": 0.9})

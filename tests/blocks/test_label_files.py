@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import Item, Runner
-from sam2_blocks.detection_files import load_yolo
+from sam2_blocks.formats.rows import load_yolo
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.polygons import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, masks_to_prediction

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from sam2_blocks.images import read_image
+from sam2_blocks.formats.images import read_image
 from sam2_blocks.masks.polygons import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.requests import Sam2PromptSet

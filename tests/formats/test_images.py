@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.images import array_to_image, read_image
+from sam2_blocks.formats.images import array_to_image, read_image
 
 
 @pytest.fixture

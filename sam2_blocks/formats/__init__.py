@@ -1,0 +1,1 @@
+"""What files look like: pictures, rows of detections, COCO, YOLO, Labelme and plain JSON."""
