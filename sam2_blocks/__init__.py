@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sam2_blocks.automatic import generate_masks
 from sam2_blocks.errors import (
     ImageError,
     ManifestError,
@@ -26,6 +25,7 @@ from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.resources import Resources
 from sam2_blocks.runner import Block, ErrorRecord, Item, ItemResult, Runner
+from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -39,13 +39,13 @@ from sam2_blocks.values import (
 )
 
 if TYPE_CHECKING:
-    from sam2_blocks.crops import generate_masks_in_crops
     from sam2_blocks.executor import load as load_executor
     from sam2_blocks.formats.rows import rows_to_detections
     from sam2_blocks.masks.detections import to_detections
     from sam2_blocks.masks.rle import masks_to_prediction
     from sam2_blocks.prompts import check_prompts
-    from sam2_blocks.tiles import segment_in_tiles
+    from sam2_blocks.strategies.crops import generate_masks_in_crops
+    from sam2_blocks.strategies.tiles import segment_in_tiles
 
 __version__ = "0.1.0"
 
@@ -91,11 +91,11 @@ __all__ = [
 # Slow to import (torch, supervision), hence only on first use.
 _LAZY = {
     "check_prompts": ("sam2_blocks.prompts", "check_prompts"),
-    "generate_masks_in_crops": ("sam2_blocks.crops", "generate_masks_in_crops"),
+    "generate_masks_in_crops": ("sam2_blocks.strategies.crops", "generate_masks_in_crops"),
     "load_executor": ("sam2_blocks.executor", "load"),
     "masks_to_prediction": ("sam2_blocks.masks.rle", "masks_to_prediction"),
     "rows_to_detections": ("sam2_blocks.formats.rows", "rows_to_detections"),
-    "segment_in_tiles": ("sam2_blocks.tiles", "segment_in_tiles"),
+    "segment_in_tiles": ("sam2_blocks.strategies.tiles", "segment_in_tiles"),
     "to_detections": ("sam2_blocks.masks.detections", "to_detections"),
 }
 

@@ -50,7 +50,7 @@ class Executor(Protocol):
 
 @runtime_checkable
 class MaskProposer(Protocol):
-    """An executor that can also segment without prompts; see `sam2_blocks.automatic`.
+    """An executor that can also segment without prompts; see `sam2_blocks.strategies.automatic`.
 
     Not part of `Executor`, so that one without it stays whole.
     """

@@ -13,7 +13,7 @@ from sam2_blocks.blocks.embed import embed
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.resources import Resources
-from sam2_blocks.tiles import segment_in_tiles
+from sam2_blocks.strategies.tiles import segment_in_tiles
 from sam2_blocks.values import Embedding, MaskPrediction, PromptSet
 
 Result = Mapping[str, Any] | Exception

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sam2_blocks.automatic import join_masks
 from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.requests import (
     InferenceRequestImage,
@@ -38,6 +37,7 @@ from sam2_blocks.service.names import ImageNames, pixel_digest
 from sam2_blocks.service.opening import ImageOpener
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.threads import in_thread
+from sam2_blocks.strategies.automatic import join_masks
 from sam2_blocks.values import (
     AutomaticSettings,
     Embedding,

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from sam2_blocks.automatic import point_batches
 from sam2_blocks.resources import Executor, MaskProposer
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.strategies.automatic import point_batches
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

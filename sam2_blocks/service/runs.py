@@ -16,7 +16,6 @@ import pluggy
 from pydantic_core import to_json
 
 from sam2_blocks import hookspecs
-from sam2_blocks.automatic import mask_proposer
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.hookspecs import PROJECT, hookimpl
 from sam2_blocks.plugins import Plugins
@@ -25,6 +24,7 @@ from sam2_blocks.service.answers import to_plain
 from sam2_blocks.service.errors import GivenUpError, RunTooLargeError, TooLargeError
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.strategies.automatic import mask_proposer
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

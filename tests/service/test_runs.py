@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_blocks.automatic import mask_proposer
 from sam2_blocks.errors import ModelError
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.runs import Run, RunModels
+from sam2_blocks.strategies.automatic import mask_proposer
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
 from sam2_blocks.values import AutomaticSettings, PromptSet
 

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 
-from sam2_blocks.automatic import POINTS_PER_BATCH, generate_masks
 from sam2_blocks.masks.polygons import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.requests import Sam2SegmentationRequest
@@ -23,6 +22,7 @@ from sam2_blocks.service.errors import (
     UnknownImageError,
     UnknownModelError,
 )
+from sam2_blocks.strategies.automatic import POINTS_PER_BATCH, generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_embedding
 from sam2_blocks.values import AutomaticSettings, Image, Prompt, PromptSet
 from tests.service.conftest import as_request, box, embed, fresh, picture, point, segment

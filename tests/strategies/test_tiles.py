@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sam2_blocks import PromptSet, load_executor, read_image
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction, rle_crop, rle_iou
+from sam2_blocks.strategies.tiles import _tile_of, segment_in_tiles
 from sam2_blocks.testing import FakeExecutor
-from sam2_blocks.tiles import _tile_of, segment_in_tiles
 from sam2_blocks.values import Image, Prompt
 from tests.conftest import PICTURES
 

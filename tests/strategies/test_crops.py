@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam2_blocks.automatic import generate_masks
-from sam2_blocks.crops import crop_places, generate_masks_in_crops
 from sam2_blocks.masks.rle import rle_to_mask
+from sam2_blocks.strategies.automatic import generate_masks
+from sam2_blocks.strategies.crops import crop_places, generate_masks_in_crops
 from sam2_blocks.testing import FakeExecutor, sample_image
 from sam2_blocks.values import AutomaticSettings, CropSettings, Image
 

@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sam2_blocks.automatic import (
+from sam2_blocks.masks.rle import paste_prediction
+from sam2_blocks.resources import Executor
+from sam2_blocks.strategies.automatic import (
     concatenate_masks,
     join_masks,
     mask_proposer,
     propose_batches,
     suppress_boxes,
 )
-from sam2_blocks.masks.rle import paste_prediction
-from sam2_blocks.resources import Executor
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

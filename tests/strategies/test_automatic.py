@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam2_blocks.automatic import (
+from sam2_blocks.errors import ModelError
+from sam2_blocks.strategies.automatic import (
     POINTS_PER_BATCH,
     generate_masks,
     point_batches,
     suppress_boxes,
 )
-from sam2_blocks.errors import ModelError
 from sam2_blocks.testing import FakeExecutor, sample_image
 from sam2_blocks.values import AutomaticSettings
 
