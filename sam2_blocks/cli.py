@@ -217,8 +217,8 @@ def show_block(block: str) -> None:
 @models_app.command("list")
 def list_models() -> None:
     """List the models we know, and which are on this machine."""
-    from sam2_blocks.executor.catalogue import MODELS
-    from sam2_blocks.executor.weights import weights_path
+    from sam2_blocks.executor.weights.catalogue import MODELS
+    from sam2_blocks.executor.weights.download import weights_path
 
     table = Table("model", "weights", "size", "SHA-256")
     for name, spec in MODELS.items():
@@ -233,8 +233,8 @@ def list_models() -> None:
 @models_app.command("download")
 def download_model(model: str) -> None:
     """Download a model's weights; an interrupted download is continued."""
-    from sam2_blocks.executor.catalogue import find_model
-    from sam2_blocks.executor.weights import ensure_weights
+    from sam2_blocks.executor.weights.catalogue import find_model
+    from sam2_blocks.executor.weights.download import ensure_weights
 
     spec = find_model(model)
     if spec.embedded:
@@ -253,8 +253,8 @@ def download_model(model: str) -> None:
 @models_app.command("verify")
 def verify_model(model: str) -> None:
     """Check size and SHA-256 of a model's weights on this machine."""
-    from sam2_blocks.executor.catalogue import find_model
-    from sam2_blocks.executor.weights import verify
+    from sam2_blocks.executor.weights.catalogue import find_model
+    from sam2_blocks.executor.weights.download import verify
 
     path = verify(find_model(model))
     out.print(f"{escape(str(path))} is the published file", soft_wrap=True)

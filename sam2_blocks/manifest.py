@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -371,7 +372,7 @@ def load_manifest(text: str, source: str, kinds: Mapping[str, Kind]) -> Manifest
 
 def manifest_dir() -> Path:
     """Find the built-in manifests: inside an installed wheel, beside the package in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(str(files("sam2_blocks")))
     packaged = package / "manifests"
     return packaged if packaged.is_dir() else package.parent / "manifests"
 

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from sam2_blocks import cli, load_pipeline
-from sam2_blocks.executor.catalogue import MODELS
+from sam2_blocks.executor.weights.catalogue import MODELS
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

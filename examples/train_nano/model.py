@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-CONFIG = Path(__file__).parents[2] / "sam2_blocks" / "executor" / "nano.yaml"
+CONFIG = Path(str(files("sam2_blocks.executor.weights") / "nano.yaml"))
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 UNTRAINED = ("memory_", "mask_downsample", "maskmem_tpos", "obj_ptr", "no_obj_", "no_mem_pos")

@@ -1,7 +1,8 @@
-"""Train nano from scratch for a number of minutes; stop and start it at will.
+r"""Train nano from scratch for a number of minutes; stop and start it at will.
 
 python -m examples.train_nano.train --minutes 25 --device auto --out runs/nano
-python -m examples.train_nano.train --minutes 250 --start sam2_blocks/executor/nano.safetensors
+python -m examples.train_nano.train --minutes 250 \
+    --start sam2_blocks/executor/weights/nano.safetensors
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executor.graphs import TensorFunction
-from sam2_blocks.executor.weights import cache_dir
+from sam2_blocks.executor.weights.download import cache_dir
 
 CompileLevel = Literal["off", "encoder", "all"]
 Part = Literal["encoder", "decoder"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.executor.catalogue import MODELS, ModelSpec, find_model
-from sam2_blocks.executor.checkpoint import (
-    apply_checkpoint,
-    read_checkpoint,
-    recognise_architecture,
-)
 from sam2_blocks.executor.compiling import (
     PARTS,
     CompileLevel,
@@ -30,15 +25,21 @@ from sam2_blocks.executor.compiling import (
 )
 from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.precision import TF32, has_fast_bfloat16
-from sam2_blocks.executor.upstream import build_network, sam2_folder
-from sam2_blocks.executor.weights import Progress, ensure_weights, sha256_of
+from sam2_blocks.executor.weights.catalogue import MODELS, ModelSpec, find_model
+from sam2_blocks.executor.weights.checkpoint import (
+    apply_checkpoint,
+    read_checkpoint,
+    recognise_architecture,
+)
+from sam2_blocks.executor.weights.download import Progress, ensure_weights, sha256_of
+from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 from sam2_blocks.resources import is_checkpoint
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-NANO_FOLDER = Path(__file__).parent
+NANO_FOLDER = Path(str(files("sam2_blocks.executor.weights")))
 
 
 @dataclass(frozen=True, eq=False)

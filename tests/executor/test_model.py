@@ -19,8 +19,8 @@ from sam2_blocks.values import ExecutorSpec
 
 def test_importing_the_executor_imports_no_torch():
     script = (
-        "import sys, sam2_blocks.executor, sam2_blocks.executor.catalogue,"
-        "sam2_blocks.executor.weights; assert 'torch' not in sys.modules"
+        "import sys, sam2_blocks.executor, sam2_blocks.executor.weights.catalogue,"
+        "sam2_blocks.executor.weights.download; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -112,7 +112,7 @@ def test_the_architecture_of_a_local_checkpoint_is_recognised_or_given(tmp_path)
     token = loaded.network.sam_mask_decoder.iou_token.weight
     assert torch.equal(token, network.sam_mask_decoder.iou_token.weight)
     assert loaded.spec.model == str(path)
-    yaml = Path(model.__file__).parent / "nano.yaml"
+    yaml = model.NANO_FOLDER / "nano.yaml"
     assert load_model(path, device="cpu", config=yaml).image_size == loaded.image_size
     assert load_model(path, device="cpu").key == loaded.key
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
@@ -127,7 +127,7 @@ def test_the_architecture_of_a_local_checkpoint_is_recognised_or_given(tmp_path)
 def test_a_config_file_of_other_content_has_another_key(tmp_path):
     path, config = tmp_path / "mine.safetensors", tmp_path / "mine.yaml"
     save_file(load_model("nano", device="cpu", seed=3).network.state_dict(), path)
-    text = (Path(model.__file__).parent / "nano.yaml").read_text()
+    text = (model.NANO_FOLDER / "nano.yaml").read_text()
     config.write_text(text)
     before = load_model(path, device="cpu", config=config).key
     assert load_model(path, device="cpu", config=config).key == before

@@ -8,14 +8,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.catalogue import MODELS
-from sam2_blocks.executor.checkpoint import (
+from sam2_blocks.executor.model import NANO_FOLDER
+from sam2_blocks.executor.weights.catalogue import MODELS
+from sam2_blocks.executor.weights.checkpoint import (
     apply_checkpoint,
     read_checkpoint,
     recognise_architecture,
 )
-from sam2_blocks.executor.model import NANO_FOLDER
-from sam2_blocks.executor.upstream import build_network, sam2_folder
+from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 
 
 class Opens:

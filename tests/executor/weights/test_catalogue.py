@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.catalogue import MODELS, find_model
+from sam2_blocks.executor.weights.catalogue import MODELS, find_model
 
 
 def test_nano_and_the_eight_public_checkpoints():
@@ -19,7 +19,7 @@ def test_a_short_name_means_sam2_1():
 
 
 def test_configurations_exist_in_the_installed_package():
-    from sam2_blocks.executor.upstream import sam2_folder
+    from sam2_blocks.executor.weights.upstream import sam2_folder
 
     for spec in MODELS.values():
         if not spec.embedded:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import platformdirs
@@ -13,7 +14,7 @@ import requests
 from filelock import FileLock
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.catalogue import ModelSpec
+from sam2_blocks.executor.weights.catalogue import ModelSpec
 
 CACHE_VARIABLE = "SAM2_BLOCKS_CACHE"
 OFFLINE_VARIABLE = "SAM2_BLOCKS_OFFLINE"
@@ -94,7 +95,7 @@ def verify(spec: ModelSpec) -> Path:
 
 
 def _verify_embedded(spec: ModelSpec) -> Path:
-    path = Path(__file__).with_name(f"{spec.name}.safetensors")
+    path = Path(str(files(__package__) / f"{spec.name}.safetensors"))
     expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
     if not path.exists() or sha256_of(path) != expected:
         raise ModelError(f"{path} is missing or damaged. Reinstall sam2-blocks.")

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor import weights
-from sam2_blocks.executor.catalogue import ModelSpec
-from sam2_blocks.executor.weights import ensure_weights, verify, weights_path
+from sam2_blocks.executor.weights import download as weights
+from sam2_blocks.executor.weights.catalogue import ModelSpec
+from sam2_blocks.executor.weights.download import ensure_weights, verify, weights_path
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB
 
@@ -184,8 +184,8 @@ def test_verify_finds_damage_and_absence(spec):
 
 def test_two_processes_download_once(spec, server):
     script = (
-        "import sys; from sam2_blocks.executor.catalogue import ModelSpec;"
-        "from sam2_blocks.executor.weights import ensure_weights;"
+        "import sys; from sam2_blocks.executor.weights.catalogue import ModelSpec;"
+        "from sam2_blocks.executor.weights.download import ensure_weights;"
         "ensure_weights(ModelSpec(*sys.argv[1:5]))"
     )
     arguments = [spec.name, spec.config, spec.url, spec.sha256]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor import upstream
-from sam2_blocks.executor.upstream import build_network, sam2_folder
+from sam2_blocks.executor.weights import upstream
+from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 
 LOAD = "from sam2_blocks.executor import load; load('nano', device='cpu', seed=0)\n"
 OWN_HYDRA = """
