@@ -49,8 +49,8 @@ from benchmarks.peers import (
 )
 from benchmarks.scenes import Scene, make_photo_scene, make_scene
 from benchmarks.third_party import Roboflow, Transformers
-from sam2_blocks.executor.postprocess import logits_to_rles
-from sam2_blocks.executor.workers import Workers
+from sam2_blocks.executor.device.workers import Workers
+from sam2_blocks.executor.rle.postprocess import logits_to_rles
 from sam2_blocks.masks.rle import rle_to_coco
 
 SIZES_HW = {"VGA": (480, 640), "1080p": (1080, 1920), "4K": (2160, 3840)}

@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pil
 
-from sam2_blocks.executor.embedding_files import read_entry
+from sam2_blocks.executor.cache.files import read_entry
 from sam2_blocks.masks.rle import coco_to_rle, rle_iou
 
 RESULTS = Path(__file__).parent / "results" / "service_load.json"

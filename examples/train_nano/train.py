@@ -26,7 +26,7 @@ from examples.train_nano.bank import Dice
 from examples.train_nano.model import build, decode, embed, set_image_size, trained_parameters
 from examples.train_nano.prompts import Prompts, click, make_prompts
 from examples.train_nano.scenes import Scene, Scenes
-from sam2_blocks.executor.precision import has_fast_bfloat16
+from sam2_blocks.executor.device.precision import has_fast_bfloat16
 
 # (share of the time after which it applies, pixels of a side, pictures a step and CPU worker)
 STAGES = ((0.0, 128, 10), (0.4, 192, 12), (0.8, 256, 8), (0.9, 384, 4))

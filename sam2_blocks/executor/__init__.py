@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sam2_blocks.executor.cache import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
+from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
     from sam2_blocks.executor.executor import Sam2Executor

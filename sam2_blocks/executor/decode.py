@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.cache import ByteCache
-from sam2_blocks.executor.chunks import fill_bucket
+from sam2_blocks.executor.cache.lru import ByteCache
+from sam2_blocks.executor.device.chunks import fill_bucket
 from sam2_blocks.executor.model import LoadedModel
 from sam2_blocks.executor.prompts import PromptRow, rows_to_tensors
 from sam2_blocks.executor.two_way import ImageSide, is_known, project_image, transform, upscale

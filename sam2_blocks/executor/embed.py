@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.chunks import fill_bucket, map_chunks
+from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.model import LoadedModel
 from sam2_blocks.executor.preprocess import VERSION, pictures_to_batch
 from sam2_blocks.values import Embedding, Image

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.executor.compiling import (
+from sam2_blocks.executor.device.compiling import (
     PARTS,
     CompileLevel,
     Part,
     compile_function,
     prepare_compiler,
 )
-from sam2_blocks.executor.graphs import GraphedFunction, TensorFunction
-from sam2_blocks.executor.precision import TF32, has_fast_bfloat16
+from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
+from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.weights.catalogue import MODELS, ModelSpec, find_model
 from sam2_blocks.executor.weights.checkpoint import (
     apply_checkpoint,

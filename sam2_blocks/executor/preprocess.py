@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sam2_blocks.executor.transfer import upload
+from sam2_blocks.executor.device.transfer import upload
 from sam2_blocks.values import UInt8Array
 
 VERSION = 1  # part of every embedding's key: raise it when the numbers change

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam2_blocks.executor.transfer import upload
+from sam2_blocks.executor.device.transfer import upload
 from sam2_blocks.values import Embedding, Float32Array, Hw, Prompt, PromptSet
 
 # Labels of the two corners of a box among point labels; source: sam2 `_predict`.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from sam2_blocks.errors import Sam2BlocksError
-from sam2_blocks.executor.cache import DEFAULT_DISK_CACHE_BYTES
+from sam2_blocks.executor.cache.lru import DEFAULT_DISK_CACHE_BYTES
 
 Count = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=1)]

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sam2_blocks.executor.transfer import upload
-from sam2_blocks.executor.upsample import CHECKED_SIZES, Crop, axis_weights, upsample_full
+from sam2_blocks.executor.device.transfer import upload
+from sam2_blocks.executor.rle.upsample import CHECKED_SIZES, Crop, axis_weights, upsample_full
 from sam2_blocks.values import Hw, Int64Array
 
 # Working memory of one batch of columns, and how much of it a pixel takes: three float32, one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sam2_blocks.executor.graphs import GraphedFunction
+from sam2_blocks.executor.device.graphs import GraphedFunction
 
 
 class Recorder:

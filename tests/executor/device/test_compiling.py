@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor import compiling
+from sam2_blocks.executor.device import compiling
 from sam2_blocks.executor.executor import Sam2Executor
 from sam2_blocks.executor.model import load_model
 from sam2_blocks.values import Image, PromptSet

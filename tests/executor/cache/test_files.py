@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from sam2_blocks.executor import embedding_files
-from sam2_blocks.executor.embedding_files import (
+from sam2_blocks.executor.cache import files as embedding_files
+from sam2_blocks.executor.cache.files import (
     ENTRY_NAME,
     STALE_AFTER_S,
     EmbeddingFiles,
@@ -24,6 +24,7 @@ from sam2_blocks.executor.embedding_files import (
     read_entry,
 )
 from sam2_blocks.values import Embedding, ExecutorSpec
+from tests.conftest import ROOT
 
 SPEC = ExecutorSpec("nano", "cpu", "float32")
 MADE_BY = "torch 0 on a test"
@@ -322,7 +323,7 @@ def start(folder: Path, action: str, count: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor.transfer import Download, upload
+from sam2_blocks.executor.device.transfer import Download, upload
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.columns import find_column_runs
-from sam2_blocks.executor.upsample import (
+from sam2_blocks.executor.rle.columns import find_column_runs
+from sam2_blocks.executor.rle.upsample import (
     Crop,
     axis_weights,
     crops_are_exact,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from sam2_blocks.executor.precision import TF32, SharedSwitch
+from sam2_blocks.executor.device.precision import TF32, SharedSwitch
 
 
 class Setting:

@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from sam2_blocks.executor.fair_lock import FairLock
+from sam2_blocks.executor.device.fair_lock import FairLock
 
 
 def wait_until_queued(lock: FairLock, count: int) -> None:

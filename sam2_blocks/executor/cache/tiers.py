@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.cache import ByteCache, CacheStats
-from sam2_blocks.executor.embedding_files import EmbeddingFiles
+from sam2_blocks.executor.cache.files import EmbeddingFiles
+from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
 from sam2_blocks.values import Embedding
 
 Compute = Callable[[Sequence[str]], Sequence[Embedding]]

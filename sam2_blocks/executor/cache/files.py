@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sam2_blocks.executor.cache import CacheStats
+from sam2_blocks.executor.cache.lru import CacheStats
 from sam2_blocks.files.atomic import write_bytes
 from sam2_blocks.values import Embedding, ExecutorSpec
 

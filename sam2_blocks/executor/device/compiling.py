@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.executor.graphs import TensorFunction
+from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.weights.download import cache_dir
 
 CompileLevel = Literal["off", "encoder", "all"]

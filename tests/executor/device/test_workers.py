@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from sam2_blocks.executor.workers import Workers
+from sam2_blocks.executor.device.workers import Workers
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam2_blocks.executor import columns, postprocess
-from sam2_blocks.executor.columns import deviation, find_column_runs, interpolate_columns
-from sam2_blocks.executor.postprocess import find_crops, logits_to_rles
-from sam2_blocks.executor.upsample import crops_are_exact, upsample_full
+from sam2_blocks.executor.rle import columns, postprocess
+from sam2_blocks.executor.rle.columns import deviation, find_column_runs, interpolate_columns
+from sam2_blocks.executor.rle.postprocess import find_crops, logits_to_rles
+from sam2_blocks.executor.rle.upsample import crops_are_exact, upsample_full
 from tests.executor.test_postprocess import assert_exact, reference, smooth_logits
 
 sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from sam2_blocks.executor.cache import CacheStats
-from sam2_blocks.executor.embedding_files import EmbeddingFiles
-from sam2_blocks.executor.tiers import EmbeddingCache, copy_to_host
+from sam2_blocks.executor.cache.files import EmbeddingFiles
+from sam2_blocks.executor.cache.lru import CacheStats
+from sam2_blocks.executor.cache.tiers import EmbeddingCache, copy_to_host
 from sam2_blocks.values import Embedding, ExecutorSpec
 
 SPEC = ExecutorSpec("nano", "cpu", "float32")

@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam2_blocks.executor import postprocess
-from sam2_blocks.executor.postprocess import logits_to_rles
+from sam2_blocks.executor.rle import postprocess
+from sam2_blocks.executor.rle.postprocess import logits_to_rles
 
 sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 

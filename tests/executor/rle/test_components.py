@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor.components import clean_logits, component_areas
+from sam2_blocks.executor.rle.components import clean_logits, component_areas
 
 EIGHT_CONNECTED = np.ones((3, 3))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sam2_blocks.executor.cache import ByteCache, CacheStats
+from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.chunks import bucket_size, fill_bucket, map_chunks
+from sam2_blocks.executor.device.chunks import bucket_size, fill_bucket, map_chunks
 
 
 def doubling(limit: int, calls: list[int]):

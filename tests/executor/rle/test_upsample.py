@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam2_blocks.executor.upsample import Crop, crops_are_exact, upsample_crop, upsample_full
+from sam2_blocks.executor.rle.upsample import Crop, crops_are_exact, upsample_crop, upsample_full
 
 
 @pytest.mark.skipif(not crops_are_exact((256, 256)), reason="this CPU has no fused multiply-add")
