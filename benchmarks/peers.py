@@ -25,9 +25,9 @@ from torch import Tensor
 from benchmarks.measure import CLOSE, EQUAL, ROUNDED, CocoRle, Gate
 from benchmarks.scenes import Scene
 from sam2_blocks.executor import load
-from sam2_blocks.executor.embed import encode_batch
-from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.model import load_model
+from sam2_blocks.executor.sam2.encode import encode_batch
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.pipeline import load_pipeline

@@ -24,7 +24,7 @@ from examples.train_nano.prompts import Prompts, boxes_of, click, pick_segments
 from examples.train_nano.scenes import Scenes
 from examples.train_nano.train import correct
 from sam2_blocks.executor import load as load_executor
-from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_iou, rles_to_boxes_xyxy
 from sam2_blocks.values import Image, PromptSet
 

@@ -1,8 +1,7 @@
-"""The executor: pictures and prompts in, exact masks out. The only torch outside `hosts`.
+"""The executors: pictures and prompts in, exact masks out. The only torch outside `hosts`.
 
-Importing this package imports no torch; `load` does, on its first call. One picture's way:
-`preprocess` → `embed` → `prompts` → `decode` → `postprocess`, with `cache` beside it; `catalogue`,
-`weights`, `checkpoint`, `upstream` and `model` bring the network.
+Importing this package imports no torch; `load` does, on its first call. `weights` brings a model,
+`sam2` runs it, and `cache`, `device` and `rle` are what an executor of any family needs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
-    from sam2_blocks.executor.executor import Sam2Executor
+    from sam2_blocks.executor.sam2.executor import Sam2Executor
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 CACHE_DIR_VARIABLE = "SAM2_BLOCKS_EMBEDDING_CACHE_DIR"
@@ -72,8 +71,8 @@ def load(
         ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype
             or compiler cannot be used here.
     """
-    from sam2_blocks.executor.executor import Sam2Executor
-    from sam2_blocks.executor.model import load_model
+    from sam2_blocks.executor.sam2.executor import Sam2Executor
+    from sam2_blocks.executor.sam2.model import load_model
 
     loaded = load_model(
         model,

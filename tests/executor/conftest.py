@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PilImage
 
 from sam2_blocks.executor import load
-from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.values import Embedding, Image
 
 SEED = 7

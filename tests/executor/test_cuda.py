@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam2_blocks.executor import load
-from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.device.transfer import Download, upload
-from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.model import LoadedModel
 from sam2_blocks.executor.rle import columns, postprocess
 from sam2_blocks.executor.rle.columns import deviation
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.masks.rle import rle_iou
 from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
 from tests.executor.test_parity import assert_same, boxes_in, official_predictor

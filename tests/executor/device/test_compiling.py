@@ -13,8 +13,8 @@ import torch
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.device import compiling
-from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.model import load_model
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.values import Image, PromptSet
 
 # Torch's own modules, imported by its compiler.

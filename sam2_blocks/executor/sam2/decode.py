@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sam2_blocks.executor.cache.lru import ByteCache
 from sam2_blocks.executor.device.chunks import fill_bucket
-from sam2_blocks.executor.model import LoadedModel
-from sam2_blocks.executor.prompts import PromptRow, rows_to_tensors
-from sam2_blocks.executor.two_way import ImageSide, is_known, project_image, transform, upscale
+from sam2_blocks.executor.sam2.model import LoadedModel
+from sam2_blocks.executor.sam2.rows import PromptRow, rows_to_tensors
+from sam2_blocks.executor.sam2.two_way import ImageSide, is_known, project_image, transform, upscale
 
 # Working memory of the decoder for one prompt, in units of its image tokens, as measured.
 LIVE_TOKENS = 8

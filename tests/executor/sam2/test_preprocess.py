@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor import preprocess
-from sam2_blocks.executor.preprocess import pictures_to_batch, pixels_to_input
+from sam2_blocks.executor.sam2 import preprocess
+from sam2_blocks.executor.sam2.preprocess import pictures_to_batch, pixels_to_input
 
 CPU = torch.device("cpu")
 SHAPES = [(60, 80, 3), (60, 80, 3), (31, 97, 3), (60, 80, 3), (200, 150, 3), (200, 150, 3)]

@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from sam2_blocks.executor.automatic import gather_proposals, propose_chunk
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import (
     DEFAULT_CACHE_ENTRIES,
@@ -18,19 +17,20 @@ from sam2_blocks.executor.cache.lru import (
     CacheStats,
 )
 from sam2_blocks.executor.cache.tiers import EmbeddingCache
-from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.embed import embed_images, embedding_keys
-from sam2_blocks.executor.model import LoadedModel, Mode
-from sam2_blocks.executor.prompts import PromptRow, group_rows, prompts_to_rows
-from sam2_blocks.executor.segment import (
+from sam2_blocks.executor.sam2.answer import (
     SegmentedPrompt,
     SegmentOptions,
     gather_prediction,
     segment_chunk,
 )
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
+from sam2_blocks.executor.sam2.model import LoadedModel, Mode
+from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
+from sam2_blocks.executor.sam2.rows import PromptRow, group_rows, prompts_to_rows
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.values import (

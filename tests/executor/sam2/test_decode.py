@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor import decode
-from sam2_blocks.executor.decode import Decoder
-from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.prompts import PromptRow, prompts_to_rows
+from sam2_blocks.executor.sam2 import decode
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam2_blocks.executor import CACHE_DIR_VARIABLE, load
-from sam2_blocks.executor.executor import Sam2Executor
+from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.values import Embedding, Image, PromptSet
 
 PROMPTS = PromptSet.from_boxes([[10, 10, 80, 60], [30, 5, 100, 70]])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from sam2_blocks.executor.executor import Sam2Executor
-from sam2_blocks.executor.preprocess import pixels_to_input
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.preprocess import pixels_to_input
 from sam2_blocks.values import Embedding, Image, MaskPrediction, Prompt, PromptSet, Rle
 
 # The official predictor scripts its transforms.

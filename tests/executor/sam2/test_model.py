@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor import load, model
-from sam2_blocks.executor.embed import encode_batch
-from sam2_blocks.executor.model import load_model, resolve_device, resolve_dtype
+from sam2_blocks.executor import load
+from sam2_blocks.executor.sam2 import model
+from sam2_blocks.executor.sam2.encode import encode_batch
+from sam2_blocks.executor.sam2.model import load_model, resolve_device, resolve_dtype
 from sam2_blocks.values import ExecutorSpec
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.decode import Decoder
 from sam2_blocks.executor.device.transfer import Download
-from sam2_blocks.executor.prompts import PromptRow
 from sam2_blocks.executor.rle.components import clean_logits
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.rows import PromptRow
 from sam2_blocks.values import (
     Float32Array,
     Hw,

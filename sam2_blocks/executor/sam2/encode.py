@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
-from sam2_blocks.executor.model import LoadedModel
-from sam2_blocks.executor.preprocess import VERSION, pictures_to_batch
+from sam2_blocks.executor.sam2.model import LoadedModel
+from sam2_blocks.executor.sam2.preprocess import VERSION, pictures_to_batch
 from sam2_blocks.values import Embedding, Image
 
 # Activations alive at once in the first, finest stage of the encoder, in units of its width.
