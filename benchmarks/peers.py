@@ -29,8 +29,8 @@ from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.formats.images import read_image
+from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.masks.rle import rle_to_coco
-from sam2_blocks.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.resources import Resources
 from sam2_blocks.runner import Item, Runner

@@ -21,7 +21,7 @@ from sam2_blocks.errors import (
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.hookspecs import hookimpl
 from sam2_blocks.kinds import Kind
-from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.resources import Resources
 from sam2_blocks.runner import Block, ErrorRecord, Item, ItemResult, Runner

@@ -9,7 +9,7 @@ from typing import Any
 from sam2_blocks import exporters
 from sam2_blocks.hookspecs import Exporter, hookimpl
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
-from sam2_blocks.manifest import manifest_dir
+from sam2_blocks.language.manifest import manifest_dir
 from sam2_blocks.resources import DEFAULT_FACTORY, Executor, ExecutorFactory
 
 

@@ -29,8 +29,8 @@ from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.inputs import find_pictures, make_items, parse_settings
 from sam2_blocks.journal import Journal
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.outputs import OutputFolder
-from sam2_blocks.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.serve_command import serve
@@ -154,7 +154,7 @@ def schema(
     which: Annotated[str, typer.Argument(help="pipeline or manifest.")] = "pipeline",
 ) -> None:
     """Print the JSON Schema that completes YAML in an editor."""
-    from sam2_blocks.schema import manifest_schema, pipeline_schema
+    from sam2_blocks.language.schema import manifest_schema, pipeline_schema
 
     makers: dict[str, Any] = {
         "manifest": manifest_schema,
@@ -204,7 +204,7 @@ def list_blocks(as_json: AsJson = False) -> None:
 @blocks_app.command("show")
 def show_block(block: str) -> None:
     """Show inputs, parameters and outputs of one block."""
-    from sam2_blocks.reference import describe
+    from sam2_blocks.language.reference import describe
 
     plugins = load_plugins()
     manifests = plugins.manifests

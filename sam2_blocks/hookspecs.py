@@ -17,7 +17,7 @@ from sam2_blocks.kinds import Kind
 from sam2_blocks.resources import ExecutorFactory
 
 if TYPE_CHECKING:
-    from sam2_blocks.pipeline import Step
+    from sam2_blocks.language.pipeline import Step
 
 PROJECT = "sam2_blocks"
 hookspec = pluggy.HookspecMarker(PROJECT)

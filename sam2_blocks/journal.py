@@ -16,7 +16,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
-from sam2_blocks.pipeline import Pipeline
+from sam2_blocks.language.pipeline import Pipeline
 
 
 class Entry(BaseModel):

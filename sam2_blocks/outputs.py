@@ -21,7 +21,7 @@ from sam2_blocks.files.claims import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, Outpu
 from sam2_blocks.files.per_picture import relative_path
 from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.journal import Journal
-from sam2_blocks.pipeline import Pipeline
+from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.runner import ErrorRecord, ItemResult
 

@@ -16,7 +16,7 @@ from sam2_blocks import builtin, hookspecs
 from sam2_blocks.errors import PluginError, did_you_mean
 from sam2_blocks.hookspecs import PROJECT, Exporter
 from sam2_blocks.kinds import Kind
-from sam2_blocks.manifest import Manifest, iter_yaml_files, load_manifest
+from sam2_blocks.language.manifest import Manifest, iter_yaml_files, load_manifest
 from sam2_blocks.resources import ExecutorFactory, Resources
 
 ENTRY_POINT_GROUP = "sam2_blocks"

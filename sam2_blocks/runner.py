@@ -22,10 +22,10 @@ from sam2_blocks.errors import (
     did_you_mean,
 )
 from sam2_blocks.kinds import check_value, parse_value
-from sam2_blocks.pipeline import Pipeline, Step
+from sam2_blocks.language.pipeline import Pipeline, Step
+from sam2_blocks.language.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Resources
-from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
 from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)

@@ -12,7 +12,7 @@ from typing import Any
 from sam2_blocks.errors import StepError
 from sam2_blocks.files.atomic import write_text
 from sam2_blocks.hookspecs import hookimpl
-from sam2_blocks.pipeline import Step
+from sam2_blocks.language.pipeline import Step
 
 
 class TraceRecorder:

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sam2_blocks.errors import StepError
-from sam2_blocks.manifest import Manifest
-from sam2_blocks.pipeline import load_pipeline
+from sam2_blocks.language.manifest import Manifest
+from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Resources
 from sam2_blocks.runner import Item, Outputs, Runner

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sam2_blocks.errors import MissingExtraError, PipelineError, Problem, Sam2BlocksError
-from sam2_blocks.pipeline import Pipeline, load_pipeline
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.plugins import load_plugins
 from sam2_blocks.runner import Item, Runner
 

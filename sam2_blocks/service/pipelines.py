@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
-from sam2_blocks.manifest import iter_yaml_files
-from sam2_blocks.pipeline import Pipeline, Step, load_pipeline
+from sam2_blocks.language.manifest import iter_yaml_files
+from sam2_blocks.language.pipeline import Pipeline, Step, load_pipeline
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.runner import Item, ItemResult, Runner

@@ -26,7 +26,7 @@ from sam2_blocks.hosts.comfyui.values import (
     tensor_to_images,
     tensor_to_masks,
 )
-from sam2_blocks.manifest import load_manifest
+from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, check_host, run_block, sample_detections, sample_image

@@ -9,7 +9,7 @@ from sam2_blocks.errors import StepError
 from sam2_blocks.hosts.bridge import BlockBridge
 from sam2_blocks.hosts.comfyui.sockets import HOST, input_types, node_name, output_slots
 from sam2_blocks.hosts.comfyui.values import inputs_to_rows, outputs_to_values
-from sam2_blocks.manifest import Manifest
+from sam2_blocks.language.manifest import Manifest
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Resources
 

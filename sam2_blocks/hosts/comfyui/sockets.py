@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from sam2_blocks.kinds import ANY
-from sam2_blocks.manifest import Input, Manifest, Output, Param
+from sam2_blocks.language.manifest import Input, Manifest, Output, Param
 
 HOST = "comfyui"
 

@@ -18,7 +18,7 @@ from sam2_blocks.formats.images import array_to_image
 from sam2_blocks.hosts.comfyui.boxes import boxes_to_rows
 from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_json
 from sam2_blocks.hosts.wire import prompts_to_json
-from sam2_blocks.manifest import Input, Manifest
+from sam2_blocks.language.manifest import Input, Manifest
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.values import Embedding, Hw, Image, PromptSet
 

@@ -21,6 +21,7 @@ from sam2_blocks.hosts.http import docs
 from sam2_blocks.hosts.http.body import check_api_key, read_body
 from sam2_blocks.hosts.http.errors import MalformedError, add_error_handlers
 from sam2_blocks.hosts.http.metrics import CLIENT_GONE, MeasuringMiddleware, Metrics
+from sam2_blocks.language.schema import step_schema
 from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -28,7 +29,6 @@ from sam2_blocks.requests import (
     Sam2SegmentationRequest,
     Sam2SegmentationResponse,
 )
-from sam2_blocks.schema import step_schema
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.errors import DeadlineError, ShuttingDownError, UnknownNameError
 from sam2_blocks.service.pipelines import PipelineRunner

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, ConfigDict, Field, create_model, model_valida
 from sam2_blocks.hosts.bridge import BlockBridge
 from sam2_blocks.hosts.roboflow.engine import Engine
 from sam2_blocks.hosts.roboflow.values import row_to_ours, value_to_theirs
-from sam2_blocks.manifest import Input, Manifest, Param
+from sam2_blocks.language.manifest import Input, Manifest, Param
 from sam2_blocks.plugins import Plugins
 from sam2_blocks.resources import Resources
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sam2_blocks.errors import MissingExtraError
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
-from sam2_blocks.manifest import Param, Socket
+from sam2_blocks.language.manifest import Param, Socket
 
 ENGINES = ("roboflow_workflows", "inference.core.workflows")
 """The engine on its own; and inside older releases of ``inference``, newer import the first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sam2_blocks.manifest import Manifest, Param, Socket
+from sam2_blocks.language.manifest import Manifest, Param, Socket
 
 
 def block_table(manifests: Iterable[Manifest]) -> str:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks import load_pipeline
-from sam2_blocks.documents import parse_yaml
 from sam2_blocks.errors import PipelineError
-from sam2_blocks.pipeline import check_pipeline
-from sam2_blocks.selectors import InputRef, StepRef
+from sam2_blocks.language.documents import parse_yaml
+from sam2_blocks.language.pipeline import check_pipeline
+from sam2_blocks.language.selectors import InputRef, StepRef
 
 GOOD = """\
 pipeline_version: 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sam2_blocks.manifest import Input, Manifest
-from sam2_blocks.pipeline import PipelineDocument
-from sam2_blocks.selectors import SELECTOR_PATTERN
+from sam2_blocks.language.manifest import Input, Manifest
+from sam2_blocks.language.pipeline import PipelineDocument
+from sam2_blocks.language.selectors import SELECTOR_PATTERN
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SELECTOR = {"type": "string", "pattern": SELECTOR_PATTERN}

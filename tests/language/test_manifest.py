@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from sam2_blocks.errors import ManifestError
 from sam2_blocks.kinds import BUILTIN_KINDS
-from sam2_blocks.manifest import load_manifest, manifest_dir, sockets_fit
-from sam2_blocks.selectors import InputRef
+from sam2_blocks.language.manifest import load_manifest, manifest_dir, sockets_fit
+from sam2_blocks.language.selectors import InputRef
 
 KINDS = {kind.name: kind for kind in BUILTIN_KINDS}
 GOOD = """\

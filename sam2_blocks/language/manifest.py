@@ -28,10 +28,10 @@ from pydantic import (
 )
 from pydantic_core import SchemaError
 
-from sam2_blocks.documents import Document, parse_yaml, validation_problems
 from sam2_blocks.errors import ManifestError, Problem, did_you_mean
 from sam2_blocks.kinds import ANY, Kind, check_value, parse_value
-from sam2_blocks.selectors import iter_selectors
+from sam2_blocks.language.documents import Document, parse_yaml, validation_problems
+from sam2_blocks.language.selectors import iter_selectors
 
 BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"

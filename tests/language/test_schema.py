@@ -5,8 +5,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sam2_blocks.generated import generated_files
-from sam2_blocks.manifest import load_manifest, manifest_dir
-from sam2_blocks.schema import manifest_schema, pipeline_schema, step_schema
+from sam2_blocks.language.manifest import load_manifest, manifest_dir
+from sam2_blocks.language.schema import manifest_schema, pipeline_schema, step_schema
 from tests.conftest import ROOT
 
 yaml = YAML(typ="safe", pure=True)

@@ -10,12 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from sam2_blocks.documents import Document, data_document, parse_yaml, validation_problems
-from sam2_blocks.documents import Path as DocumentPath
 from sam2_blocks.errors import PipelineError, Problem, did_you_mean
 from sam2_blocks.kinds import Kind, parse_value
-from sam2_blocks.manifest import Manifest, Name, Output, Section, Socket, sockets_fit
-from sam2_blocks.selectors import InputRef, Selector, StepRef, iter_selectors, parse_selectors
+from sam2_blocks.language.documents import Document, data_document, parse_yaml, validation_problems
+from sam2_blocks.language.documents import Path as DocumentPath
+from sam2_blocks.language.manifest import Manifest, Name, Output, Section, Socket, sockets_fit
+from sam2_blocks.language.selectors import (
+    InputRef,
+    Selector,
+    StepRef,
+    iter_selectors,
+    parse_selectors,
+)
 
 
 class InputDeclaration(Socket):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_blocks.documents import MAX_DEPTH, parse_yaml
+from sam2_blocks.language.documents import MAX_DEPTH, parse_yaml
 
 
 def messages(text):

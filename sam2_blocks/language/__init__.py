@@ -1,0 +1,1 @@
+"""The YAML languages: manifests and pipelines, from text to a checked graph."""
