@@ -24,6 +24,9 @@ from torch import Tensor
 
 from benchmarks.measure import CLOSE, EQUAL, ROUNDED, CocoRle, Gate
 from benchmarks.scenes import Scene
+from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import Item, Runner
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
@@ -31,9 +34,6 @@ from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.masks.rle import rle_to_coco
-from sam2_blocks.plugins import load_plugins
-from sam2_blocks.resources import Resources
-from sam2_blocks.runner import Item, Runner
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
 SEED = 0

@@ -31,10 +31,10 @@ from roboflow_workflows.execution_engine.entities.base import (
 )
 
 from sam2_blocks import Image, PromptSet, load_executor
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.hosts import roboflow
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.resources import Resources
 
 CALLS = 20
 PICTURE = Path(__file__).parent.parent / "examples" / "pictures" / "coffee.jpg"

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sam2_blocks.engine.hookspecs import hookimpl
+from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import Block, ErrorRecord, Item, ItemResult, Runner
 from sam2_blocks.errors import (
     ImageError,
     ManifestError,
@@ -19,12 +23,8 @@ from sam2_blocks.errors import (
     StepError,
 )
 from sam2_blocks.formats.images import read_image
-from sam2_blocks.hookspecs import hookimpl
 from sam2_blocks.kinds import Kind
 from sam2_blocks.language.pipeline import load_pipeline
-from sam2_blocks.plugins import load_plugins
-from sam2_blocks.resources import Resources
-from sam2_blocks.runner import Block, ErrorRecord, Item, ItemResult, Runner
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.values import (
     AutomaticMasks,

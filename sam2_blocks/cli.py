@@ -24,6 +24,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks import __version__
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.images import MAX_PIXELS
@@ -31,8 +33,6 @@ from sam2_blocks.inputs import find_pictures, make_items, parse_settings
 from sam2_blocks.journal import Journal
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.outputs import OutputFolder
-from sam2_blocks.plugins import Plugins, load_plugins
-from sam2_blocks.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.serve_command import serve
 
 ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130
@@ -328,7 +328,7 @@ def _warn_of_broken(plugins: Plugins) -> None:
 
 
 def _start_trace(plugins: Plugins) -> Any:
-    from sam2_blocks.trace import TraceRecorder
+    from sam2_blocks.engine.trace import TraceRecorder
 
     recorder = TraceRecorder()
     plugins.manager.register(recorder)

@@ -11,8 +11,8 @@ from importlib.metadata import packages_distributions, version
 import numpy as np
 
 from sam2_blocks import __version__
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.errors import Sam2BlocksError
-from sam2_blocks.plugins import load_plugins
 from sam2_blocks.values import Image, PromptSet
 
 PACKAGES = ("torch", "sam2", "supervision", "numpy", "pydantic", "pycocotools", "pillow")

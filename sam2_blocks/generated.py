@@ -9,10 +9,10 @@ import json
 import re
 from pathlib import Path
 
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.files.atomic import write_text
 from sam2_blocks.language.reference import block_table, describe
 from sam2_blocks.language.schema import manifest_schema, pipeline_schema
-from sam2_blocks.plugins import load_plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- blocks -->\n).*?(\n<!-- /blocks -->)", re.DOTALL)

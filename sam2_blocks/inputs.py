@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import PipelineError, Problem, UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS, SUFFIXES, read_image
 from sam2_blocks.kinds import parse_value
 from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.pipeline import Pipeline
-from sam2_blocks.runner import Item
 
 
 def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:

@@ -14,16 +14,16 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from sam2_blocks.engine.exporters import SUFFIXES
+from sam2_blocks.engine.hookspecs import Exporter
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.runner import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
-from sam2_blocks.exporters import SUFFIXES
 from sam2_blocks.files.atomic import write_text
 from sam2_blocks.files.claims import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path
-from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.journal import Journal
 from sam2_blocks.language.pipeline import Pipeline
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.runner import ErrorRecord, ItemResult
 
 WRITERS = 2
 MAX_WAITING = 8

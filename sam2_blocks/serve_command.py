@@ -193,8 +193,8 @@ def serve(
     SAM2_MAX_EMBEDDING_CACHE_SIZE, SAM2_MAX_LOGITS_CACHE_SIZE and DISABLE_SAM2_LOGITS_CACHE are
     read as the public server reads them.
     """
+    from sam2_blocks.engine.plugins import load_plugins
     from sam2_blocks.hosts import http
-    from sam2_blocks.plugins import load_plugins
     from sam2_blocks.service import load_models
 
     settings = ServiceSettings.from_environment(

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import Item, ItemResult, Runner
 from sam2_blocks.kinds import Kind
 from sam2_blocks.language.manifest import Example, Manifest
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.language.selectors import InputRef, iter_selectors, parse_selectors
 from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
-from sam2_blocks.plugins import Plugins, load_plugins
-from sam2_blocks.resources import Resources
-from sam2_blocks.runner import Item, ItemResult, Runner
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

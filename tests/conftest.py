@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sam2_blocks import load_pipeline, load_plugins
-from sam2_blocks.plugins import Plugins
+from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.testing import run_block
 
 ROOT = Path(__file__).parent.parent

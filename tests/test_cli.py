@@ -28,7 +28,7 @@ COFFEE = str(PICTURES / "coffee.jpg")
 def call(monkeypatch, capsys):
     """Run the program in this process with the fake executor: ``(exit code, stdout, stderr)``."""
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
-    monkeypatch.setattr("sam2_blocks.builtin.load_sam2", FakeExecutor)
+    monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", FakeExecutor)
     monkeypatch.setattr(cli.out, "width", 120)
     monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it
     monkeypatch.setattr(cli.Pil, "MAX_IMAGE_PIXELS", cli.Pil.MAX_IMAGE_PIXELS)
@@ -365,7 +365,7 @@ def test_a_glob_that_finds_more_pictures_names_the_others_as_before(exporting, f
 
 
 def test_an_exporter_that_returns_no_path_fails_its_item(call, tmp_path, monkeypatch):
-    from sam2_blocks import builtin, exporters
+    from sam2_blocks.engine import builtin, exporters
 
     broken = {**exporters.BUILTIN_EXPORTERS, "image": lambda image, path: None}
     monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
@@ -511,7 +511,7 @@ def test_results_inside_the_input_folder_are_not_inputs(call, folder):
 
 
 def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path, monkeypatch):
-    from sam2_blocks import builtin, exporters
+    from sam2_blocks.engine import builtin, exporters
 
     def refuse_one(image, path):
         if "deep" in str(path):
@@ -530,7 +530,7 @@ def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path,
 def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     call, folder, tmp_path, monkeypatch
 ):
-    from sam2_blocks import builtin, exporters
+    from sam2_blocks.engine import builtin, exporters
 
     def refuse(image, path):
         raise TypeError("no such colour")

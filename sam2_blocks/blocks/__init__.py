@@ -1,1 +1,1 @@
-"""The built-in blocks, one a file; the contract of a block is `sam2_blocks.runner.Block`."""
+"""The built-in blocks, one a file; the contract of a block is `sam2_blocks.engine.runner.Block`."""

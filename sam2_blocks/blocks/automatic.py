@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import supervision as sv
 
 from sam2_blocks.blocks.embed import embed
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import to_detections
-from sam2_blocks.resources import Resources
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.crops import generate_masks_in_crops
 from sam2_blocks.values import (

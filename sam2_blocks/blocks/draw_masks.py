@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from sam2_blocks.resources import Resources
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.values import Image
 
 

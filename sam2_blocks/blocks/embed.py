@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sam2_blocks.resources import Resources
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.values import Embedding
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import supervision as sv
 from pycocotools import mask as coco_mask
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.coco import CocoWriter
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_coco
-from sam2_blocks.resources import Resources
 
 
 class ExportCoco:

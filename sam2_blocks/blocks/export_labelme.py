@@ -13,10 +13,10 @@ from typing import Any
 import supervision as sv
 from PIL import Image as Pil
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.files.per_picture import FilePerPicture
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
-from sam2_blocks.resources import Resources
 from sam2_blocks.values import Image, Rle
 
 LABELME_VERSION = "5.8.0"

@@ -8,11 +8,11 @@ from typing import Any
 
 import supervision as sv
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import did_you_mean
 from sam2_blocks.files.per_picture import FilePerPicture
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle
-from sam2_blocks.resources import Resources
 
 
 class ExportYolo:

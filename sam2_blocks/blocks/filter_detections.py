@@ -9,8 +9,8 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.rle import coco_to_rle, rle_area
-from sam2_blocks.resources import Resources
 
 
 class FilterDetections:

@@ -8,6 +8,7 @@ from typing import Any
 
 import supervision as sv
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.files.per_picture import path_beside
 from sam2_blocks.formats.rows import (
     CocoBoxes,
@@ -15,7 +16,6 @@ from sam2_blocks.formats.rows import (
     load_json,
     load_yolo,
 )
-from sam2_blocks.resources import Resources
 
 
 class LoadDetections:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle
-from sam2_blocks.resources import Resources
 
 
 class MaskPolygons:

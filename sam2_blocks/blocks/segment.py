@@ -10,9 +10,9 @@ import numpy as np
 import supervision as sv
 
 from sam2_blocks.blocks.embed import embed
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.prompts import check_prompts
-from sam2_blocks.resources import Resources
 from sam2_blocks.strategies.tiles import segment_in_tiles
 from sam2_blocks.values import Embedding, MaskPrediction, PromptSet
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import Item, Outputs, Runner
 from sam2_blocks.errors import StepError
 from sam2_blocks.language.manifest import Manifest
 from sam2_blocks.language.pipeline import load_pipeline
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
-from sam2_blocks.runner import Item, Outputs, Runner
 
 BATCH_SIZE = 32
 

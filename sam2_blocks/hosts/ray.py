@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.engine.runner import Item, Runner
 from sam2_blocks.errors import MissingExtraError, PipelineError, Problem, Sam2BlocksError
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
-from sam2_blocks.plugins import load_plugins
-from sam2_blocks.runner import Item, Runner
 
 
 class ServeOptions(BaseModel):

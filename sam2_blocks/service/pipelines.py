@@ -15,12 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.runner import Item, ItemResult, Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
 from sam2_blocks.language.manifest import iter_yaml_files
 from sam2_blocks.language.pipeline import Pipeline, Step, load_pipeline
-from sam2_blocks.plugins import Plugins
 from sam2_blocks.requests import InferenceRequestImage
-from sam2_blocks.runner import Item, ItemResult, Runner
 from sam2_blocks.service.core import Service
 from sam2_blocks.service.errors import RequestError, UnknownNameError
 from sam2_blocks.service.runs import Run, RunModels

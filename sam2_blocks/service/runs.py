@@ -15,11 +15,11 @@ from typing import Any
 import pluggy
 from pydantic_core import to_json
 
-from sam2_blocks import hookspecs
+from sam2_blocks.engine import hookspecs
+from sam2_blocks.engine.hookspecs import PROJECT, hookimpl
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.resources import Executor, MaskProposer, Resources
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.hookspecs import PROJECT, hookimpl
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Executor, MaskProposer, Resources
 from sam2_blocks.service.answers import to_plain
 from sam2_blocks.service.errors import GivenUpError, RunTooLargeError, TooLargeError
 from sam2_blocks.service.models import ServedModels

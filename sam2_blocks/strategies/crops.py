@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sam2_blocks.engine.resources import Executor
 from sam2_blocks.masks.rle import paste_prediction
-from sam2_blocks.resources import Executor
 from sam2_blocks.strategies.automatic import (
     concatenate_masks,
     join_masks,

@@ -11,13 +11,13 @@ from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner, read_image
 from sam2_blocks.blocks.automatic import Automatic
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import StepError
 from sam2_blocks.formats.coco import _category_ids
 from sam2_blocks.formats.rows import CocoBoxes, boxes_to_detections
 from sam2_blocks.language.manifest import manifest_dir
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.rle import masks_to_prediction
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import (
     FakeExecutor,
     check_block,

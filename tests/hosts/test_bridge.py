@@ -12,13 +12,13 @@ import supervision as sv
 
 from sam2_blocks import MissingExtraError, PipelineError, PromptSet, StepError
 from sam2_blocks.cli import app
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts import HOSTS, roboflow
 from sam2_blocks.hosts.bridge import BlockBridge, make_offer
 from sam2_blocks.hosts.roboflow import engine
 from sam2_blocks.hosts.wire import embedding_to_json, json_to_embedding, prompts_to_json
 from sam2_blocks.kinds import parse_prompts
 from sam2_blocks.language.manifest import load_manifest
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, check_host, sample_detections, sample_image
 from sam2_blocks.values import Embedding, ExecutorSpec, Prompt
 

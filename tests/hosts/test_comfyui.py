@@ -17,6 +17,7 @@ import torch
 from PIL import Image as Pil
 
 from sam2_blocks import StepError, load_plugins, read_image
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts import comfyui
 from sam2_blocks.hosts.comfyui.boxes import boxes_to_rows
 from sam2_blocks.hosts.comfyui.nodes import BATCH_SIZE, make_node
@@ -28,7 +29,6 @@ from sam2_blocks.hosts.comfyui.values import (
 )
 from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, check_host, run_block, sample_detections, sample_image
 from tests.conftest import PICTURES, ROOT
 

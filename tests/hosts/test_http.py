@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from sam2_blocks.plugins import load_plugins
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.testing import FakeExecutor
 from tests.service.conftest import as_request, box, fresh, nano_executor, picture, to_base64

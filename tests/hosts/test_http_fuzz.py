@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from sam2_blocks.plugins import load_plugins
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.service import ServedModels, ServiceSettings
 from tests.hosts.serving import running
 from tests.service.conftest import fresh, nano_executor

@@ -19,8 +19,8 @@ pytest.importorskip("roboflow_workflows")
 from pycocotools import mask as coco
 
 from sam2_blocks import Image, read_image
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, check_host
 from sam2_blocks.values import MaskPrediction
 from tests.conftest import PICTURES, ROOT

@@ -51,7 +51,7 @@ HOST_CACHE_BYTES = {"cuda": 2 * 2**30}
 
 
 class Sam2Executor:
-    """Embeds and segments with one model; implements `sam2_blocks.resources.Executor`.
+    """Embeds and segments with one model; implements `sam2_blocks.engine.resources.Executor`.
 
     Stateless for its callers: embeddings are values, and the cache only saves time. Threads may
     share it; work on the device is done by one at a time.

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from functools import cache
 
+from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, make_offer
 from sam2_blocks.hosts.comfyui.nodes import NodeClass, make_node
 from sam2_blocks.hosts.comfyui.sockets import HOST_FIELDS, node_name
-from sam2_blocks.plugins import Plugins, load_plugins
 
 
 @cache  # one set of executors a process, whoever asks

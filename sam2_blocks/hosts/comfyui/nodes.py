@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import StepError
 from sam2_blocks.hosts.bridge import BlockBridge
 from sam2_blocks.hosts.comfyui.sockets import HOST, input_types, node_name, output_slots
 from sam2_blocks.hosts.comfyui.values import inputs_to_rows, outputs_to_values
 from sam2_blocks.language.manifest import Manifest
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
 
 CATEGORY = "sam2_blocks"
 BATCH_SIZE = 8

@@ -16,13 +16,13 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from sam2_blocks import __version__
+from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.errors import did_you_mean
 from sam2_blocks.hosts.http import docs
 from sam2_blocks.hosts.http.body import check_api_key, read_body
 from sam2_blocks.hosts.http.errors import MalformedError, add_error_handlers
 from sam2_blocks.hosts.http.metrics import CLIENT_GONE, MeasuringMiddleware, Metrics
 from sam2_blocks.language.schema import step_schema
-from sam2_blocks.plugins import Plugins, load_plugins
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
     Sam2EmbeddingResponse,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.resources import LOCAL_MODELS_SWITCH, Resources
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, make_offer
 from sam2_blocks.hosts.roboflow.blocks import workflow_block, workflow_type
 from sam2_blocks.hosts.roboflow.engine import OUR_KINDS, load_engine
@@ -22,8 +24,6 @@ from sam2_blocks.hosts.roboflow.values import (
 )
 from sam2_blocks.hosts.wire import prompts_to_json
 from sam2_blocks.kinds import BUILTIN_KINDS
-from sam2_blocks.plugins import Plugins, load_plugins
-from sam2_blocks.resources import LOCAL_MODELS_SWITCH, Resources
 
 DISTRIBUTIONS = ("roboflow-workflows", "inference", "inference-gpu", "inference-cpu")
 

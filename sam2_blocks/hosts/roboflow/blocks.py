@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, create_model, model_validator
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts.bridge import BlockBridge
 from sam2_blocks.hosts.roboflow.engine import Engine
 from sam2_blocks.hosts.roboflow.values import row_to_ours, value_to_theirs
 from sam2_blocks.language.manifest import Input, Manifest, Param
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
 
 HOST = "roboflow"
 COMPATIBLE = ">=1.3.0,<2.0.0"

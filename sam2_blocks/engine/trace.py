@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2_blocks.engine.hookspecs import hookimpl
 from sam2_blocks.errors import StepError
 from sam2_blocks.files.atomic import write_text
-from sam2_blocks.hookspecs import hookimpl
 from sam2_blocks.language.pipeline import Step
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks import exporters
-from sam2_blocks.hookspecs import Exporter, hookimpl
+from sam2_blocks.engine import exporters
+from sam2_blocks.engine.hookspecs import Exporter, hookimpl
+from sam2_blocks.engine.resources import DEFAULT_FACTORY, Executor, ExecutorFactory
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
 from sam2_blocks.language.manifest import manifest_dir
-from sam2_blocks.resources import DEFAULT_FACTORY, Executor, ExecutorFactory
 
 
 def load_sam2(model: str, *, device: str, dtype: str, **options: Any) -> Executor:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import (
     DocumentError,
     MissingExtraError,
@@ -24,8 +26,6 @@ from sam2_blocks.errors import (
 from sam2_blocks.kinds import check_value, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
 from sam2_blocks.language.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
-from sam2_blocks.plugins import Plugins
-from sam2_blocks.resources import Resources
 from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)

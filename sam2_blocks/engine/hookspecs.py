@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from sam2_blocks.engine.resources import ExecutorFactory
 from sam2_blocks.errors import StepError
 from sam2_blocks.kinds import Kind
-from sam2_blocks.resources import ExecutorFactory
 
 if TYPE_CHECKING:
     from sam2_blocks.language.pipeline import Step

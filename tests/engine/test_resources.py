@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image as Pil
 
+from sam2_blocks.engine.hookspecs import Exporter
 from sam2_blocks.files.atomic import json_text, write_atomically, write_text
-from sam2_blocks.hookspecs import Exporter
 from sam2_blocks.values import Image
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pluggy
 
-from sam2_blocks import builtin, hookspecs
+from sam2_blocks.engine import builtin, hookspecs
+from sam2_blocks.engine.hookspecs import PROJECT, Exporter
+from sam2_blocks.engine.resources import ExecutorFactory, Resources
 from sam2_blocks.errors import PluginError, did_you_mean
-from sam2_blocks.hookspecs import PROJECT, Exporter
 from sam2_blocks.kinds import Kind
 from sam2_blocks.language.manifest import Manifest, iter_yaml_files, load_manifest
-from sam2_blocks.resources import ExecutorFactory, Resources
 
 ENTRY_POINT_GROUP = "sam2_blocks"
 SWITCH = "SAM2_BLOCKS_PLUGINS"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from sam2_blocks import Item, Runner, hookimpl, load_pipeline
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.trace import TraceRecorder
 from sam2_blocks.errors import ModelError, PipelineError, StepError
 from sam2_blocks.language.manifest import load_manifest
-from sam2_blocks.resources import Resources
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.trace import TraceRecorder
 
 MANIFEST = """\
 manifest_version: 1
