@@ -29,10 +29,10 @@ from sam2_blocks.engine.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.inputs import find_pictures, make_items, parse_settings
-from sam2_blocks.journal import Journal
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
-from sam2_blocks.outputs import OutputFolder
+from sam2_blocks.runs.journal import Journal
+from sam2_blocks.runs.sinks.folder import OutputFolder
+from sam2_blocks.runs.sources.folder import find_pictures, make_items, parse_settings
 from sam2_blocks.serve_command import serve
 
 ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130

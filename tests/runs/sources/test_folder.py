@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.errors import UsageError
-from sam2_blocks.inputs import find_pictures
+from sam2_blocks.runs.sources.folder import find_pictures
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image as Pil
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
-from sam2_blocks.journal import Journal
+from sam2_blocks.runs.journal import Journal
 from tests.conftest import ROOT
 
 COCO_FOLDER = ROOT / "examples" / "coco_folder.yaml"
