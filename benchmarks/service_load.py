@@ -59,7 +59,7 @@ class Server:
 
     def __init__(self, model: str, *options: str, port: int = 0) -> None:
         environment = dict(os.environ, SAM2_BLOCKS_PLUGINS="", SAM2_BLOCKS_EMBEDDING_CACHE_DIR="")
-        command = [sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli", "serve"]
+        command = [sys.executable, "-W", "ignore", "-m", "sam2_blocks", "serve"]
         self.process = subprocess.Popen(
             [*command, "--port", str(port), "--model", model, *options],
             stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ import sys
 import pytest
 from PIL import Image as Pil
 
-from sam2_blocks import cli
+from sam2_blocks.cli import app as cli
 from tests.conftest import PICTURES, ROOT
 
 

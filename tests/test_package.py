@@ -94,7 +94,7 @@ def test_an_installed_wheel_lists_its_blocks(wheel, tmp_path):
         "import sys; sys.argv = ['sam2-blocks', 'blocks', 'list', '--json']\n"
         f"sys.path = [p for p in sys.path if p not in ({str(own)!r}, '')]\n"
         f"import sam2_blocks; assert sam2_blocks.__file__.startswith({str(site)!r})\n"
-        "from sam2_blocks.cli import main; main()"
+        "from sam2_blocks.cli.app import main; main()"
     )
     result = subprocess.run(
         [str(python), "-c", code],

@@ -37,7 +37,7 @@ def python(tmp_path_factory):
 
 
 def test_the_installed_plugin_is_found(python):
-    done = python("-m", "sam2_blocks.cli", "plugins", "list", "--json")
+    done = python("-m", "sam2_blocks", "plugins", "list", "--json")
     assert done.returncode == 0, done.stderr
     [record] = [record for record in json.loads(done.stdout) if record["name"] == "opencv"]
     assert record["distribution"] == "sam2-blocks-opencv"
@@ -52,14 +52,14 @@ def test_its_own_tests_pass(python):
 
 
 def test_a_pipeline_with_its_detector_is_valid(python):
-    done = python("-m", "sam2_blocks.cli", "validate", DETECTOR)
+    done = python("-m", "sam2_blocks", "validate", DETECTOR)
     assert done.returncode == 0, done.stderr
     assert "is valid: detect → keep → segment → draw" in done.stdout
 
 
 def test_the_face_it_finds_becomes_a_mask_of_class_face(python, tmp_path):
     picture = PICTURES / "astronaut.jpg"
-    done = python("-m", "sam2_blocks.cli", "run", DETECTOR, "-i", picture, "-o", tmp_path)
+    done = python("-m", "sam2_blocks", "run", DETECTOR, "-i", picture, "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "overlay.png").stat().st_size > 0
     [row] = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))["detections"]

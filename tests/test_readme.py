@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from sam2_blocks import cli, load_pipeline
+from sam2_blocks import load_pipeline
+from sam2_blocks.cli import app as cli
 from sam2_blocks.executor.weights.catalogue import MODELS
 from tests.conftest import ROOT
 

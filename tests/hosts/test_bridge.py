@@ -11,7 +11,7 @@ import pytest
 import supervision as sv
 
 from sam2_blocks import MissingExtraError, PipelineError, PromptSet, StepError
-from sam2_blocks.cli import app
+from sam2_blocks.cli.app import app
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts import HOSTS, roboflow
 from sam2_blocks.hosts.bridge import BlockBridge, make_offer

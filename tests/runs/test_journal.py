@@ -217,7 +217,7 @@ def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):
     def run(target, *more):
         return subprocess.Popen(
             [
-                *(sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli", "run", COCO_FOLDER),
+                *(sys.executable, "-W", "ignore", "-m", "sam2_blocks", "run", COCO_FOLDER),
                 *("-i", folder, "-s", f"annotations={boxes}", "-o", target, "--batch-size", "1"),
                 *more,
             ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_blocks import cli
+from sam2_blocks.cli import app as cli
 from sam2_blocks.service import ServiceSettings
 from sam2_blocks.testing import FakeExecutor
 
@@ -82,7 +82,7 @@ def test_an_option_becomes_a_setting(serve, options, field, value):
 
 def test_reading_the_command_line_imports_no_service():
     code = (
-        "import sys, sam2_blocks.cli; loaded = set(sys.modules) & "
+        "import sys, sam2_blocks.cli.app; loaded = set(sys.modules) & "
         "{'sam2_blocks.service.core', 'fastapi', 'torch'}; assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -107,7 +107,7 @@ def test_a_wrong_variable_stops_it_with_one_readable_block(serve, monkeypatch):
 def test_without_the_extra_it_says_what_to_install():
     code = (
         "import sys; sys.modules['fastapi'] = None; sys.argv = ['sam2-blocks', 'serve']\n"
-        "from sam2_blocks.cli import main; main()"
+        "from sam2_blocks.cli.app import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == cli.STOPPED

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image as Pil
 
-from sam2_blocks import cli
+from sam2_blocks.cli import app as cli
 from sam2_blocks.files import atomic as files
 from sam2_blocks.files.claims import JOURNAL_FILE, LOCK_FILE
 from sam2_blocks.testing import FakeExecutor
@@ -467,7 +467,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, how):
     target = tmp_path / "out"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks.cli"),
+            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks"),
             *("run", QUICKSTART, "-i", str(pictures), "-o", str(target), "--batch-size", "1"),
         ],
         stderr=subprocess.PIPE,
@@ -572,7 +572,7 @@ def test_an_unexpected_error_is_one_block_too(call, monkeypatch):
 
 def test_a_closed_stdout_does_not_stop_the_work(folder, tmp_path):
     (folder / "broken.jpg").unlink()
-    command = f"{sys.executable} -W ignore -m sam2_blocks.cli run {QUICKSTART} -i {folder}"
+    command = f"{sys.executable} -W ignore -m sam2_blocks run {QUICKSTART} -i {folder}"
     shell = f"{command} -o {tmp_path / 'out'} --batch-size 1 | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -24,6 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks import __version__
+from sam2_blocks.cli.serve import serve
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
@@ -33,7 +34,6 @@ from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.runs.journal import Journal
 from sam2_blocks.runs.sinks.folder import OutputFolder
 from sam2_blocks.runs.sources.folder import find_pictures, make_items, parse_settings
-from sam2_blocks.serve_command import serve
 
 ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130
 
@@ -171,7 +171,7 @@ app.command()(serve)
 @app.command()
 def doctor() -> None:
     """Show versions and devices, and time a small segmentation."""
-    from sam2_blocks.doctor import diagnose
+    from sam2_blocks.cli.doctor import diagnose
 
     healthy = True
     for finding in diagnose():
@@ -342,7 +342,7 @@ def _print_error(error: ErrorRecord) -> None:
 
 def _print_result(result: ItemResult, *, brief: bool) -> None:
     """Print a table of every output with detections, or their number if there are many pictures."""
-    from sam2_blocks.tables import count_detections, detections_table
+    from sam2_blocks.cli.tables import count_detections, detections_table
 
     for error in result.errors:
         _print_error(error)
@@ -392,6 +392,3 @@ def main() -> None:
         err.print("[red]interrupted[/]")
         sys.exit(INTERRUPTED)
 
-
-if __name__ == "__main__":
-    main()
