@@ -391,4 +391,3 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("[red]interrupted[/]")
         sys.exit(INTERRUPTED)
-

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from sam2_blocks.engine.resources import ExecutorFactory
 from sam2_blocks.errors import StepError
+from sam2_blocks.executors import ExecutorFactory
 from sam2_blocks.kinds import Kind
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import pluggy
 
 from sam2_blocks.engine import builtin, hookspecs
 from sam2_blocks.engine.hookspecs import PROJECT, Exporter
-from sam2_blocks.engine.resources import ExecutorFactory, Resources
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import PluginError, did_you_mean
+from sam2_blocks.executors import ExecutorFactory
 from sam2_blocks.kinds import Kind
 from sam2_blocks.language.manifest import Manifest, iter_yaml_files, load_manifest
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
-from sam2_blocks.engine.resources import Executor, MaskProposer
+from sam2_blocks.executors import Executor, MaskProposer
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from sam2_blocks.engine.builtin import load_sam2
-from sam2_blocks.engine.resources import DEFAULT_FACTORY, Executor, ExecutorFactory, Resources
+from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory
 from sam2_blocks.requests import Sam2InferenceRequest
 from sam2_blocks.service.errors import UnknownModelError
 from sam2_blocks.service.settings import ServiceSettings

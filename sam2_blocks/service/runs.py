@@ -18,7 +18,8 @@ from pydantic_core import to_json
 from sam2_blocks.engine import hookspecs
 from sam2_blocks.engine.hookspecs import PROJECT, hookimpl
 from sam2_blocks.engine.plugins import Plugins
-from sam2_blocks.engine.resources import Executor, MaskProposer, Resources
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.executors import Executor, MaskProposer
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.service.answers import to_plain
 from sam2_blocks.service.errors import GivenUpError, RunTooLargeError, TooLargeError

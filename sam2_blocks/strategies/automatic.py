@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sam2_blocks.engine.resources import Executor, MaskProposer
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executors import Executor, MaskProposer
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,

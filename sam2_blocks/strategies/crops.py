@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sam2_blocks.engine.resources import Executor
+from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import paste_prediction
 from sam2_blocks.strategies.automatic import (
     concatenate_masks,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2_blocks.engine.resources import Executor
+from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.strategies.crops import Crop

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sam2_blocks.engine.resources import is_checkpoint
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executor.device.compiling import (
     PARTS,
@@ -34,6 +33,7 @@ from sam2_blocks.executor.weights.checkpoint import (
 )
 from sam2_blocks.executor.weights.download import Progress, ensure_weights, sha256_of
 from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
+from sam2_blocks.executors import is_checkpoint
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]

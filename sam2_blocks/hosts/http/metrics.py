@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sam2_blocks.engine.resources import Executor
 from sam2_blocks.executor.cache.lru import CacheStats
+from sam2_blocks.executors import Executor
 from sam2_blocks.service import Service
 
 PREFIX = "sam2_blocks"

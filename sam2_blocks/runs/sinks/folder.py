@@ -22,8 +22,8 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import write_text
 from sam2_blocks.files.claims import ERRORS_FILE, JOURNAL_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path
-from sam2_blocks.runs.journal import Journal
 from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.runs.journal import Journal
 
 WRITERS = 2
 MAX_WAITING = 8

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.engine.resources import Executor
 from sam2_blocks.errors import ImageError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import encode as embed
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executors import Executor
 from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.engine.resources import MaskProposer
 from sam2_blocks.executor import load
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.propose import stability_scores
+from sam2_blocks.executors import MaskProposer
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.crops import generate_masks_in_crops
