@@ -18,13 +18,13 @@ import numpy as np
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import Executor, MaskProposer
+from sam2_blocks.masks.boxes import suppress_boxes
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
     Embedding,
     Float32Array,
     Hw,
-    Int64Array,
     MaskPrediction,
 )
 
@@ -131,37 +131,3 @@ def concatenate_masks(batches: Sequence[AutomaticMasks]) -> AutomaticMasks:
         point_xy=np.concatenate([batch.point_xy for batch in batches]),
         stability_score=np.concatenate([batch.stability_score for batch in batches]),
     )
-
-
-def suppress_boxes(
-    boxes_xyxy: Int64Array, scores: Float32Array, *, iou_threshold: float
-) -> Int64Array:
-    """Keep of boxes that overlap the one with the highest score.
-
-    Args:
-        boxes_xyxy: int64, (N, 4).
-        scores: float32, (N,).
-        iou_threshold: boxes overlap if their IoU is above.
-
-    Returns:
-        Indices of the boxes kept, the highest score first, equal scores in their order.
-
-    Source: greedy non-maximum suppression as in ``torchvision.ops.nms``, in float32.
-    """
-    order = np.argsort(-scores, kind="stable")
-    if iou_threshold >= 1:
-        return order
-    x_min, y_min, x_max, y_max = boxes_xyxy[order].astype(np.float32).T.copy()
-    areas = (x_max - x_min) * (y_max - y_min)
-    suppressed = np.zeros(len(order), bool)
-    for i in range(len(order)):
-        if suppressed[i]:
-            continue
-        later = slice(i + 1, None)
-        width = np.minimum(x_max[i], x_max[later]) - np.maximum(x_min[i], x_min[later])
-        height = np.minimum(y_max[i], y_max[later]) - np.maximum(y_min[i], y_min[later])
-        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
-        with np.errstate(invalid="ignore"):  # two boxes without area: NaN, they do not overlap
-            iou = overlap / (areas[i] + areas[later] - overlap)
-        suppressed[later] |= iou > iou_threshold
-    return order[~suppressed]

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sam2_blocks.executors import Executor
+from sam2_blocks.masks.boxes import suppress_boxes
 from sam2_blocks.masks.rle import paste_prediction
 from sam2_blocks.strategies.automatic import (
     concatenate_masks,
     join_masks,
     mask_proposer,
     propose_batches,
-    suppress_boxes,
 )
 from sam2_blocks.values import (
     AutomaticMasks,

@@ -4,10 +4,10 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from sam2_blocks.generated import generated_files
 from sam2_blocks.language.manifest import load_manifest, manifest_dir
 from sam2_blocks.language.schema import manifest_schema, pipeline_schema, step_schema
 from tests.conftest import ROOT
+from tools.generate import generated_files
 
 yaml = YAML(typ="safe", pure=True)
 
@@ -15,7 +15,7 @@ yaml = YAML(typ="safe", pure=True)
 def test_generated_files_are_up_to_date():
     for path, text in generated_files().items():
         assert path.read_text(encoding="utf-8") == text, (
-            f"{path} is out of date; run python -m sam2_blocks.generated"
+            f"{path} is out of date; run python -m tools.generate"
         )
 
 

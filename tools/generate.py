@@ -1,4 +1,4 @@
-"""Files of this repository that are made from the code: ``python -m sam2_blocks.generated``.
+"""Files of this repository that are made from the code: ``python -m tools.generate``.
 
 The schemas, the block reference and the README's block table; a test compares them with the code.
 """

@@ -1,0 +1,41 @@
+"""Boxes, in plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sam2_blocks.values import Float32Array, Int64Array
+
+
+def suppress_boxes(
+    boxes_xyxy: Int64Array, scores: Float32Array, *, iou_threshold: float
+) -> Int64Array:
+    """Keep of boxes that overlap the one with the highest score.
+
+    Args:
+        boxes_xyxy: int64, (N, 4).
+        scores: float32, (N,).
+        iou_threshold: boxes overlap if their IoU is above.
+
+    Returns:
+        Indices of the boxes kept, the highest score first, equal scores in their order.
+
+    Source: greedy non-maximum suppression as in ``torchvision.ops.nms``, in float32.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if iou_threshold >= 1:
+        return order
+    x_min, y_min, x_max, y_max = boxes_xyxy[order].astype(np.float32).T.copy()
+    areas = (x_max - x_min) * (y_max - y_min)
+    suppressed = np.zeros(len(order), bool)
+    for i in range(len(order)):
+        if suppressed[i]:
+            continue
+        later = slice(i + 1, None)
+        width = np.minimum(x_max[i], x_max[later]) - np.maximum(x_min[i], x_min[later])
+        height = np.minimum(y_max[i], y_max[later]) - np.maximum(y_min[i], y_min[later])
+        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
+        with np.errstate(invalid="ignore"):  # two boxes without area: NaN, they do not overlap
+            iou = overlap / (areas[i] + areas[later] - overlap)
+        suppressed[later] |= iou > iou_threshold
+    return order[~suppressed]
