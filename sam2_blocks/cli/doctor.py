@@ -56,15 +56,9 @@ def _owner(module: str) -> str:
 
 
 def _devices() -> str:
-    import torch
+    from sam2_blocks.executor.device.found import describe_devices
 
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    for index in range(torch.cuda.device_count()):
-        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
-        found.append(f"cuda:{index} ({torch.cuda.get_device_name(index)}, {memory:.0f} GiB)")
-    return ", ".join(found)
+    return ", ".join(describe_devices())
 
 
 def _hydra() -> str:
