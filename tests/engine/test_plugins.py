@@ -8,7 +8,7 @@ import pytest
 
 from sam2_blocks import Kind, hookimpl, load_plugins
 from sam2_blocks.errors import PluginError
-from tests.test_manifest import GOOD
+from tests.language.test_manifest import GOOD
 
 
 @pytest.fixture

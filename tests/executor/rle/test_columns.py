@@ -13,7 +13,7 @@ from sam2_blocks.executor.rle import columns, postprocess
 from sam2_blocks.executor.rle.columns import deviation, find_column_runs, interpolate_columns
 from sam2_blocks.executor.rle.postprocess import find_crops, logits_to_rles
 from sam2_blocks.executor.rle.upsample import crops_are_exact, upsample_full
-from tests.executor.test_postprocess import assert_exact, reference, smooth_logits
+from tests.executor.rle.test_postprocess import assert_exact, reference, smooth_logits
 
 sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 
