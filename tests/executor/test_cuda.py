@@ -20,8 +20,8 @@ from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.masks.rle import rle_iou
 from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
+from tests.executor.rle.test_postprocess import assert_exact, smooth_logits
 from tests.executor.sam2.test_parity import assert_same, boxes_in, official_predictor
-from tests.executor.test_postprocess import assert_exact, smooth_logits
 
 pytestmark = [
     pytest.mark.gpu,

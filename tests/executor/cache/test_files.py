@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 
 SPEC = ExecutorSpec("nano", "cpu", "float32")
 MADE_BY = "torch 0 on a test"
-CHILD = "import sys; from tests.executor.test_embedding_files import child; child(*sys.argv[1:])"
+CHILD = "import sys; from tests.executor.cache.test_files import child; child(*sys.argv[1:])"
 
 
 def embedding(seed: int, dtype: torch.dtype = torch.float32) -> Embedding:
