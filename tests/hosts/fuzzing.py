@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way we can think of, for `test_http_fuzz` and the benchmark."""
+"""Requests that are wrong in every way we can think of, for `test_fuzz` and the benchmark."""
 
 from __future__ import annotations
 

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sam2_blocks import StepError, load_plugins, read_image
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.hosts.comfyui.nodes import BATCH_SIZE, make_node
+from sam2_blocks.hosts.comfyui.values import (
+    Batch,
+    images_to_tensor,
+)
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
+from sam2_blocks.testing import FakeExecutor, check_host, run_block, sample_detections
+from tests.conftest import PICTURES
+from tests.hosts.comfyui.conftest import picture
+
+CUP = [173, 18, 417, 206]
+
+
+def test_a_mask_is_that_of_our_own_runner(classes):
+    image = read_image(PICTURES / "coffee.jpg")
+    resources = load_plugins().resources()
+    ours = run_block(
+        "sam2/segment@v1",
+        {"image": image, "prompts": [{"box_xyxy": CUP}]},
+        resources=resources,
+        model="nano",
+    ).outputs["predictions"]
+    pixels = images_to_tensor([image])
+    node = classes["sam2_blocks_segment_v1"]()
+    _, masks, boxes = node.run(image=pixels, boxes=[CUP], model="nano", device="cpu")
+    assert (masks.dtype, tuple(masks.shape)) == (torch.float32, (1, 400, 600))
+    expected = rle_to_mask(coco_to_rle(ours.data["rle_mask"][0]))
+    assert masks.numpy().tobytes() == expected[None].astype(np.float32).tobytes()
+    assert boxes == ours.xyxy.tolist()
+
+
+def test_the_contract_of_all_hosts(plugins):
+    resources = Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor))
+    node = make_node(plugins.manifests["sam2/segment@v1"], plugins, resources)()
+
+    def run(image, boxes, params):
+        predictions, *_ = node.run(image=images_to_tensor([image]), boxes=Batch([boxes]), **params)
+        return predictions[0]
+
+    check_host(run, params={"model": "fake"}, resources=resources)
+
+
+def test_a_batch_runs_as_pictures(segment):
+    boxes = [[[2, 3, 12, 15]], [[2, 3, 12, 15], [14, 5, 30, 20]], []]
+    predictions, masks, found = segment(image=picture(3), boxes=boxes)
+    assert [len(detections) for detections in predictions] == [1, 2, 0]
+    assert masks.shape == (3, 24, 32)
+    assert [len(rows) for rows in found] == [1, 2, 0]
+
+
+def test_boxes_in_one_list_are_for_all_pictures(segment):
+    predictions, masks, _ = segment(image=picture(2), boxes=[[2, 3, 12, 15], [14, 5, 30, 20]])
+    assert [len(detections) for detections in predictions] == [2, 2]
+    assert masks.shape == (4, 24, 32)
+
+
+def test_masks_of_pictures_join_their_objects(segment):
+    boxes = [[[2, 3, 12, 15], [14, 5, 30, 20]], []]
+    _, apart, _ = segment(image=picture(2), boxes=boxes)
+    _, joined, _ = segment(image=picture(2), boxes=boxes, individual_masks=False)
+    assert torch.equal(joined, torch.stack([apart.amax(0), torch.zeros(24, 32)]))
+
+
+def test_no_boxes_give_no_masks(segment):
+    _, masks, boxes = segment(image=picture(), boxes=[])
+    assert (masks.shape, boxes) == ((0, 24, 32), [])
+
+
+def test_an_embedding_is_made_once_for_many_nodes(node, executor):
+    [embedding] = node("sam2/embed@v1").run(image=picture(2))
+    for _ in range(2):
+        node("sam2/segment@v1").run(embedding=embedding, boxes=[[2, 3, 12, 15]])
+    assert executor.seen == 2
+
+
+def test_clicks_are_one_object(segment):
+    prompts = '[{"box_xyxy": [2, 3, 12, 15]}]'
+    clicks = {"positive_coords": "[{'x': 9, 'y': 8}]", "negative_coords": '[{"x": 1, "y": 2}]'}
+    assert len(segment(image=picture(), **clicks, prompts="")[0][0]) == 1
+    [found] = segment(image=picture(), **clicks, prompts=prompts)[0]
+    assert found.data["prompt_xyxy"].tolist() == [[2, 3, 12, 15], [1, 2, 9, 8]]
+
+
+def test_masks_of_others_are_prompts_too(segment):
+    mask = torch.zeros(1, 24, 32)
+    mask[0, 5:10, 4:20] = 1
+    [found] = segment(image=picture(), boxes=mask)[0]
+    assert found.data["prompt_xyxy"].tolist() == [[4, 5, 19, 9]]
+
+
+def test_polygons_are_one_text_a_picture(node):
+    masks = torch.zeros(2, 24, 32)
+    masks[:, 5:10, 4:20] = 1
+    [texts] = node("masks/polygons@v1").run(predictions=Batch([sample_detections()] * 2))
+    assert [len(json.loads(text)) for text in texts] == [2, 2]
+    [[text]] = node("masks/polygons@v1").run(predictions=masks)
+    assert [row["iou"] for row in json.loads(text)] == [1, 1]
+
+
+def test_drawing_gives_a_picture(node):
+    [drawn] = node("draw/masks@v1").run(
+        image=picture(2), predictions=Batch([sample_detections()] * 2)
+    )
+    assert (drawn.shape, drawn.dtype) == ((2, 24, 32, 3), torch.float32)
+    assert not torch.equal(drawn, picture(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give exactly one of 'boxes', 'prompts'; got none"),
+        ({"boxes": [], "prompts": "[]"}, "got 'boxes' and 'prompts'"),
+        ({"boxes": [[1, 2, 3]]}, "input 'boxes': row 0: wants box_xyxy"),
+        ({"boxes": [1, 2, 3, 4], "min_confidence": 7}, "'min_confidence': Input should be less"),
+        ({"boxes": "x"}, "'boxes': wants boxes, got str"),
+        ({"boxes": [[[1, 2, 8, 9]]] * 3}, "'image': is of 2 pictures, another input of 3"),
+        ({"boxes": torch.zeros(3, 24, 32)}, "'boxes': has 3 masks for 2 pictures"),
+        ({"prompts": "[{"}, r"'prompts': wants JSON, got '\[\{'"),
+        ({"prompts": '[{"box": 1}]'}, "'prompts': prompt 0: wants box_xyxy"),
+        ({"positive_coords": "[[1, 2]]"}, "'positive_coords': wants points"),
+        ({"boxes": [500, 500, 600, 600]}, "item 0 of 2: prompt 0: box .* lies wholly outside"),
+    ],
+)
+def test_an_error_names_the_node_and_the_field(segment, given, message):
+    with pytest.raises(StepError, match=rf"step 'node 7' \(sam2/segment@v1\): .*{message}"):
+        segment(image=picture(2), **given)
+
+
+def test_a_picture_of_another_shape_is_refused(segment):
+    with pytest.raises(StepError, match=r"'image': wants an IMAGE \(B, H, W, 3\)"):
+        segment(image=torch.zeros(24, 32, 3), boxes=[])
+
+
+def test_comfyui_can_interrupt_between_batches(segment, executor, monkeypatch):
+    class InterruptProcessingException(Exception):  # noqa: N818 (ComfyUI's name)
+        pass
+
+    def throw():
+        if executor.seen:
+            raise InterruptProcessingException
+
+    management = SimpleNamespace(throw_exception_if_processing_interrupted=throw)
+    monkeypatch.setitem(sys.modules, "comfy.model_management", management)
+    with pytest.raises(InterruptProcessingException):
+        segment(image=picture(4 * BATCH_SIZE), boxes=[[2, 3, 12, 15]])
+    assert executor.seen == BATCH_SIZE
