@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pycocotools import mask as coco_mask
 
 from sam2_blocks.values import Hw, Int64Array, MaskPrediction, Rle
 
@@ -84,6 +83,8 @@ def rle_to_mask(rle: Rle) -> NDArray[np.bool_]:
 
 def rle_to_coco(rle: Rle) -> CocoRle:
     """Compress run lengths to the COCO form with string counts."""
+    from pycocotools import mask as coco_mask  # here: importing us needs no codec
+
     height, width = rle.size
     uncompressed = {"size": [height, width], "counts": rle.counts}
     compressed = coco_mask.frPyObjects(uncompressed, height, width)

@@ -1,86 +1,18 @@
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sam2_blocks import Item, Runner, hookimpl, load_pipeline
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.trace import TraceRecorder
-from sam2_blocks.errors import ModelError, PipelineError, StepError
-from sam2_blocks.language.manifest import load_manifest
+from sam2_blocks.errors import PipelineError, StepError
 from sam2_blocks.testing import FakeExecutor, sample_image
-
-MANIFEST = """\
-manifest_version: 1
-id: test/double@v1
-title: Double
-summary: Doubles a number.
-entry: tests.test_runner:Double
-inputs: {number: {kind: float, required: true}}
-params: {limit: {type: number, default: 100, minimum: 0, description: Largest result.}}
-outputs: {number: {kind: float}}
-"""
-
-
-class Double:
-    """A block whose misbehaviour is asked for by its input."""
-
-    made = 0
-    batches: list[list[float]] = []  # noqa: RUF012
-    finished = 0
-
-    def __init__(self, resources):
-        Double.made += 1
-
-    def run(self, items):
-        Double.batches.append([item.number for item in items])
-        if any(item.number == 13 for item in items):
-            raise RuntimeError("13 is unlucky")
-        if any(item.number == 99 for item in items):
-            raise ModelError("no such model")
-        return [self.double(item) for item in items]
-
-    def double(self, item):
-        special = {7: ValueError("7 is refused"), 8: {"number": "eight"}, 9: {"result": 1}}
-        return special.get(item.number, {"number": min(item.number * 2, item.limit)})
-
-    def finish(self):
-        Double.finished += 1
-
-
-@pytest.fixture
-def doubling(plugins):
-    """Build a pipeline of two doublings: ``run(numbers, **runner_options)``."""
-    Double.made = Double.finished = 0
-    Double.batches = []
-    plugins.manifests["test/double@v1"] = load_manifest(MANIFEST, "double.yaml", plugins.kinds)
-    document = {
-        "pipeline_version": 1,
-        "inputs": {"x": {"kind": "float"}, "limit": {"kind": "float", "default": 100}},
-        "steps": {
-            "once": {"use": "test/double@v1", "with": {"number": "$inputs.x"}},
-            "twice": {
-                "use": "test/double@v1",
-                "with": {"number": "$steps.once.number", "limit": "$inputs.limit"},
-            },
-        },
-        "outputs": {"two": "$steps.once.number", "four": "$steps.twice.number"},
-    }
-    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
-
-    def run(numbers, **options):
-        items = [Item(str(i), {"x": number}) for i, number in enumerate(numbers)]
-        with Runner(pipeline, plugins, **options) as runner:
-            return list(runner.run(items))
-
-    return SimpleNamespace(run=run, pipeline=pipeline, plugins=plugins)
+from tests.engine.conftest import Double
 
 
 def test_items_go_through_in_micro_batches(doubling):
@@ -356,63 +288,9 @@ def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
     assert Double.finished == 2
 
 
-def test_a_hook_that_raises_is_named(doubling):
-    class Broken:
-        @hookimpl
-        def before_step(self):
-            raise RuntimeError("no luck")
-
-    doubling.plugins.manager.register(Broken())
-    message = r"step 'once' .*: a plugin's hook 'before_step' failed: RuntimeError: no luck"
-    with pytest.raises(StepError, match=message):
-        doubling.run([1])
-
-
 def test_batch_size_is_checked(doubling):
     with pytest.raises(ValueError, match="batch_size and readers want >= 1, got 0 and 4"):
         Runner(doubling.pipeline, doubling.plugins, batch_size=0)
-
-
-def test_hooks_are_called(doubling):
-    calls = []
-
-    class Listener:
-        @hookimpl
-        def before_step(self, step, item_ids):
-            calls.append(("before", step.id, item_ids))
-
-        @hookimpl
-        def after_step(self, step, outputs):
-            calls.append(("after", step.id, outputs))
-
-        @hookimpl
-        def on_step_error(self, step, item_id, error):
-            calls.append(("error", step.id, item_id, str(error)))
-
-    doubling.plugins.manager.register(Listener())
-    doubling.run([1, 7])
-    assert calls == [
-        ("before", "once", ["0", "1"]),
-        ("error", "once", "1", "step 'once' (test/double@v1): 7 is refused"),
-        ("after", "once", [{"number": 2}]),
-        ("before", "twice", ["0"]),
-        ("after", "twice", [{"number": 4}]),
-    ]
-
-
-def test_a_trace_holds_a_span_for_each_step_and_batch(doubling, tmp_path):
-    recorder = TraceRecorder()
-    doubling.plugins.manager.register(recorder)
-    doubling.run([1, 2, 7], batch_size=2)
-    recorder.write(tmp_path / "trace.json")
-    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    spans = [event for event in events if event["ph"] == "X"]
-    assert [(span["name"], span["args"]["items"]) for span in spans[:2]] == [
-        ("once", ["0", "1"]),
-        ("twice", ["0", "1"]),
-    ]
-    assert all(span["dur"] >= 0 and span["ts"] >= 0 for span in spans)
-    assert [event["args"]["item"] for event in events if event["ph"] == "i"] == ["2"]
 
 
 def test_steps_share_one_executor_and_pictures_are_embedded_together(plugins):

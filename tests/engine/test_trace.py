@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import json
+
+from sam2_blocks.engine.trace import TraceRecorder
+
+
+def test_a_trace_holds_a_span_for_each_step_and_batch(doubling, tmp_path):
+    recorder = TraceRecorder()
+    doubling.plugins.manager.register(recorder)
+    doubling.run([1, 2, 7], batch_size=2)
+    recorder.write(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert [(span["name"], span["args"]["items"]) for span in spans[:2]] == [
+        ("once", ["0", "1"]),
+        ("twice", ["0", "1"]),
+    ]
+    assert all(span["dur"] >= 0 and span["ts"] >= 0 for span in spans)
+    assert [event["args"]["item"] for event in events if event["ph"] == "i"] == ["2"]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
+from sam2_blocks.requests import Sam2SegmentationRequest
+from sam2_blocks.service.core import PADDING
+from sam2_blocks.service.errors import TooLargeError
+from tests.service.conftest import as_request, box, picture, point, segment
+
+PICTURE = picture()
+PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
+
+
+def library_call(executor, prompts, image=PICTURE, **options):
+    """What the library answers itself."""
+    request = Sam2SegmentationRequest(image=as_request(image), prompts=prompts)
+    [embedding] = executor.embed([image])
+    prompt_set = request.prompts.to_prompt_set(image.hw)
+    return executor.segment([(embedding, prompt_set)], **options)[0]
+
+
+def masks_of(prediction):
+    return np.array([rle_to_mask(rle) for rle in prediction.rles])
+
+
+def load_npz(answer):
+    return np.load(io.BytesIO(answer))
+
+
+@pytest.mark.parametrize("multimask_output", [True, False])
+def test_rle_is_the_librarys_own_answer(make_service, nano_executor, multimask_output):
+    answer = segment(
+        make_service(), PICTURE, PROMPTS, format="rle", multimask_output=multimask_output
+    )
+    expected = library_call(nano_executor, PROMPTS, multimask_output=multimask_output)
+    got = np.array([rle_to_mask(coco_to_rle(row.masks)) for row in answer.predictions])
+    assert (got == masks_of(expected)).all()
+    assert [row.confidence for row in answer.predictions] == expected.iou_prediction.tolist()
+    assert {row.format for row in answer.predictions} == {"rle"}
+    assert answer.unprompted is None
+
+
+def test_polygons_filled_are_the_masks_exactly(make_service, nano_executor):
+    answer = segment(make_service(), PICTURE, PROMPTS)
+    expected = masks_of(library_call(nano_executor, PROMPTS))
+    for row, mask in zip(answer.predictions, expected, strict=True):
+        rings = [np.array(ring, float) for ring in row.masks]
+        assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()
+        assert all(isinstance(number, int) for ring in row.masks for xy in ring for number in xy)
+
+
+def test_a_tolerance_saves_corners(make_service):
+    service = make_service()
+    corners = [
+        sum(len(ring) for row in answer.predictions for ring in row.masks)
+        for answer in (segment(service, PICTURE, PROMPTS, tolerance=t) for t in (0, 2))
+    ]
+    assert corners[1] < corners[0]
+
+
+def test_binary_is_logits_that_agree_with_the_masks(make_service, nano_executor):
+    arrays = load_npz(segment(make_service(), PICTURE, PROMPTS, format="binary"))
+    expected = library_call(nano_executor, PROMPTS)
+    assert (arrays["masks"].dtype, arrays["low_res_masks"].dtype) == (np.float32, np.float32)
+    assert ((arrays["masks"] > 0) == masks_of(expected)).all()
+    assert (arrays["low_res_masks"] == expected.low_res_logits).all()
+    assert (arrays["confidence"] == expected.iou_prediction).all()
+
+
+def test_binary_logits_are_interpolated_as_torch_does(make_service):
+    import torch
+
+    arrays = load_npz(segment(make_service(), PICTURE, PROMPTS, format="binary"))
+    low_res = torch.from_numpy(arrays["low_res_masks"])[:, None]
+    wanted = torch.nn.functional.interpolate(low_res, PICTURE.hw, mode="bilinear")[:, 0].numpy()
+    unclamped = np.abs(arrays["low_res_masks"]).max() < 32
+    assert unclamped
+    np.testing.assert_allclose(arrays["masks"], wanted, atol=1e-4)
+
+
+def test_a_binary_answer_that_is_too_large_is_refused(make_service):
+    with pytest.raises(TooLargeError, match="the logits would take 57600 bytes, the limit is 1000"):
+        segment(make_service(max_answer_bytes=1000), PICTURE, PROMPTS, format="binary")
+
+
+@pytest.mark.parametrize("answer_format", ["json", "rle", "binary"])
+def test_masks_below_min_confidence_are_left_out(make_service, nano_executor, answer_format):
+    confidence = library_call(nano_executor, PROMPTS).iou_prediction
+    threshold = float(np.sort(confidence)[1])
+    answer = segment(
+        make_service(), PICTURE, PROMPTS, format=answer_format, min_confidence=threshold
+    )
+    kept = len(load_npz(answer)["masks"]) if answer_format == "binary" else len(answer.predictions)
+    assert kept == 2
+
+
+def test_without_prompts_the_mask_of_the_padding_point_is_flagged(make_service, nano_executor):
+    answer = segment(make_service(), PICTURE, None, format="rle")
+    [embedding] = nano_executor.embed([PICTURE])
+    [expected] = nano_executor.segment([(embedding, PADDING)])
+    [row] = answer.predictions
+    assert answer.unprompted is True
+    assert (rle_to_mask(coco_to_rle(row.masks)) == masks_of(expected)[0]).all()
+
+
+EVERYTHING = {
+    "points_per_side": 3,
+    "pred_iou_thresh": 0,
+    "stability_score_thresh": 0,
+    "box_nms_thresh": 1,
+}
+
+
+def test_automatic_masks_come_in_every_format(make_service, nano_executor):
+    service = make_service()
+    rle = segment(service, PICTURE, format="rle", automatic_masks=EVERYTHING).predictions
+    masks = np.array([rle_to_mask(coco_to_rle(row.masks)) for row in rle])
+    polygons = segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+    for row, mask in zip(polygons, masks, strict=True):
+        rings = [np.array(ring, float) for ring in row.masks]
+        assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()
+    arrays = load_npz(segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING))
+    assert ((arrays["masks"] > 0) == masks).all()
+    assert arrays["low_res_masks"].shape == (len(masks), *nano_executor.model.low_res_hw)
+    assert arrays["confidence"].tolist() == [row.confidence for row in rle]
+
+
+def test_automatic_masks_honour_confidence_and_tolerance(make_service):
+    service = make_service()
+    every = segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+    sure = [row for row in every if row.confidence >= every[1].confidence]
+    options = {"automatic_masks": EVERYTHING, "min_confidence": every[1].confidence}
+    assert segment(service, PICTURE, **options).predictions == sure
+    assert len(sure) < len(every)
+    rough = segment(service, PICTURE, **options, tolerance=3).predictions
+    corners = [sum(len(ring) for row in rows for ring in row.masks) for rows in (sure, rough)]
+    assert corners[1] < corners[0]
+
+
+def test_automatic_masks_with_too_many_logits_are_refused(make_service):
+    service = make_service(max_answer_bytes=100_000)
+    with pytest.raises(TooLargeError, match=r"take more than 100000 bytes\. Use format 'rle'"):
+        segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING)
+    assert segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
