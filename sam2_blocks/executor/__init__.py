@@ -95,3 +95,6 @@ def load(
         cache_dir=Path(cache_dir).expanduser() if cache_dir else None,
         disk_cache_bytes=disk_cache_bytes,
     )
+
+
+load_executor = load  # its name at the top of the package

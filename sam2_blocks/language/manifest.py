@@ -236,6 +236,8 @@ class Manifest(Section):
             unused outputs; a host that takes pipelines from strangers runs only ``none``.
         resumable: of a block that writes: whether ``run --resume`` loses nothing, because it writes
             a file for each item, or its file keeps what it says of ``resources.files.kept``.
+        deprecated: what to use instead. The block goes on working; whoever checks a pipeline that
+            uses it is warned.
         hosts: overrides by host, such as ``roboflow``.
     """
 
@@ -250,6 +252,7 @@ class Manifest(Section):
     require: Require = Require()
     file_access: Literal["none", "read", "write"] = "none"
     resumable: bool = False
+    deprecated: str = ""
     resources: ResourceNeeds = ResourceNeeds()
     hosts: dict[Name, HostOverrides] = {}
     examples: list[Example] = []

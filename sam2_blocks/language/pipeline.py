@@ -168,7 +168,7 @@ class _Checker:
             steps=tuple(order),
             outputs={name: selector for name, selector in outputs.items() if selector},
             kinds=self.kinds,
-            warnings=tuple(self.find_unused(order, outputs)),
+            warnings=(*self.find_deprecated(order), *self.find_unused(order, outputs)),
         )
 
     def report(self, path: DocumentPath, message: str) -> None:
@@ -339,6 +339,12 @@ class _Checker:
             loop = [str(name) for name in error.args[1]]
             self.report(("steps", loop[0]), f"steps form a cycle: {' → '.join(loop)}.")
             return []
+
+    def find_deprecated(self, order: Sequence[Step]) -> Iterator[Problem]:
+        for step in order:
+            if step.manifest.deprecated:
+                message = f"{step.manifest.id} is deprecated: {step.manifest.deprecated}"
+                yield self.document.problem(("steps", step.id, "use"), message)
 
     def find_unused(
         self, order: Sequence[Step], outputs: Mapping[str, Selector | None]

@@ -13,13 +13,17 @@ def block_table(manifests: Iterable[Manifest]) -> str:
     for manifest in sorted(manifests, key=lambda manifest: manifest.id):
         inputs = ", ".join(f"`{name}`" for name in manifest.inputs)
         outputs = ", ".join(f"`{name}`" for name in manifest.outputs)
-        rows.append(f"| `{manifest.id}` | {manifest.summary} | {inputs} | {outputs} |")
+        summary = f"Deprecated. {manifest.summary}" if manifest.deprecated else manifest.summary
+        rows.append(f"| `{manifest.id}` | {summary} | {inputs} | {outputs} |")
     return "\n".join(rows)
 
 
 def describe(manifest: Manifest) -> str:
     """Everything about one block."""
-    lines = [f"# {manifest.id}: {manifest.title}", "", manifest.summary, "", "## Inputs", ""]
+    lines = [f"# {manifest.id}: {manifest.title}", "", manifest.summary, ""]
+    if manifest.deprecated:
+        lines += [f"**Deprecated:** {manifest.deprecated}", ""]
+    lines += ["## Inputs", ""]
     for name, socket in manifest.inputs.items():
         need = ", required" if socket.required else ""
         lines.append(f"- `{name}` ({_kinds(socket)}{need}): {socket.description}")

@@ -48,6 +48,7 @@ def step_schema(manifest: Manifest) -> dict[str, Any]:
     if groups:
         given["allOf"] = groups
     return {
+        **({"deprecated": True} if manifest.deprecated else {}),
         "title": manifest.title,
         "description": manifest.summary,
         "type": "object",

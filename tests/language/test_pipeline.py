@@ -193,6 +193,14 @@ def test_an_unused_step_is_a_warning(check):
     assert warning.render("p.yaml").startswith("p.yaml:7:3: steps.draw: nothing uses the outputs")
 
 
+def test_a_deprecated_block_is_a_warning_that_says_what_to_use(check, plugins):
+    old = plugins.manifests["sam2/embed@v1"].model_copy(update={"deprecated": "use my/embed@v2."})
+    plugins.manifests["sam2/embed@v1"] = old
+    [warning] = check(GOOD).warnings
+    assert warning.message == "sam2/embed@v1 is deprecated: use my/embed@v2."
+    assert (warning.line, warning.column) == (16, 13)
+
+
 def test_a_step_that_writes_files_may_stay_unused(check, plugins):
     extra = (
         "  save: {use: export/coco@v1, with: {image: $inputs.image, "

@@ -77,3 +77,9 @@ outputs: {name: {kind: string}}
     check = jsonschema.Draft202012Validator(step_schema(manifest))
     check.validate({"use": "test/label@v1", "with": {"name": "cup", "size": 0.5}})
     assert list(check.iter_errors({"use": "test/label@v1", "with": {"name": "cup", "size": "big"}}))
+
+
+def test_an_editor_strikes_out_a_deprecated_block(plugins):
+    manifest = plugins.manifests["sam2/embed@v1"]
+    assert "deprecated" not in step_schema(manifest)
+    assert step_schema(manifest.model_copy(update={"deprecated": "use v2."}))["deprecated"] is True

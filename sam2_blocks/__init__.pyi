@@ -1,0 +1,39 @@
+from .engine.hookspecs import hookimpl as hookimpl
+from .engine.plugins import load_plugins as load_plugins
+from .engine.resources import Resources as Resources
+from .engine.runner import Block as Block
+from .engine.runner import ErrorRecord as ErrorRecord
+from .engine.runner import Item as Item
+from .engine.runner import ItemResult as ItemResult
+from .engine.runner import Runner as Runner
+from .errors import ImageError as ImageError
+from .errors import ManifestError as ManifestError
+from .errors import MissingExtraError as MissingExtraError
+from .errors import ModelError as ModelError
+from .errors import PipelineError as PipelineError
+from .errors import PluginError as PluginError
+from .errors import Sam2BlocksError as Sam2BlocksError
+from .errors import StepError as StepError
+from .executor import load_executor as load_executor
+from .formats.images import read_image as read_image
+from .formats.rows import rows_to_detections as rows_to_detections
+from .kinds import Kind as Kind
+from .language.pipeline import load_pipeline as load_pipeline
+from .masks.detections import to_detections as to_detections
+from .masks.rle import masks_to_prediction as masks_to_prediction
+from .prompts import check_prompts as check_prompts
+from .strategies.automatic import generate_masks as generate_masks
+from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
+from .strategies.tiles import segment_in_tiles as segment_in_tiles
+from .values import AutomaticMasks as AutomaticMasks
+from .values import AutomaticSettings as AutomaticSettings
+from .values import CropSettings as CropSettings
+from .values import Embedding as Embedding
+from .values import Image as Image
+from .values import MaskPrediction as MaskPrediction
+from .values import Prompt as Prompt
+from .values import PromptSet as PromptSet
+from .values import Rle as Rle
+
+__all__: list[str]
+__version__: str
