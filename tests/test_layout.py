@@ -1,0 +1,90 @@
+"""A module's tests are where a stranger looks: ``tests/<room>/test_<module>.py``."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "sam2_blocks"
+TESTS = ROOT / "tests"
+
+# Modules that have no tests of their own, and why.
+UNTESTED = {
+    "__main__.py": "one call; tests/test_plugin_example.py runs it",
+    "executors.py": "protocols; the executors of tests/executor and testing implement them",
+}
+# Files of tests that no module answers to, and why.
+ABOUT_MORE = {
+    "executor/sam2/test_cache_of_executor.py": "an executor on every tier of its cache",
+    "executor/sam2/test_parity.py": "the whole way against the official predictor",
+    "executor/test_cuda.py": "what only CUDA can prove, of all modules",
+    "hosts/http/test_fuzz.py": "no request makes the server fail",
+    "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",
+    "service/test_defects.py": "sixteen defects of the public service, absent here",
+    "test_benchmarks.py": "the folder benchmarks/",
+    "test_examples.py": "the folder examples/",
+    "test_layout.py": "this file",
+    "test_package.py": "the package as it is imported, built and installed",
+    "test_plugin_example.py": "examples/plugin, installed",
+    "test_readme.py": "README.md",
+    "test_sockets.py": "the frozen sockets of every block",
+    "test_train_nano.py": "examples/train_nano",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Modules that do something, by their place in the package."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if _has_behaviour(path)
+    }
+
+
+def _has_behaviour(path: Path) -> bool:
+    """Whether there is a function with a body in it; a package's lazy names are none."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    if path.name == "__init__.py":
+        functions = [node for node in functions if node.name != "__getattr__"]
+    return bool(functions)
+
+
+def home_of_tests(module: str) -> str:
+    """Where a module's tests are; those of a package are called like it."""
+    path = Path(module)
+    name = path.parent.name if path.name == "__init__.py" else path.stem
+    return (path.parent / f"test_{name}.py").as_posix()
+
+
+def test_every_module_has_tests_of_its_own():
+    missing = [
+        home
+        for module in modules()
+        if module not in UNTESTED and not (TESTS / (home := home_of_tests(module))).exists()
+    ]
+    assert not missing, f"write these, or say in UNTESTED why not: {missing}"
+
+
+def test_every_file_of_tests_answers_to_a_module():
+    homes = {
+        home_of_tests(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")
+    } | set(ABOUT_MORE)
+    found = {path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
+    assert not found - homes, "move these to their modules, or say in ABOUT_MORE what they are for"
+
+
+@pytest.mark.parametrize(("listed", "folder"), [(UNTESTED, PACKAGE), (ABOUT_MORE, TESTS)])
+def test_no_exception_is_out_of_date(listed, folder):
+    gone = [name for name in listed if not (folder / name).exists()]
+    assert not gone
+    assert not [
+        name for name in listed if folder is PACKAGE and (TESTS / home_of_tests(name)).exists()
+    ]
