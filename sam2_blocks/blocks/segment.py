@@ -11,7 +11,8 @@ import supervision as sv
 
 from sam2_blocks.blocks.embed import embed
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.detections import has_pixels, to_detections
+from sam2_blocks.masks.rle import spread_prediction
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.strategies.tiles import segment_in_tiles
 from sam2_blocks.values import Embedding, MaskPrediction, PromptSet
@@ -101,10 +102,15 @@ def _name_of(item: Any) -> str:
 
 def _prompts_of(item: Any) -> PromptSet:
     prompts: PromptSet | None = item.prompts
-    return PromptSet.from_boxes(item.boxes.xyxy) if prompts is None else prompts
+    if prompts is not None:
+        return prompts
+    return PromptSet.from_boxes(item.boxes.xyxy[has_pixels(item.boxes)])
 
 
 def _finish(item: Any, prediction: MaskPrediction) -> sv.Detections:
+    if item.boxes is not None:  # an empty mask has no box to be a prompt
+        rows = np.flatnonzero(has_pixels(item.boxes))
+        prediction = spread_prediction(prediction, rows, len(item.boxes))
     detections = to_detections(
         prediction, prompting=item.boxes, prompts=item.prompts, image_id=_name_of(item)
     )
