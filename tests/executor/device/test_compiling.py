@@ -17,8 +17,12 @@ from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.values import Image, PromptSet
 
-# Torch's own modules, imported by its compiler.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = [
+    # Torch's own modules, imported by its compiler.
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    # Torch's advice on the interpreter, given on 3.13.0 alone: what is compiled is the same.
+    pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
+]
 
 
 class Backend:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2_blocks import errors
+from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
+
+
+def test_hosts_need_to_catch_one_error_only():
+    raised = [value for value in vars(errors).values() if isinstance(value, type)]
+    ours = [value for value in raised if issubclass(value, Exception)]
+    assert len(ours) > 8
+    assert all(issubclass(value, Sam2BlocksError) for value in ours)
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem("is wrong.", "steps.a", 3, 7), "p.yaml:3:7: steps.a: is wrong."),
+        (Problem("is wrong.", "steps.a"), "p.yaml: steps.a: is wrong."),
+        (Problem("is wrong."), "p.yaml: is wrong."),
+    ],
+)
+def test_a_problem_says_where_it_is(problem, text):
+    assert problem.render("p.yaml") == text
+
+
+def test_an_error_of_a_document_says_all_problems():
+    error = PipelineError("p.yaml", [Problem("one"), Problem("two", "a")])
+    assert str(error) == "p.yaml: one\np.yaml: a: two"
+    assert [problem.message for problem in error.problems] == ["one", "two"]
+
+
+def test_an_error_of_a_step_names_step_and_block():
+    error = StepError("cut", "sam2/segment@v1", "no boxes")
+    assert str(error) == "step 'cut' (sam2/segment@v1): no boxes"
+    assert (error.step, error.block) == ("cut", "sam2/segment@v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "hint"),
+    [
+        ("modl", ["model", "image"], " Did you mean 'model'?"),
+        ("zzz", ["model", "image"], " Valid: 'image', 'model'."),
+        ("zzz", [], ""),
+        ("zzz", [f"n{i:02}" for i in range(13)], "'n11', …."),
+        ("x" * 101, ["x" * 100], f" Valid: '{'x' * 100}'."),
+    ],
+)
+def test_the_closest_name_is_suggested_or_the_names_are_listed(name, choices, hint):
+    assert did_you_mean(name, choices).endswith(hint)
+    assert bool(did_you_mean(name, choices)) == bool(choices)
