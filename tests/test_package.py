@@ -36,6 +36,18 @@ def test_everything_public_can_be_imported():
         assert getattr(sam2_blocks, name)
 
 
+def test_what_is_listed_is_public_and_nothing_else():
+    assert dir(sam2_blocks) == sorted(sam2_blocks.__all__)
+    assert len(sam2_blocks.__all__) == len(set(sam2_blocks.__all__)) > 30
+    with pytest.raises(AttributeError, match="No sam2_blocks attribute runner"):
+        sam2_blocks.runner  # noqa: B018
+
+
+def test_the_version_is_said_once(wheel):
+    assert wheel.name.startswith(f"sam2_blocks-{sam2_blocks.__version__}-")
+    assert sam2_blocks.__version__ not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
 def test_only_the_executor_and_hosts_import_torch():
     for path in (ROOT / "sam2_blocks").rglob("*.py"):
         if "executor" not in path.parts and "hosts" not in path.parts:
@@ -61,8 +73,9 @@ def test_the_wheel_carries_manifests_schemas_and_weights(wheel):
     for path in (ROOT / "manifests").glob("*.yaml"):
         assert f"sam2_blocks/manifests/{path.name}" in names
     assert "sam2_blocks/schemas/pipeline.schema.json" in names
-    for path in (ROOT / "sam2_blocks" / "executor").glob("nano.*"):
-        assert f"sam2_blocks/executor/{path.name}" in names
+    for suffix in ("json", "yaml", "safetensors"):
+        assert f"sam2_blocks/executor/weights/nano.{suffix}" in names
+    assert "sam2_blocks/__init__.pyi" in names  # read at run time: the public names
     assert "sam2_blocks/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
 
