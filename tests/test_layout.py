@@ -19,6 +19,7 @@ UNTESTED = {
 }
 # Files of tests that no module answers to, and why.
 ABOUT_MORE = {
+    "blocks/test_one_truth.py": "masks through every block that reads them",
     "executor/sam2/test_cache_of_executor.py": "an executor on every tier of its cache",
     "executor/sam2/test_parity.py": "the whole way against the official predictor",
     "executor/test_cuda.py": "what only CUDA can prove, of all modules",

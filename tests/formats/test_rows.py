@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows, rows_to_detections
 from sam2_blocks.testing import sample_detections
 
@@ -22,7 +23,7 @@ def test_masks_are_written_as_run_lengths_and_outlines_that_json_can_hold():
     assert row["segmentation"]["size"] == [24, 32]
     assert row["area_px"] == 120
     assert row["polygons"]
-    [bare, _] = detections_to_rows(sample_detections(), polygons=False)
+    [bare, _] = detections_to_rows(sample_detections(), DumpOptions(polygons=False))
     assert "polygons" not in bare
 
 
