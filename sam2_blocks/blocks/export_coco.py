@@ -43,7 +43,8 @@ class ExportCoco:
 
     def _open(self, path: Path) -> CocoWriter:
         if path not in self._files:
-            self._files[path] = CocoWriter(path, kept=self._outputs.kept_in(path))
+            kept = self._outputs.kept_in(path)
+            self._files[path] = CocoWriter(path, kept=kept, order=self._outputs.order)
         return self._files[path]
 
 

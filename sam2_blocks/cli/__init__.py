@@ -1,5 +1,47 @@
-"""The program ``sam2-blocks``: options and screen, no work of its own."""
+"""The program ``sam2-blocks``: options and screen, no work of its own.
 
-from sam2_blocks.cli.app import main
+What this module imports is imported before Ctrl-C can be answered: nearly nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the program; Ctrl-C and SIGTERM end it with 130, and what is finished is kept."""
+    _on_interruption(_leave)  # nothing is begun yet
+    try:
+        from sam2_blocks.cli.app import main as run
+
+        _on_interruption(signal.default_int_handler)
+        try:
+            run()
+        finally:
+            _on_interruption(_leave)  # all is done: what is left is Python's tidying up
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    except KeyboardInterrupt:
+        _leave()
+    except BrokenPipeError:  # nobody reads stdout any more
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
+
+
+def _on_interruption(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Set what a scheduler's SIGTERM does, and Ctrl-C unless whoever started us has it ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(INTERRUPTED)

@@ -8,34 +8,32 @@ what was finished is kept.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import warnings
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from PIL import Image as Pil
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks import __version__
+from sam2_blocks.cli import screen
+from sam2_blocks.cli.models import models_app
+from sam2_blocks.cli.options import (
+    INTERRUPTED,
+    STOPPED,
+    WRONG_INPUT,
+    AsJson,
+    PipelineFile,
+    Strict,
+)
+from sam2_blocks.cli.run import run
+from sam2_blocks.cli.screen import out, safe
 from sam2_blocks.cli.serve import serve
-from sam2_blocks.engine.plugins import Plugins, load_plugins
-from sam2_blocks.engine.runner import ErrorRecord, ItemResult, Runner
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
-from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
-from sam2_blocks.runs.journal import Journal
-from sam2_blocks.runs.sinks.folder import OutputFolder
-from sam2_blocks.runs.sources.folder import find_pictures, make_items, parse_settings
-
-ITEMS_FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 130
+from sam2_blocks.language.pipeline import load_pipeline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +42,6 @@ app = typer.Typer(
     help="Workflow blocks for Segment Anything 2. Add --debug to any command for tracebacks.",
 )
 blocks_app = typer.Typer(no_args_is_help=True, help="Look at the blocks.")
-models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 plugins_app = typer.Typer(no_args_is_help=True, help="Look at the plugins.")
 hosts_app = typer.Typer(no_args_is_help=True, help="Look at the hosts our blocks run inside.")
 app.add_typer(blocks_app, name="blocks")
@@ -52,101 +49,19 @@ app.add_typer(models_app, name="models")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(hosts_app, name="hosts")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-PipelineFile = Annotated[Path, typer.Argument(help="Pipeline, a YAML file.", show_default=False)]
-Strict = Annotated[bool, typer.Option("--strict-plugins", help="A broken plugin is an error.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@app.command()
-def run(
-    pipeline: PipelineFile,
-    source: Annotated[str, typer.Option("--input", "-i", help="Picture, folder or glob.")],
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Value of a pipeline input."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Skip pictures that an earlier run finished.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="Write a Chrome trace, for Perfetto."),
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
-    strict_plugins: Strict = False,
-) -> None:
-    """Run a pipeline on pictures and write its outputs."""
-    Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
-    plugins = load_plugins(strict=strict_plugins)
-    _warn_of_broken(plugins)
-    graph = _load(pipeline, plugins)
-    values = parse_settings(settings or [], graph)
-    pictures = find_pictures(source, folder)
-    nested = list(pictures.values()) != [Path(source)]
-    if resume and not nested:
-        raise UsageError("--resume is for folders and globs; run a single picture without it.")
-    journal = Journal(folder, graph, source, settings or [], resume=resume) if nested else None
-    files = OutputFiles(folder)
-    if journal:
-        found, pictures = len(pictures), journal.plan(pictures)
-        files = OutputFiles(folder, kept=journal.kept, shared_before=journal.shared)
-        if journal.kept:
-            out.print(f"{len(journal.kept)} of {found} were done before")
-    items = make_items(graph, pictures, values, max_pixels=max_pixels)
-    target = OutputFolder(folder, graph, plugins, nested=nested, files=files, journal=journal)
-    for name in target.skipped:
-        err.print(f"[yellow]note:[/] output {name!r} has no file format and is not written")
-    recorder = _start_trace(plugins) if trace else None
-    errors: list[ErrorRecord] = []
-    finished = 0
-    screen = out if out.is_terminal else err
-    try:
-        with (
-            target,
-            Runner(
-                graph, plugins, resources=plugins.resources(files=files), batch_size=batch_size
-            ) as runner,
-            Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress,
-        ):
-            task = progress.add_task("running", total=len(pictures))
-            for result in runner.run(items):
-                target.submit(result)
-                finished += 1
-                errors += result.errors
-                progress.advance(task)
-                _print_result(result, brief=len(pictures) > 1)
-    except KeyboardInterrupt:
-        kept = f"after {finished} of {len(pictures)}; they are in {folder}"
-        err.print(f"[red]interrupted[/] {escape(kept)}", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        for error in target.errors:
-            _print_error(error)
-        errors += target.errors
-        if errors:
-            target.write_errors(errors)
-        if recorder and trace:
-            recorder.write(trace)
-    done = finished - len({error.item for error in errors})
-    summary = f"{done} of {len(pictures)} done" if pictures else "nothing is left to do"
-    _print(f"{summary}, in {escape(str(folder))}")
-    if errors:
-        raise typer.Exit(ITEMS_FAILED)
+app.command(context_settings={"allow_extra_args": True})(run)
 
 
 @app.command()
 def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     """Check a pipeline without loading a model."""
     plugins = load_plugins(strict=strict_plugins)
-    _warn_of_broken(plugins)
-    graph = _load(pipeline, plugins)
+    screen.warn_of_broken(plugins)
+    graph = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+    for warning in graph.warnings:
+        screen.print_warning(warning.render(graph.source))
     steps = " → ".join(step.id for step in graph.steps)
-    out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
+    out.print(f"{safe(pipeline)} is valid: {steps}", soft_wrap=True)
 
 
 @app.command()
@@ -176,7 +91,7 @@ def doctor() -> None:
     healthy = True
     for finding in diagnose():
         mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
-        out.print(f"{mark} {finding.name:<12} {escape(finding.text)}", soft_wrap=True)
+        out.print(f"{mark} {finding.name:<12} {safe(finding.text)}", soft_wrap=True)
         healthy &= finding.ok
     if not healthy:
         raise typer.Exit(STOPPED)
@@ -186,7 +101,7 @@ def doctor() -> None:
 def list_blocks(as_json: AsJson = False) -> None:
     """List every block."""
     plugins = load_plugins()
-    _warn_of_broken(plugins)
+    screen.warn_of_broken(plugins)
     manifests = [plugins.manifests[name] for name in sorted(plugins.manifests)]
     if as_json:
         rows = [
@@ -209,55 +124,9 @@ def show_block(block: str) -> None:
     plugins = load_plugins()
     manifests = plugins.manifests
     if block not in manifests:
-        _warn_of_broken(plugins)
+        screen.warn_of_broken(plugins)
         raise UsageError(f"no block {block!r}.{did_you_mean(block, manifests)}")
     print(describe(manifests[block]))
-
-
-@models_app.command("list")
-def list_models() -> None:
-    """List the models we know, and which are on this machine."""
-    from sam2_blocks.executor.weights.catalogue import MODELS
-    from sam2_blocks.executor.weights.download import weights_path
-
-    table = Table("model", "weights", "size", "SHA-256")
-    for name, spec in MODELS.items():
-        here = "in the package" if spec.embedded else "downloaded"
-        if not spec.embedded and not weights_path(spec).exists():
-            here = "to download"
-        size = f"{spec.nbytes / 1e6:.0f} MB" if spec.nbytes else ""
-        table.add_row(name, here, size, (spec.sha256 or "")[:12])
-    out.print(table)
-
-
-@models_app.command("download")
-def download_model(model: str) -> None:
-    """Download a model's weights; an interrupted download is continued."""
-    from sam2_blocks.executor.weights.catalogue import find_model
-    from sam2_blocks.executor.weights.download import ensure_weights
-
-    spec = find_model(model)
-    if spec.embedded:
-        out.print(f"{spec.name} ships in the package, there is nothing to download")
-        return
-    with Progress(console=err, disable=not err.is_terminal) as progress:
-        task = progress.add_task(spec.name, total=spec.nbytes)
-        path = ensure_weights(
-            spec,
-            offline=False,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    out.print(escape(str(path)), soft_wrap=True)
-
-
-@models_app.command("verify")
-def verify_model(model: str) -> None:
-    """Check size and SHA-256 of a model's weights on this machine."""
-    from sam2_blocks.executor.weights.catalogue import find_model
-    from sam2_blocks.executor.weights.download import verify
-
-    path = verify(find_model(model))
-    out.print(f"{escape(str(path))} is the published file", soft_wrap=True)
 
 
 @plugins_app.command("list")
@@ -270,7 +139,7 @@ def list_plugins(as_json: AsJson = False, strict_plugins: Strict = False) -> Non
     table = Table("plugin", "package", "brings")
     for record in records:
         brings = (
-            f"[red]broken: {escape(record.error)}[/]" if record.error else ", ".join(record.blocks)
+            f"[red]broken: {safe(record.error)}[/]" if record.error else ", ".join(record.blocks)
         )
         table.add_row(record.name, f"{record.distribution} {record.version}".strip(), brings)
     out.print(table)
@@ -282,7 +151,7 @@ def list_hosts(as_json: AsJson = False) -> None:
     from sam2_blocks.hosts import HOSTS
 
     plugins = load_plugins()
-    _warn_of_broken(plugins)
+    screen.warn_of_broken(plugins)
     reports = [import_module(f"sam2_blocks.hosts.{name}").report(plugins) for name in HOSTS]
     if as_json:
         print(json.dumps([report.as_json() for report in reports], indent=2))
@@ -294,7 +163,7 @@ def list_hosts(as_json: AsJson = False) -> None:
         for name, manifest in report.offer.blocks.items():
             table.add_row(manifest.id, name)
         for block, reason in report.offer.left_out.items():
-            table.add_row(block, f"[yellow]left out: {escape(reason)}[/]")
+            table.add_row(block, f"[yellow]left out: {safe(reason)}[/]")
         out.print(table)
 
 
@@ -313,81 +182,30 @@ def _root(
     pass
 
 
-def _load(path: Path, plugins: Plugins) -> Pipeline:
-    graph = load_pipeline(path, plugins.manifests, plugins.kinds)
-    for warning in graph.warnings:
-        err.print(f"[yellow]warning:[/] {escape(warning.render(graph.source))}", soft_wrap=True)
-    return graph
-
-
-def _warn_of_broken(plugins: Plugins) -> None:
-    for record in plugins.records:
-        if record.error:
-            message = f"plugin {record.name!r} is broken and skipped: {record.error}"
-            err.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
-
-
-def _start_trace(plugins: Plugins) -> Any:
-    from sam2_blocks.engine.trace import TraceRecorder
-
-    recorder = TraceRecorder()
-    plugins.manager.register(recorder)
-    return recorder
-
-
-def _print_error(error: ErrorRecord) -> None:
-    where = f"{error.item}, step {error.step!r}" if error.block else error.item
-    err.print(f"[red]failed:[/] {escape(where)}: {escape(error.message)}", soft_wrap=True)
-
-
-def _print_result(result: ItemResult, *, brief: bool) -> None:
-    """Print a table of every output with detections, or their number if there are many pictures."""
-    from sam2_blocks.cli.tables import count_detections, detections_table
-
-    for error in result.errors:
-        _print_error(error)
-    for name, value in result.outputs.items():
-        title = f"{result.id}: {name}"
-        count = count_detections(value)
-        if count is not None:
-            _print(escape(f"{title}: {count}") if brief else detections_table(value, title))
-
-
-def _print(what: Any) -> None:
-    """Print to stdout as long as somebody reads it; the work goes on without."""
-    try:
-        out.print(what, soft_wrap=isinstance(what, str))
-    except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
-
-
 def main() -> None:
-    """Entry point: turns our errors into one readable block and an exit code."""
-    warnings.filterwarnings("ignore", "OpenCV .* is not installed", UserWarning)
-    warnings.showwarning = _show_warning
+    """Run the program: turns our errors into one readable block and an exit code."""
+    screen.set_up()
     warnings.simplefilter("ignore", Pil.DecompressionBombWarning)
-    warnings.filterwarnings("always", category=UserWarning, module="sam2_blocks")
-    # Schedulers stop a job by SIGTERM: keep what is finished then, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
         app(arguments)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, typer.Abort):  # its way to say Ctrl-C
+            sys.exit(INTERRUPTED)
+        raise
     except (Sam2BlocksError, OSError) as error:
-        if len(arguments) < len(sys.argv) - 1:
+        if debug:
             raise
-        err.print("[red]error:[/]", escape(str(error)), soft_wrap=True)
+        screen.print_error(error)
         wrong_input = isinstance(error, DocumentError | UsageError)
         sys.exit(WRONG_INPUT if wrong_input else STOPPED)
     except Exception as error:
-        if len(arguments) < len(sys.argv) - 1:
+        if debug:
             raise
         what = f"unexpected {type(error).__name__}: {error}. Please report it with --debug."
-        err.print(f"[red]error:[/] {escape(what)}", soft_wrap=True)
+        screen.print_error(what)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        err.print("[red]interrupted[/]")
+        screen.err.print("[red]interrupted[/]")
         sys.exit(INTERRUPTED)

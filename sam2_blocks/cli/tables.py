@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.markup import escape
 from rich.table import Table
 
+from sam2_blocks.cli.screen import safe_name
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows
 
@@ -24,14 +24,14 @@ def count_detections(value: Any) -> int | None:
 
 
 def detections_table(detections: sv.Detections, title: str) -> Table:
-    """Make a table of detections, at most `MAX_ROWS` rows."""
+    """Make a table of detections, at most `MAX_ROWS` rows; the title is markup."""
     columns = ("#", "class", "confidence", "predicted IoU", "area px", "box xyxy")
-    table = Table(*columns, title=escape(title))
+    table = Table(*columns, title=title)
     shown = cast("sv.Detections", detections[:MAX_ROWS])
     for index, row in enumerate(detections_to_rows(shown, DumpOptions(polygons=False))):
         box = " ".join(f"{edge:.0f}" for edge in row["box_xyxy"])
         area = str(row.get("area_px", ""))
-        name = escape(str(row.get("class_name", "")))
+        name = safe_name(row.get("class_name", ""))
         scores = (_score(row, "confidence"), _score(row, "iou_prediction"))
         table.add_row(str(index), name, *scores, area, box)
     if len(detections) > MAX_ROWS:

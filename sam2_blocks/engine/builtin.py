@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.engine import exporters
-from sam2_blocks.engine.hookspecs import Exporter, hookimpl
+from sam2_blocks.engine.hookspecs import hookimpl
+from sam2_blocks.engine.places import Exporter
 from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
 from sam2_blocks.language.manifest import manifest_dir

@@ -6,12 +6,13 @@ needs by name. Mark implementations with `sam2_blocks.hookimpl`. Do not rely on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from sam2_blocks.engine.places import Exporter, SinkFactory, SourceFactory
 from sam2_blocks.errors import StepError
 from sam2_blocks.executors import ExecutorFactory
 from sam2_blocks.kinds import Kind
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 PROJECT = "sam2_blocks"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-
-Exporter = Callable[[Any, Path], Path]
-"""``exporter(value, path_without_suffix) -> path written``; writes whole files or none."""
 
 
 # What a plugin brings. Called once, when plugins load.
@@ -47,7 +45,29 @@ def register_executors() -> Mapping[str, ExecutorFactory]:  # type: ignore[empty
 
 @hookspec
 def register_exporters() -> Mapping[str, Exporter]:  # type: ignore[empty-body]
-    """Return functions that write a pipeline's output to a file, by kind."""
+    """Return how a pipeline's outputs are written to files, by kind.
+
+    Example:
+        ``{"my_kind": Exporter(".txt", lambda value, file: file.write(value.text.encode()))}``
+    """
+
+
+@hookspec
+def register_sources() -> Mapping[str, SourceFactory]:  # type: ignore[empty-body]
+    """Return factories of sources by name; each is asked whether it reads an ``--input``.
+
+    A factory gets the text of ``--input`` and the `RunRequest`, and returns a `Source`, or None if
+    the text is not of its form. Ours, which read files, folders and patterns, are asked last.
+    """
+
+
+@hookspec
+def register_sinks() -> Mapping[str, SinkFactory]:  # type: ignore[empty-body]
+    """Return factories of sinks by name; each is asked whether it writes to an ``--out``.
+
+    A factory gets the `RunRequest`, and returns a `Sink`, or None if ``out`` is not of its form.
+    Ours, which writes a folder, is asked last.
+    """
 
 
 # What happens while a pipeline runs. `item_ids` names the items of the micro-batch. The steps after

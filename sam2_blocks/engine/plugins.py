@@ -13,7 +13,8 @@ from typing import Any
 import pluggy
 
 from sam2_blocks.engine import builtin, hookspecs
-from sam2_blocks.engine.hookspecs import PROJECT, Exporter
+from sam2_blocks.engine.hookspecs import PROJECT
+from sam2_blocks.engine.places import Exporter, SinkFactory, SourceFactory
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import PluginError, did_you_mean
 from sam2_blocks.executors import ExecutorFactory
@@ -55,6 +56,8 @@ class Plugins:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     executors: dict[str, ExecutorFactory] = field(default_factory=dict)
     exporters: dict[str, Exporter] = field(default_factory=dict)
+    sources: dict[str, SourceFactory] = field(default_factory=dict)
+    sinks: dict[str, SinkFactory] = field(default_factory=dict)
     records: list[PluginRecord] = field(default_factory=list)
 
     def resources(self, out_dir: str | Path = ".", **options: Any) -> Resources:
@@ -80,6 +83,8 @@ class Plugins:
         self.manifests.update(brought.manifests)
         self.executors.update(brought.executors)
         self.exporters.update(brought.exporters)
+        self.sources.update(brought.sources)
+        self.sinks.update(brought.sinks)
         blocks = tuple(brought.manifests)
         self.records.append(PluginRecord(name, distribution, version, blocks))
 
@@ -90,6 +95,8 @@ class _Brought:
     manifests: dict[str, Manifest]
     executors: dict[str, ExecutorFactory]
     exporters: dict[str, Exporter]
+    sources: dict[str, SourceFactory]
+    sinks: dict[str, SinkFactory]
 
 
 def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = None) -> Plugins:
@@ -153,24 +160,31 @@ def _collect(plugins: Plugins, plugin: object) -> _Brought:
     for kind in (kind for result in call("register_kinds") for kind in result):
         _claim(kind.name, "kind", plugins.kinds, kinds)
         kinds[kind.name] = kind
-    executors: dict[str, ExecutorFactory] = {}
-    for name, factory in _pairs(call("register_executors")):
-        _claim(name, "executor", plugins.executors, executors)
-        executors[name] = factory
-    exporters: dict[str, Exporter] = {}
-    for name, exporter in _pairs(call("register_exporters")):
-        _claim(name, "exporter", plugins.exporters, exporters)
-        exporters[name] = exporter
+    executors = _named(call("register_executors"), "executor", plugins.executors)
+    exporters = _named(call("register_exporters"), "exporter", plugins.exporters)
+    for name, exporter in exporters.items():
+        if not isinstance(exporter, Exporter):
+            got = type(exporter).__name__
+            raise PluginError(f"exporter {name!r}: wants an Exporter(suffix, write), got {got}.")
+    sources = _named(call("register_sources"), "source", plugins.sources)
+    sinks = _named(call("register_sinks"), "sink", plugins.sinks)
     manifests: dict[str, Manifest] = {}
     for folder in (folder for result in call("register_manifests") for folder in result):
         for manifest in _manifests_in(folder, {**plugins.kinds, **kinds}):
             _claim(manifest.id, "block", plugins.manifests, manifests)
             manifests[manifest.id] = manifest
-    return _Brought(kinds, manifests, executors, exporters)
+    return _Brought(kinds, manifests, executors, exporters, sources, sinks)
 
 
-def _pairs(results: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
-    return (pair for result in results for pair in result.items())
+def _named(
+    results: Iterable[Mapping[str, Any]], what: str, taken: Mapping[str, object]
+) -> dict[str, Any]:
+    """Gather what the implementations of one hook return by name."""
+    named: dict[str, Any] = {}
+    for name, value in (pair for result in results for pair in result.items()):
+        _claim(name, what, taken, named)
+        named[name] = value
+    return named
 
 
 def _claim(name: str, what: str, *taken: Mapping[str, object]) -> None:

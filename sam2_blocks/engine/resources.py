@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory, is
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import Embedding, ExecutorSpec
 
+LOGGER = logging.getLogger(__name__)
 LOCAL_MODELS_SWITCH = "SAM2_BLOCKS_LOCAL_MODELS"
 """Environment variable that lets strangers' workflows name checkpoints of the machine."""
 
@@ -61,6 +63,7 @@ class Resources:
         asked = ExecutorSpec(model, device, dtype)
         with self._lock:
             if asked not in self._executors:
+                LOGGER.info("loading %s", model)
                 loaded = self._factory_of(model)(model, device=device, dtype=dtype)
                 # "auto" and what it resolves to are one executor, whichever is asked for first.
                 self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)

@@ -40,8 +40,8 @@ class Block(Protocol):
     ``run`` gets a micro-batch: one validated pydantic object per item, whose attributes are the
     inputs and parameters of the manifest. It returns, in the same order, a mapping of outputs per
     item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
-    one item at a time. A method ``finish()``, if there is one, is called when the run ends, also
-    when it is interrupted. A runner calls each instance once at a time and in the order of the
+    one item at a time. ``finish`` may be left out by a class that does not inherit from this one. A
+    runner calls each instance once at a time and in the order of the
     items, if not always from the same thread; several runners may be at work, each with instances
     of its own.
     """
@@ -52,6 +52,9 @@ class Block(Protocol):
         """Process one micro-batch."""
         ...
 
+    def finish(self) -> None:
+        """Write what is held; called once when the run ends, also when it is interrupted."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -61,10 +64,13 @@ class Item:
         id: name for messages and output files, unique within a run.
         inputs: values by pipeline input. A callable is called in a reader thread when its
             micro-batch comes; plain data is parsed by the input's kind.
+        stamp: changes when what the item stands for changes, such as size and time of a file;
+            empty if nobody can tell, and no run counts the item as finished then.
     """
 
     id: str
     inputs: Mapping[str, Any]
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic_core import to_jsonable_python
+
+LONGEST_NAME = 255
+"""Bytes that file systems allow for the name of a file or folder."""
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
@@ -27,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
             older file of that name is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _hidden(path, f".{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
             write(file)
@@ -49,7 +55,12 @@ def write_text(path: Path, text: str) -> Path:
 
 def unfinished_path(path: Path) -> Path:
     """Where a file that grows during a run is kept until it is whole."""
-    return path.with_name(f".{path.name}.part")
+    return _hidden(path, ".part")
+
+
+def shorten(path: AnyPath) -> AnyPath:
+    """Shorten names in a path that no file system would take; different ones stay different."""
+    return type(path)(*(_short(part) for part in path.parts))
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -65,3 +76,26 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 def _write_all(file: BinaryIO, content: bytes) -> None:
     file.write(content)
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    """A hidden name beside a file, which is its own as far as there is room."""
+    hidden = f".{path.name}{ending}"
+    if len(os.fsencode(hidden)) > LONGEST_NAME:
+        hidden = f".{_digest(path.name)}{ending}"
+    return path.with_name(hidden)
+
+
+def _short(name: str) -> str:
+    if len(os.fsencode(name)) <= LONGEST_NAME:
+        return name
+    suffix = PurePath(name).suffix
+    if len(os.fsencode(suffix)) > 20:  # no suffix, only a dot somewhere
+        suffix = ""
+    tail = f"-{_digest(name)[:16]}{suffix}"
+    kept = os.fsencode(name)[: LONGEST_NAME - len(os.fsencode(tail))]
+    return kept.decode(errors="ignore") + tail
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:32]

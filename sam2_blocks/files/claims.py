@@ -24,6 +24,8 @@ class OutputFiles:
             its files: a block that writes one file for all items keeps what it says of them.
         shared_before: files for all items that the earlier run wrote, each with the class of the
             block that did.
+        order: place of each item in the run, where some are kept, so that a file for all items
+            has them in the same order as if all had been done now.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class OutputFiles:
         *,
         kept: Mapping[str, Sequence[Path]] | None = None,
         shared_before: Mapping[Path, str] | None = None,
+        order: Mapping[str, int] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.kept = dict(kept or {})
         self.shared_before = dict(shared_before or {})
+        self.order = order or {}
         self._kept_files = {f.resolve(): item for item, files in self.kept.items() for f in files}
         self._before = {path.resolve() for path in self.shared_before}
         self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()

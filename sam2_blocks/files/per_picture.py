@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+from string import Formatter
 from typing import Any
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files.atomic import write_text
+from sam2_blocks.files.atomic import shorten, write_text
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import Image
 
@@ -58,7 +59,7 @@ class FilePerPicture:
         return {"path": str(path)}
 
     def _claim(self, filled: Path, image: Image) -> Path:
-        path = self._files.claim(filled, self, image.id)
+        path = self._files.claim(shorten(filled), self, image.id)
         if path in self._owners:
             raise ValueError(
                 f"{path} is the file of another picture, {self._owners[path]!r}; put {{id}} into "
@@ -71,13 +72,17 @@ class FilePerPicture:
 def relative_path(item_id: str) -> PurePosixPath:
     """Make an item's id a relative path that cannot leave the folder it is put below."""
     parts = [part for part in PurePosixPath(item_id).parts if part not in ("/", "..", ".")]
-    return PurePosixPath(*parts)
+    return shorten(PurePosixPath(*parts))
 
 
 def _fill(template: str, **values: str) -> Path:
+    """Put values in the place of bare names in braces; ``{{`` and ``}}`` are braces."""
     try:
-        return Path(template.format(**values))
-    except (KeyError, IndexError, ValueError) as error:
-        name = str(error.args[0]) if isinstance(error, KeyError) else ""
-        hint = did_you_mean(name, values)
-        raise ValueError(f"path {template!r} has a wrong placeholder: {error}.{hint}") from error
+        for _, name, form, conversion in Formatter().parse(template):
+            if name is not None and (form or conversion or name not in values):
+                written = f"{name}{f'!{conversion}' if conversion else ''}"
+                written += f":{form}" if form else ""
+                raise ValueError(f"{written!r}.{did_you_mean(name, values)}")
+    except ValueError as error:
+        raise ValueError(f"path {template!r} has a wrong placeholder: {error}") from error
+    return Path(template.format_map(values))

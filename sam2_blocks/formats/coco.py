@@ -21,6 +21,10 @@ from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_to_coco
 from sam2_blocks.values import Hw, Image, Rle
 
+OURS = frozenset({"category", "class_id"})
+NUMBERED = {"category_ids": "numbered"}
+"""In ``info`` where ids of categories are not the detector's; annotations then keep its class ids,
+for a resumed run to number as one that was never interrupted."""
 NUMBERS = ("id", "image_id", "category_id")
 
 
@@ -171,14 +175,22 @@ class CocoWriter:
     Args:
         path: the COCO file.
         kept: names of pictures that an earlier run put there, and this one does not.
+        order: places of pictures by name; those without one come last, as they were added.
 
     Raises:
         OSError: if nothing can be written there.
         UsageError: if pictures are to be kept, but it is no COCO file.
     """
 
-    def __init__(self, path: Path, *, kept: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kept: Collection[str] = (),
+        order: Mapping[str, int] | None = None,
+    ) -> None:
         self._path = path
+        self._order = order or {}
         self._part_path = unfinished_path(path)
         earlier = _read_pictures(path) if kept and path.exists() else {}
         earlier |= _read_rows(self._part_path) if kept else {}
@@ -206,30 +218,36 @@ class CocoWriter:
     def finish(self) -> None:
         """Number pictures, annotations and categories, and write the file."""
         self._part.close()
-        write_text(self._path, json_text(_number(self._pictures), indent=1) + "\n")
+        last = len(self._order)
+        names = sorted(self._pictures, key=lambda name: self._order.get(name, last))
+        pictures = {name: self._pictures[name] for name in names}
+        write_text(self._path, json_text(_number(pictures), indent=1) + "\n")
         self._part_path.unlink(missing_ok=True)
 
 
 def _number(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     rows = [row for picture in pictures.values() for row in picture["annotations"]]
     category_ids = _category_ids(rows)
+    numbered = any(row["class_id"] != category_ids[row["category"]] for row in rows)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (file_name, picture) in enumerate(pictures.items(), start=1):
         size = {"width": picture["width"], "height": picture["height"]}
         images.append({"id": image_id, "file_name": file_name, **size})
         for row in picture["annotations"]:
-            numbered = {k: v for k, v in row.items() if k not in ("category", "class_id")}
+            left_out = {"category"} if numbered and row["class_id"] is not None else OURS
+            rest = {k: v for k, v in row.items() if k not in left_out}
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": category_ids[row["category"]],
-                    **numbered,
+                    **rest,
                 }
             )
     categories = [{"id": number, "name": name} for name, number in category_ids.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    info = {"info": NUMBERED} if numbered else {}
+    return {**info, "images": images, "annotations": annotations, "categories": categories}
 
 
 def _category_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -249,12 +267,13 @@ def _read_pictures(path: Path) -> dict[str, Any]:
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in coco["categories"]}
+        numbered = coco.get("info") == NUMBERED
         rows = defaultdict(list)
         for annotation in coco["annotations"]:
             row = {k: v for k, v in annotation.items() if k not in NUMBERS}
             number = annotation["category_id"]
             rows[annotation["image_id"]].append(
-                {"category": names[number], "class_id": number, **row}
+                {"category": names[number], "class_id": None if numbered else number, **row}
             )
         return {
             image["file_name"]: {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,24 +12,25 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sam2_blocks import __version__
+from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.errors import UsageError
-from sam2_blocks.files.atomic import unfinished_path
+from sam2_blocks.files.atomic import json_text, unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
 from sam2_blocks.language.pipeline import Pipeline
 
 
 class Entry(BaseModel):
-    """One finished picture.
+    """One finished item.
 
     Attributes:
         item: its id.
-        stamp: size in bytes and time of change in nanoseconds; None if it is to be done again.
+        stamp: that of the item as it was done; None if it is to be done again.
         files: those that hold its results, relative to the folder.
     """
 
     item: str
-    stamp: tuple[int, int] | None
+    stamp: str | None
     files: list[str]
 
 
@@ -40,76 +41,71 @@ class SharedFiles(BaseModel):
 
 
 class Journal:
-    """Notes in the output folder which pictures are finished, and which files hold their results.
+    """Notes in the output folder which items are finished, and which files hold their results.
 
-    A picture counts as finished while its size and time of change are the same and its files are
-    there; one that failed does not. What a run of another pipeline or on other pictures noted is
-    not looked at, and its files are left alone.
+    An item counts as finished while its stamp is the same and its files are there; one that failed
+    does not. What a run of another pipeline noted is not looked at, and its files are left alone.
 
     Args:
         folder: the output folder.
-        pipeline: what runs; read from a file.
-        source: where the pictures come from, as the user wrote it.
-        settings: the values set for this run, ``name=value``.
-        resume: go on with what is finished; False does everything again.
+        request: what runs.
+        identity: of the source, see `Source`.
 
     Attributes:
-        kept: files of the pictures that are finished and not done again, by item; once `plan` has
+        kept: files of the items that are finished and not done again, by item; once `plan` has
             run.
-        shared: files with results of all pictures that the earlier run wrote, each with the class
+        shared: files with results of all items that the earlier run wrote, each with the class
             of its block.
 
     Raises:
-        UsageError: if the earlier run was another, or a block would forget what it wrote then.
+        UsageError: if the earlier run was another and this one is to go on with it, or was on
+            other inputs, or a block would forget what it wrote then.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        pipeline: Pipeline,
-        source: str,
-        settings: Sequence[str],
-        *,
-        resume: bool,
-    ) -> None:
+    def __init__(self, folder: Path, request: RunRequest, identity: str | None) -> None:
         self.kept: dict[str, list[Path]] = {}
         self.shared: dict[Path, str] = {}
         self._folder = folder
-        self._run = _describe(pipeline, source, settings)
-        self._resume = resume
+        self._run = _describe(request, identity)
         self._entries: dict[str, Entry] = {}
-        self._stamps: dict[str, tuple[int, int]] = {}
         self._lines: JsonLines | None = None
+        if request.resume:
+            _check_blocks(request.pipeline)
         earlier, *notes = read_json_lines(folder / JOURNAL_FILE) or [None]
         if not isinstance(earlier, dict) or earlier.keys() != self._run.keys():
             return  # none, or of somebody else
         differing = [key for key, value in self._run.items() if earlier[key] != value]
-        if resume and differing:
+        if request.resume and differing:
             raise UsageError(
                 f"{folder}: cannot --resume, because {' and '.join(differing)} changed since the "
                 "run that wrote this folder. Choose another --out, or start over without --resume."
             )
-        if resume:
-            _check_blocks(pipeline)
-        if not {"pipeline", "input"}.intersection(differing):
+        if "input" in differing:
+            raise UsageError(
+                f"{folder}: holds results of another input, {_shown(earlier['input'])}, and two "
+                "runs are not mixed. Choose another --out, or delete that folder first."
+            )
+        if "pipeline" not in differing:
             self._take_over(notes)
 
-    def plan(self, pictures: Mapping[str, Path]) -> dict[str, Path]:
-        """Return the pictures that are to be done, by item id.
+    def plan(self, stamps: Mapping[str, str]) -> None:
+        """Find out which items are finished.
+
+        Args:
+            stamps: those of all items, by id.
 
         Raises:
-            UsageError: if a file with results of finished pictures is gone.
+            UsageError: if a file with results of finished items is gone.
         """
-        self._stamps = {name: _stamp(path) for name, path in pictures.items()}
-        finished = [name for name in pictures if self._resume and self._is_finished(name)]
-        self.kept = {name: self.earlier_files(name) for name in finished}
+        for name, stamp in stamps.items():
+            if self._is_finished(name, stamp):
+                self.kept[name] = self.earlier_files(name)
         for path in self.shared:
             if self.kept and not (path.exists() or unfinished_path(path).exists()):
                 raise UsageError(
                     f"{path}: is gone, and with it what the earlier run found. Put it back, or "
                     "start over without --resume."
                 )
-        return {name: path for name, path in pictures.items() if name not in self.kept}
 
     def start(self) -> None:
         """Begin to write."""
@@ -117,8 +113,10 @@ class Journal:
         if self.kept:
             notes.append(self._shared_note(self.shared))
         for name, entry in self._entries.items():
-            stamp = entry.stamp if name in self.kept else None
-            notes.append(entry.model_copy(update={"stamp": stamp}))
+            if name in self.kept:
+                notes.append(entry)
+            elif entry.files:
+                notes.append(entry.model_copy(update={"stamp": None}))
         content = [self._run, *(note.model_dump() for note in notes)]
         self._lines = JsonLines(self._folder / JOURNAL_FILE, content)
 
@@ -127,10 +125,21 @@ class Journal:
         entry = self._entries.get(item)
         return [self._folder / name for name in entry.files] if entry else []
 
-    def add(self, item: str, files: Iterable[Path], *, finished: bool = True) -> None:
-        """Note the files that hold a picture's results, and whether it is finished."""
-        stamp = self._stamps[item] if finished else None
-        self._append(Entry(item=item, stamp=stamp, files=[self._name(file) for file in files]))
+    def gone(self, seen: Collection[str]) -> list[Path]:
+        """Files that the earlier run wrote for items that are none any more."""
+        lost = [name for name in self._entries if name not in seen]
+        return [file for name in lost for file in self.earlier_files(name)]
+
+    def forget(self, seen: Collection[str]) -> None:
+        """Note that items which are none any more have no files."""
+        for name in self._entries:
+            if name not in seen:
+                self._append(Entry(item=name, stamp=None, files=[]))
+
+    def add(self, item: str, stamp: str, files: Iterable[Path], *, finished: bool = True) -> None:
+        """Note the files that hold an item's results, and whether it is finished."""
+        noted = stamp if finished and stamp else None
+        self._append(Entry(item=item, stamp=noted, files=[self._name(file) for file in files]))
 
     def add_shared(self, shared: Mapping[Path, str]) -> None:
         """Note which files hold results of all pictures, before any of them counts as finished."""
@@ -152,11 +161,12 @@ class Journal:
                 entry.files = list(filter(_is_below, entry.files))
                 self._entries[entry.item] = entry
 
-    def _is_finished(self, item: str) -> bool:
+    def _is_finished(self, item: str, stamp: str) -> bool:
         entry = self._entries.get(item)
         return (
             entry is not None
-            and entry.stamp == self._stamps[item]
+            and bool(stamp)
+            and entry.stamp == stamp
             and all(file.exists() for file in self.earlier_files(item))
         )
 
@@ -172,14 +182,20 @@ class Journal:
         return SharedFiles(shared={self._name(file): block for file, block in shared.items()})
 
 
-def _describe(pipeline: Pipeline, source: str, settings: Sequence[str]) -> dict[str, Any]:
+def _describe(request: RunRequest, identity: str | None) -> dict[str, Any]:
     """What must be the same for a run to go on with another."""
     return {
         "version": __version__,
-        "pipeline": hashlib.sha256(Path(pipeline.source).read_bytes()).hexdigest(),
-        "input": os.path.abspath(source),
-        "settings": dict(pair.split("=", 1) for pair in settings),  # the last of a name counts
+        "pipeline": request.digest,
+        "input": identity,
+        "settings": json.loads(json_text(request.settings)),
+        "names": request.names,
     }
+
+
+def _shown(identity: Any) -> str:
+    text = str(identity)
+    return repr(text if len(text) < 200 else f"{text[:200]}…")
 
 
 def _is_below(name: str) -> bool:
@@ -196,8 +212,3 @@ def _check_blocks(pipeline: Pipeline) -> None:
                 f"cannot --resume: step {step.id!r} writes files, and the manifest of "
                 f"{manifest.id} does not say 'resumable: true'. Start over without --resume."
             )
-
-
-def _stamp(picture: Path) -> tuple[int, int]:
-    status = picture.stat()
-    return status.st_size, status.st_mtime_ns

@@ -15,6 +15,9 @@ from filelock import FileLock
 from PIL import Image as Pil
 
 from sam2_blocks.cli import app as cli
+from sam2_blocks.cli import options, screen
+from sam2_blocks.cli import run as run_command
+from sam2_blocks.engine.places import Exporter
 from sam2_blocks.files import atomic as files
 from sam2_blocks.files.claims import JOURNAL_FILE, LOCK_FILE
 from sam2_blocks.testing import FakeExecutor
@@ -29,7 +32,7 @@ def call(monkeypatch, capsys):
     """Run the program in this process with the fake executor: ``(exit code, stdout, stderr)``."""
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
     monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", FakeExecutor)
-    monkeypatch.setattr(cli.out, "width", 120)
+    monkeypatch.setattr(screen.out, "width", 120)
     monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it
     monkeypatch.setattr(cli.Pil, "MAX_IMAGE_PIXELS", cli.Pil.MAX_IMAGE_PIXELS)
 
@@ -83,7 +86,7 @@ def test_its_output_can_be_loaded_as_boxes(call, tmp_path):
 
 def test_a_broken_picture_is_reported_and_the_others_finish(call, folder, tmp_path):
     code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "2 of 3 done" in out
     assert "failed: broken.jpg: input 'image':" in err
     assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
@@ -108,7 +111,7 @@ def test_old_outputs_of_an_item_that_fails_go_away(call, folder, tmp_path):
     (target / "a.jpg" / "notes.json").write_text("mine")
     (folder / "a.json").unlink()
     (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
-    assert call("run", QUICKSTART, "-i", folder, "-o", target)[0] == cli.ITEMS_FAILED
+    assert call("run", QUICKSTART, "-i", folder, "-o", target)[0] == options.ITEMS_FAILED
     left = sorted(path.name for path in target.rglob("*.*") if path.is_file())
     assert left == [JOURNAL_FILE, "errors.json", "notes.json"]
 
@@ -142,7 +145,7 @@ def test_a_folder_of_coco_boxes_becomes_coco_masks(call, tmp_path):
 
 def test_resume_does_what_is_left(call, folder, tmp_path):
     arguments = ("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
-    assert call(*arguments)[0] == cli.ITEMS_FAILED
+    assert call(*arguments)[0] == options.ITEMS_FAILED
     before = (tmp_path / "out" / "a.jpg" / "overlay.png").stat().st_mtime_ns
     (folder / "broken.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
     (folder / "broken.json").write_bytes((PICTURES / "coffee.json").read_bytes())
@@ -180,7 +183,7 @@ def test_resume_refuses_a_file_that_is_not_coco(call, folder, tmp_path):
     (tmp_path / "masks.json").write_text("{}")
     (tmp_path / "coffee.jpg" / "predictions.json").unlink()
     code, _, err = call(*arguments, "-i", PICTURES, "--resume")
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "masks.json: cannot be continued" in err
 
 
@@ -215,14 +218,14 @@ def test_what_blocks_wrote_of_a_picture_that_fails_goes_away(exporting, folder):
     assert (exporting.labels / "deep" / "b.txt").exists()
     assert exporting.named() == ["a.jpg", "deep/b.jpg"]
     (folder / "deep" / "b.jpg").write_bytes(b"broken by now")
-    assert exporting.run("--resume")[0] == cli.ITEMS_FAILED
+    assert exporting.run("--resume")[0] == options.ITEMS_FAILED
     assert not (exporting.labels / "deep" / "b.txt").exists()
     assert (exporting.labels / "a.txt").exists()
     assert exporting.named() == ["a.jpg"]
     (folder / "a.jpg").write_bytes(b"broken by now")
-    assert exporting.run()[0] == cli.ITEMS_FAILED
+    assert exporting.run()[0] == options.ITEMS_FAILED
     left = sorted(os.listdir(exporting.target))
-    assert left == [JOURNAL_FILE, "a.jpg", "deep", "errors.json", "labels"]
+    assert left == [JOURNAL_FILE, "errors.json"]
 
 
 def test_another_pipeline_leaves_the_files_of_the_first_alone(exporting, call, folder):
@@ -245,21 +248,71 @@ def test_the_file_of_a_finished_picture_is_not_taken(exporting, folder):
     before = (exporting.labels / "a.txt").stat().st_mtime_ns
     add_picture(folder / "a.png")
     code, _, err = exporting.run("--resume")
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "is the file of 'a.jpg', which an earlier run finished" in err
     assert (exporting.labels / "a.txt").stat().st_mtime_ns == before
 
 
-def test_a_single_picture_ends_what_a_folder_s_run_noted(exporting, folder):
-    exporting.run()
-    exporting.run(source=folder / "a.jpg")
-    assert exporting.named() == ["a.jpg"]
-    code, out, _ = exporting.run("--resume")
-    assert (code, "2 of 2 done" in out) == (0, True)
-    assert exporting.named() == ["a.jpg", "deep/b.jpg"]
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_runs_on_other_inputs_are_not_mixed(exporting, folder, tmp_path, more):
+    exporting.run(source=folder / "deep")
+    other = tmp_path / "other"
+    other.mkdir()
+    add_picture(other / "c.jpg")
+    before = sorted(exporting.target.rglob("*"))
+    code, _, err = exporting.run(*more, source=other)
+    assert code == options.WRONG_INPUT
+    assert ("input changed" if more else "holds results of another input") in err
+    assert sorted(exporting.target.rglob("*")) == before
+
+
+def test_pictures_alone_are_not_mixed_where_blocks_write_files(exporting, call, folder, tmp_path):
+    assert exporting.run(source=folder / "a.jpg")[0] == 0
+    assert exporting.run(source=folder / "a.jpg")[0] == 0
+    code, _, err = exporting.run(source=folder / "deep" / "b.jpg")
+    assert code == options.WRONG_INPUT
+    assert "two runs are not mixed. Choose another --out" in err
+    for name in ("a.jpg", "deep/b.jpg"):  # no file but those that are replaced
+        assert call("run", QUICKSTART, "-i", folder / name, "-o", tmp_path / "one")[0] == 0
+    assert sorted(os.listdir(tmp_path / "one")) == ["overlay.png", "predictions.json"]
+
+
+def test_a_single_picture_is_not_resumed(exporting, folder):
     code, _, err = exporting.run("--resume", source=folder / "a.jpg")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert "--resume is for folders and globs" in err
+
+
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_what_belongs_to_pictures_that_are_gone_is_removed(exporting, folder, more):
+    exporting.run()
+    (folder / "deep" / "b.jpg").unlink()
+    assert exporting.run(*more)[0] == 0
+    left = {p.relative_to(exporting.target).as_posix() for p in exporting.target.rglob("*")}
+    assert left == {
+        *("a.jpg", "a.jpg/overlay.png", "a.jpg/predictions.json", "coco.json"),
+        *("labels", "labels/a.txt", JOURNAL_FILE),
+    }
+    assert exporting.named() == ["a.jpg"]
+
+
+def test_a_resumed_run_numbers_categories_and_pictures_like_a_new_one(exporting, folder, tmp_path):
+    def boxes(name, *classes):
+        rows = [{"box_xyxy": [9, 9, 99, 99], "class_name": n, "class_id": 0} for n in classes]
+        (folder / name).write_text(json.dumps({"detections": rows}))
+
+    boxes("a.json", "dog", "zebra")
+    boxes("deep/b.json", "zebra")
+    exporting.run()
+    add_picture(folder / "0.jpg")
+    boxes("0.json", "ant")
+    assert exporting.run("--resume")[0] == 0
+    resumed = json.loads((exporting.target / "coco.json").read_text())
+    exporting.run()
+    assert json.loads((exporting.target / "coco.json").read_text()) == resumed
+    names = {row["name"]: row["id"] for row in resumed["categories"]}
+    assert names == {"ant": 1, "dog": 2, "zebra": 3}
+    assert exporting.named() == ["0.jpg", "a.jpg", "deep/b.jpg"]
 
 
 def test_a_coco_file_that_is_gone_is_missed_also_when_nothing_is_left(exporting):
@@ -267,7 +320,7 @@ def test_a_coco_file_that_is_gone_is_missed_also_when_nothing_is_left(exporting)
         assert exporting.run(*more)[0] == 0
     (exporting.target / "coco.json").unlink()
     code, _, err = exporting.run("--resume")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert "coco.json: is gone, and with it what the earlier run found" in err
 
 
@@ -277,7 +330,7 @@ def test_an_interruption_while_the_coco_file_is_written_loses_nothing(exporting,
 
     with monkeypatch.context() as patched:
         patched.setattr("sam2_blocks.formats.coco.write_text", interrupt)
-        assert exporting.run()[0] == cli.INTERRUPTED
+        assert exporting.run()[0] == options.INTERRUPTED
     assert not (exporting.target / "coco.json").exists()
     code, out, _ = exporting.run("--resume")
     assert (code, "nothing is left to do" in out) == (0, True)
@@ -289,7 +342,7 @@ def test_a_picture_that_failed_has_no_right_to_the_file_of_a_finished_one(export
     (folder / "a.jpg").write_bytes(b"broken by now")
     add_picture(folder / "a.png")
     for _ in range(3):
-        assert exporting.run("--resume")[0] == cli.ITEMS_FAILED
+        assert exporting.run("--resume")[0] == options.ITEMS_FAILED
         assert (exporting.labels / "a.txt").exists()
 
 
@@ -297,17 +350,16 @@ def test_what_is_no_coco_file_any_more_is_named_at_the_end_too(exporting):
     exporting.run()
     (exporting.target / "coco.json").write_text("{}")
     code, _, err = exporting.run("--resume")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert "coco.json: cannot be continued" in err
 
 
-@pytest.mark.parametrize("source", ["", "a.jpg"])
-def test_two_runs_at_once_are_refused(exporting, folder, source):
+def test_two_runs_at_once_are_refused(exporting):
     exporting.run()
     journal = (exporting.target / JOURNAL_FILE).read_text()
     with FileLock(exporting.target / LOCK_FILE):
-        code, _, err = exporting.run(source=folder / source)
-    assert code == cli.WRONG_INPUT
+        code, _, err = exporting.run()
+    assert code == options.WRONG_INPUT
     assert "another run is writing there" in err
     assert (exporting.target / JOURNAL_FILE).read_text() == journal
 
@@ -320,7 +372,7 @@ def test_files_of_a_picture_that_failed_later_are_known_too(exporting, folder, m
 
     with monkeypatch.context() as patched:
         patched.setattr(DrawMasks, "run", refuse)
-        assert exporting.run()[0] == cli.ITEMS_FAILED
+        assert exporting.run()[0] == options.ITEMS_FAILED
     assert (exporting.labels / "a.txt").exists()
     (folder / "a.jpg").write_bytes(b"broken by now")
     exporting.run("--resume")
@@ -348,7 +400,7 @@ def test_a_block_does_not_write_the_files_of_the_run(call, tmp_path, path):
     step = f"  coco: {{use: export/coco@v1, with: {{{wires}, path: {path}}}}}\n"
     (tmp_path / "p.yaml").write_text(text.replace("outputs:\n", f"{step}outputs:\n"))
     code, _, err = call("run", tmp_path / "p.yaml", "-i", COFFEE, "-o", tmp_path / "out")
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "of the run itself" in err or "another step or output writes" in err
     rows = json.loads((tmp_path / "out" / "predictions.json").read_text())["detections"]
     assert len(rows) == 4
@@ -364,22 +416,12 @@ def test_a_glob_that_finds_more_pictures_names_the_others_as_before(exporting, f
     assert exporting.named() == ["deep/b.jpg", "more/b.jpg"]
 
 
-def test_an_exporter_that_returns_no_path_fails_its_item(call, tmp_path, monkeypatch):
-    from sam2_blocks.engine import builtin, exporters
-
-    broken = {**exporters.BUILTIN_EXPORTERS, "image": lambda image, path: None}
-    monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
-    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "out")
-    assert code == cli.ITEMS_FAILED
-    assert "its exporter returned None instead of its Path" in err
-
-
 def test_an_output_may_not_have_the_name_of_the_errors(call, tmp_path):
     pipeline = tmp_path / "p.yaml"
     text = (ROOT / "examples" / "quickstart.yaml").read_text()
     pipeline.write_text(text.replace("  predictions: $steps", "  errors: $steps"))
     code, _, err = call("run", pipeline, "-i", COFFEE, "-o", tmp_path / "out")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert "no output may be called 'errors'" in err
 
 
@@ -428,7 +470,7 @@ def test_all_mistakes_of_a_pipeline_are_printed(call, tmp_path):
 
 def test_a_picture_over_the_limit_is_refused(call, tmp_path):
     code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path, "--max-pixels", 1000)
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "raise the limit with --max-pixels" in err
 
 
@@ -438,7 +480,7 @@ def test_a_full_disk_leaves_no_half_file(call, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", fail)
     code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
-    assert code == cli.STOPPED
+    assert code == options.STOPPED
     assert "No space left on device" in err
     assert os.listdir(tmp_path) == []
 
@@ -484,12 +526,135 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, how):
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == cli.INTERRUPTED, err
+    assert process.returncode == options.INTERRUPTED, err
     assert "interrupted after" in err
     written = list(target.rglob("*.*"))
     assert not [path for path in written if path.name.endswith(".part")]
     for path in target.glob("*/predictions.json"):
         json.loads(path.read_text())
+
+
+def test_inputs_add_up_and_keep_names_apart(call, folder, tmp_path):
+    (folder / "deep" / "a.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    (folder / "deep" / "a.json").write_bytes((PICTURES / "coffee.json").read_bytes())
+    inputs = ("-i", folder / "a.jpg", "-i", folder / "deep", "-i", folder / "deep" / "a.jpg")
+    code, out, err = call("run", QUICKSTART, *inputs, "-o", tmp_path / "out")
+    assert (code, "3 of 3 done" in out) == (0, True), err
+    found = sorted(path.parent for path in (tmp_path / "out").rglob("overlay.png"))
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in found]
+    assert names == ["a.jpg", "deep/a.jpg", "deep/b.jpg"]
+
+
+def test_what_a_shell_made_of_a_pattern_gets_a_hint(call, folder, tmp_path):
+    names = [folder / "a.jpg", folder / "deep" / "b.jpg", folder / "broken.jpg"]
+    code, _, err = call("run", QUICKSTART, "--input", *names, "-o", tmp_path / "out")
+    assert code == options.WRONG_INPUT
+    assert "quote it (--input 'photos/*.jpg')" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("clip.mp4", "is a video, not"), ("all.txt", "is a list"), ("t.csv", "is a table, not")],
+)
+def test_a_file_of_another_sort_gets_a_sentence(call, tmp_path, name, message):
+    (tmp_path / name).write_text("a.jpg")
+    code, _, err = call("run", QUICKSTART, "-i", tmp_path / name, "-o", tmp_path / "out")
+    assert code == options.WRONG_INPUT
+    assert message in err
+    assert "--input takes a picture, a folder" in err
+
+
+def test_stems_name_results_where_they_differ(call, folder, tmp_path):
+    (folder / "broken.jpg").unlink()
+    arguments = ("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out", "--names", "stem")
+    assert call(*arguments)[0] == 0
+    assert (tmp_path / "out" / "a" / "overlay.png").exists()
+    assert (tmp_path / "out" / "deep" / "b" / "overlay.png").exists()
+    (folder / "a.png").write_bytes((folder / "a.jpg").read_bytes())
+    code, _, err = call(*arguments)
+    assert code == options.WRONG_INPUT
+    assert "'a.jpg' and 'a.png' have one stem" in err
+
+
+def test_quiet_prints_what_is_wrong_only(call, folder, tmp_path):
+    (folder / "notes.txt").write_text("")
+    code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out", "--quiet")
+    assert (code, out) == (options.ITEMS_FAILED, "")
+    assert [line.split(":")[0] for line in err.splitlines()] == ["failed"]
+    code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert "note: left out: 3 not named like a picture" in err
+    assert "2 of 3 done" in out
+
+
+def test_model_and_device_go_where_a_pipeline_has_such_inputs(call, tmp_path):
+    arguments = ("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
+    code, _, err = call(*arguments, "--model", "hiera_tiny")
+    assert code == 0
+    assert err.count("loading hiera_tiny") == 1
+    code, _, err = call(*arguments, "--device", "cpu")
+    assert code == options.WRONG_INPUT
+    assert "has no input 'device'. Add one" in err
+
+
+def test_names_that_a_console_cannot_show_do_not_stop_the_work(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = [
+        b"\xe6\x97\xa5\xe6\x9c\xac.png",
+        b"a\xff.png",
+        b"b\x1b[31m\n.png",
+        b"c" * 251 + b".png",
+    ]
+    for name in names:
+        path = os.path.join(os.fsencode(pictures), name)
+        with open(path, "wb") as file:
+            Pil.new("RGB", (60, 40)).save(file, "PNG")
+    wires = "{image: $inputs.image, predictions: $steps.find.predictions}"
+    (tmp_path / "p.yaml").write_text(
+        "pipeline_version: 1\ninputs: {image: {kind: image}}\nsteps:\n"
+        "  find: {use: sam2/segment@v1, with: {image: $inputs.image, boxes: [[5, 5, 30, 30]]}}\n"
+        f"  labelme: {{use: export/labelme@v1, with: {wires}}}\n"
+        f"  yolo: {{use: export/yolo@v1, with: {wires}}}\n"
+        "outputs: {found: $steps.find.predictions}\n"
+    )
+    result = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks", "run", tmp_path / "p.yaml"),
+            *("-i", pictures, "-o", tmp_path / "out"),
+        ],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "SAM2_BLOCKS_PLUGINS": ""},
+    )
+    assert result.returncode == 0, result.stderr
+    assert b"4 of 4 done" in result.stdout
+    assert b"\x1b" not in result.stdout
+    assert b"b\\x1b[31m\\n.png: found: 1" in result.stdout
+    assert len(list((tmp_path / "out").rglob("found.json"))) == 4
+    assert len(list((tmp_path / "out" / "labels").rglob("*.txt"))) == 4
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 8
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15, 0.3, 0.6, 1.0, 1.5])
+def test_an_interruption_at_any_time_ends_with_130_and_no_traceback(tmp_path, after_s):
+    code = (
+        "import sys, threading, _thread, time, os, signal\n"
+        "from sam2_blocks.cli import main\n"
+        "sys.argv = ['sam2-blocks', *sys.argv[1:]]\n"
+        f"threading.Timer({after_s}, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "main()\n"
+        "time.sleep(30)"
+    )
+    command = ("run", QUICKSTART, "-i", COFFEE, "-o", str(tmp_path / "out"))
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *command],
+        capture_output=True,
+        check=False,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert "Traceback" not in result.stderr
+    assert result.returncode == options.INTERRUPTED, result.stderr
 
 
 def test_markup_in_names_is_only_text(call, tmp_path):
@@ -513,15 +678,15 @@ def test_results_inside_the_input_folder_are_not_inputs(call, folder):
 def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path, monkeypatch):
     from sam2_blocks.engine import builtin, exporters
 
-    def refuse_one(image, path):
-        if "deep" in str(path):
+    def refuse_one(image, file):
+        if "deep" in image.id:
             raise TypeError("no such colour")
-        return exporters.export_image(image, path)
+        exporters.write_image(image, file)
 
-    broken = {**exporters.BUILTIN_EXPORTERS, "image": refuse_one}
+    broken = {**exporters.BUILTIN_EXPORTERS, "image": Exporter(".png", refuse_one)}
     monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
     code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
-    assert code == cli.ITEMS_FAILED
+    assert code == options.ITEMS_FAILED
     assert "failed: deep/b.jpg: cannot be written: no such colour" in err
     assert "1 of 3 done" in out
     assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
@@ -532,17 +697,17 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
 ):
     from sam2_blocks.engine import builtin, exporters
 
-    def refuse(image, path):
+    def refuse(image, file):
         raise TypeError("no such colour")
 
     def interrupt(result, *, brief):
         raise KeyboardInterrupt
 
-    broken = {**exporters.BUILTIN_EXPORTERS, "image": refuse}
+    broken = {**exporters.BUILTIN_EXPORTERS, "image": Exporter(".png", refuse)}
     monkeypatch.setattr(builtin.exporters, "BUILTIN_EXPORTERS", broken)
-    monkeypatch.setattr(cli, "_print_result", interrupt)
+    monkeypatch.setattr(run_command, "print_result", interrupt)
     code, _, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
-    assert code == cli.INTERRUPTED
+    assert code == options.INTERRUPTED
     assert "failed: a.jpg: cannot be written: no such colour" in err
     [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert (record["item"], record["step"]) == ("a.jpg", "outputs")
@@ -551,21 +716,21 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
 def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(call, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "file")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert "cannot write to the folder" in err
 
 
 def test_a_wrong_setting_is_one_error(call, tmp_path):
     points = ROOT / "examples" / "points.yaml"
     code, _, err = call("run", points, "-i", PICTURES, "-o", tmp_path, "-s", "prompts=abc")
-    assert code == cli.WRONG_INPUT
+    assert code == options.WRONG_INPUT
     assert err.count("wants a list of mappings") == 1
 
 
 def test_an_unexpected_error_is_one_block_too(call, monkeypatch):
-    monkeypatch.setattr(cli, "find_pictures", lambda *_: 1 / 0)
+    monkeypatch.setattr(run_command, "run_pipeline", lambda *_, **__: 1 / 0)
     code, _, err = call("run", QUICKSTART, "-i", COFFEE)
-    assert code == cli.STOPPED
+    assert code == options.STOPPED
     assert "unexpected ZeroDivisionError" in err
     assert "Traceback" not in err
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
@@ -22,11 +23,9 @@ COCO_FOLDER = ROOT / "examples" / "coco_folder.yaml"
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three files that stand for pictures, and a pipeline, by name."""
-    for name in ("a.jpg", "b.jpg", "c.jpg", "pipeline.yaml"):
-        (tmp_path / name).write_text(name)
-    return {name: tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")}
+def stamps():
+    """Three items."""
+    return {"a.jpg": "1", "b.jpg": "2", "c.jpg": "3"}
 
 
 @pytest.fixture
@@ -35,162 +34,179 @@ def journal(tmp_path):
 
     (tmp_path / "out").mkdir()
 
-    def make(*settings, resume=True, steps=(), source="pictures"):
-        graph = SimpleNamespace(source=str(tmp_path / "pipeline.yaml"), steps=steps)
-        return Journal(tmp_path / "out", graph, source, settings, resume=resume)
+    def make(settings=None, resume=True, steps=(), identity="pictures", **more):
+        request = RunRequest(
+            SimpleNamespace(steps=steps), None, settings=settings or {}, resume=resume, **more
+        )
+        return Journal(tmp_path / "out", request, identity)
 
     return make
 
 
-def finish(journal, pictures, *names, shared=()):
-    """Let a run finish some of the pictures, each with one output."""
-    journal.plan(pictures)
+def finish(journal, stamps, *names, shared=()):
+    """Let a run finish some of the items, each with one output."""
+    journal.plan(stamps)
     journal.start()
     journal.add_shared(dict.fromkeys(shared, "ExportCoco"))
     for name in names:
         output = journal._folder / name / "mask.png"
         output.parent.mkdir(exist_ok=True)
         output.write_text("mask")
-        journal.add(name, [output])
+        journal.add(name, stamps[name], [output])
     journal.close()
 
 
-def test_without_an_earlier_run_everything_remains(journal, pictures):
-    assert journal().plan(pictures) == pictures
+def left(journal, stamps):
+    """Items that are to be done."""
+    journal.plan(stamps)
+    return [name for name in stamps if name not in journal.kept]
 
 
-def test_what_is_finished_is_kept_with_its_files(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
+def test_without_an_earlier_run_everything_remains(journal, stamps):
+    assert left(journal(), stamps) == list(stamps)
+
+
+def test_what_is_finished_is_kept_with_its_files(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg", "b.jpg")
     again = journal()
-    assert list(again.plan(pictures)) == ["c.jpg"]
+    assert left(again, stamps) == ["c.jpg"]
     assert again.kept == {
         name: [tmp_path / "out" / name / "mask.png"] for name in ("a.jpg", "b.jpg")
     }
 
 
-def test_a_picture_that_was_taken_away_is_not_kept(journal, pictures):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
-    del pictures["a.jpg"]
+def test_an_item_that_was_taken_away_is_not_kept_but_its_files_are_known(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg", "b.jpg")
+    del stamps["a.jpg"]
     again = journal()
-    assert list(again.plan(pictures)) == ["c.jpg"]
+    assert left(again, stamps) == ["c.jpg"]
     assert list(again.kept) == ["b.jpg"]
+    assert again.gone(stamps) == [tmp_path / "out" / "a.jpg" / "mask.png"]
+    again.start()
+    again.forget(stamps)
+    again.close()
+    assert journal().gone(stamps) == []
 
 
-def test_a_third_run_knows_what_the_first_and_the_second_finished(journal, pictures):
-    finish(journal(), pictures, "a.jpg")
-    finish(journal(), pictures, "b.jpg")
-    assert list(journal().plan(pictures)) == ["c.jpg"]
+def test_a_third_run_knows_what_the_first_and_the_second_finished(journal, stamps):
+    finish(journal(), stamps, "a.jpg")
+    finish(journal(), stamps, "b.jpg")
+    assert left(journal(), stamps) == ["c.jpg"]
 
 
-def test_a_changed_picture_remains(journal, pictures):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
-    pictures["a.jpg"].write_text("changed")
-    assert list(journal().plan(pictures)) == ["a.jpg", "c.jpg"]
+def test_a_changed_item_remains(journal, stamps):
+    finish(journal(), stamps, "a.jpg", "b.jpg")
+    assert left(journal(), {**stamps, "a.jpg": "4"}) == ["a.jpg", "c.jpg"]
 
 
-def test_a_picture_whose_output_is_gone_remains(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
+def test_what_nobody_can_tell_the_state_of_remains(journal, stamps):
+    stamps["a.jpg"] = ""
+    finish(journal(), stamps, "a.jpg", "b.jpg")
+    assert left(journal(), stamps) == ["a.jpg", "c.jpg"]
+
+
+def test_an_item_whose_output_is_gone_remains(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg", "b.jpg")
     (tmp_path / "out" / "b.jpg" / "mask.png").unlink()
-    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+    assert left(journal(), stamps) == ["b.jpg", "c.jpg"]
 
 
-def test_a_torn_line_is_not_a_finished_picture(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg", "b.jpg")
+def test_a_torn_line_is_not_a_finished_item(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg", "b.jpg")
     file = tmp_path / "out" / JOURNAL_FILE
     file.write_text(file.read_text()[:-20])
-    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+    assert left(journal(), stamps) == ["b.jpg", "c.jpg"]
 
 
 @pytest.mark.parametrize(
     "line", ["3", "[]", '{"item": 3}', '{"item": "b.jpg", "files": null}', "{"]
 )
-def test_a_line_that_means_nothing_is_skipped(journal, pictures, tmp_path, line):
-    finish(journal(), pictures, "a.jpg")
+def test_a_line_that_means_nothing_is_skipped(journal, stamps, tmp_path, line):
+    finish(journal(), stamps, "a.jpg")
     with (tmp_path / "out" / JOURNAL_FILE).open("a") as file:
         file.write(f"{line}\n")
-    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+    assert left(journal(), stamps) == ["b.jpg", "c.jpg"]
     (tmp_path / "out" / JOURNAL_FILE).write_text(f"{line}\n")
-    assert journal().plan(pictures) == pictures
+    assert left(journal(), stamps) == list(stamps)
 
 
-def test_files_outside_the_folder_are_not_ours(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg")
+def test_files_outside_the_folder_are_not_ours(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg")
     with (tmp_path / "out" / JOURNAL_FILE).open("a") as file:
-        file.write('{"item": "b.jpg", "stamp": [1, 1], "files": ["../victim.txt"]}\n')
+        file.write('{"item": "b.jpg", "stamp": "1", "files": ["../victim.txt"]}\n')
         file.write('{"shared": {"../victim.txt": "ExportCoco"}}\n')
     assert journal().earlier_files("b.jpg") == []
     assert journal().shared == {}
 
 
-def test_names_of_any_bytes_are_kept(journal, pictures, tmp_path):
+def test_names_of_any_bytes_are_kept(journal, stamps):
     name = "\udcff\u2028.jpg"
-    pictures[name] = pictures["a.jpg"]
-    finish(journal(), pictures, name)
-    assert name not in journal().plan(pictures)
+    stamps[name] = "4"
+    finish(journal(), stamps, name)
+    assert name not in left(journal(), stamps)
 
 
-def test_a_new_run_forgets_the_old_one(journal, pictures):
-    finish(journal(), pictures, "a.jpg")
-    finish(journal(resume=False), pictures)
-    assert journal().plan(pictures) == pictures
+def test_a_new_run_forgets_the_old_one(journal, stamps):
+    finish(journal(), stamps, "a.jpg")
+    finish(journal(resume=False), {})
+    assert left(journal(), stamps) == list(stamps)
 
 
-def test_other_settings_are_refused(journal, pictures):
-    finish(journal("model=nano"), pictures, "a.jpg")
-    assert list(journal("model=nano").plan(pictures)) == ["b.jpg", "c.jpg"]
+def test_other_settings_are_refused(journal, stamps):
+    finish(journal({"model": "nano"}), stamps, "a.jpg")
+    assert left(journal({"model": "nano"}), stamps) == ["b.jpg", "c.jpg"]
     with pytest.raises(UsageError, match="cannot --resume, because settings changed since the run"):
-        journal("model=hiera_tiny")
+        journal({"model": "hiera_tiny"})
 
 
-def test_of_settings_the_last_of_a_name_counts(journal, pictures):
-    finish(journal("a=1", "b=2", "a=3"), pictures, "a.jpg")
-    assert list(journal("b=2", "a=3").plan(pictures)) == ["b.jpg", "c.jpg"]
-    with pytest.raises(UsageError, match="because settings changed"):
-        journal("a=3", "b=2", "a=1")
+def test_other_names_are_refused(journal, stamps):
+    finish(journal(names="id"), stamps, "a.jpg")
+    with pytest.raises(UsageError, match="because names changed"):
+        journal(names="stem")
 
 
-def test_another_pipeline_is_refused(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg")
-    (tmp_path / "pipeline.yaml").write_text("other")
+def test_another_pipeline_is_refused(journal, stamps):
+    finish(journal(digest="1"), stamps, "a.jpg")
     with pytest.raises(UsageError, match="because pipeline changed"):
-        journal()
+        journal(digest="2")
 
 
-def test_other_pictures_are_refused(journal, pictures):
-    finish(journal(), pictures, "a.jpg")
+def test_other_inputs_are_refused_also_by_a_new_run(journal, stamps):
+    finish(journal(), stamps, "a.jpg")
     with pytest.raises(UsageError, match="because input changed"):
-        journal(source="elsewhere")
+        journal(identity="elsewhere")
+    with pytest.raises(UsageError, match="results of another input, 'pictures', and two runs are"):
+        journal(identity="elsewhere", resume=False)
 
 
-def test_the_files_of_another_pipeline_are_not_ours(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg", shared=[tmp_path / "out" / "coco.json"])
-    (tmp_path / "pipeline.yaml").write_text("other")
-    other = journal(resume=False)
+def test_the_files_of_another_pipeline_are_not_ours(journal, stamps, tmp_path):
+    finish(journal(digest="1"), stamps, "a.jpg", shared=[tmp_path / "out" / "coco.json"])
+    other = journal(resume=False, digest="2")
     assert (other.earlier_files("a.jpg"), other.shared) == ([], {})
 
 
-def test_a_file_of_all_pictures_that_is_gone_is_named(journal, pictures, tmp_path):
+def test_a_file_of_all_items_that_is_gone_is_named(journal, stamps, tmp_path):
     shared = tmp_path / "out" / "coco.json"
-    finish(journal(), pictures, "a.jpg", shared=[shared])
+    finish(journal(), stamps, "a.jpg", shared=[shared])
     with pytest.raises(UsageError, match=r"coco\.json: is gone, and with it what the earlier run"):
-        journal().plan(pictures)
+        journal().plan(stamps)
     unfinished_path(shared).write_text("")
-    assert list(journal().plan(pictures)) == ["b.jpg", "c.jpg"]
+    assert left(journal(), stamps) == ["b.jpg", "c.jpg"]
 
 
-def test_a_new_run_knows_the_files_of_the_old_one(journal, pictures, tmp_path):
-    finish(journal(), pictures, "a.jpg")
-    finish(journal(resume=False), pictures)
+def test_a_new_run_knows_the_files_of_the_old_one(journal, stamps, tmp_path):
+    finish(journal(), stamps, "a.jpg")
+    finish(journal(resume=False), {})
     assert journal().earlier_files("a.jpg") == [tmp_path / "out" / "a.jpg" / "mask.png"]
 
 
-def test_a_block_that_would_forget_what_it_wrote_is_refused(journal, pictures):
+def test_a_block_that_would_forget_what_it_wrote_is_refused(journal, stamps):
     def step(**about):
         return SimpleNamespace(id="save", manifest=SimpleNamespace(id="my/save@v1", **about))
 
-    finish(journal(), pictures, "a.jpg")
+    finish(journal(), stamps, "a.jpg")
     for about in ({"file_access": "write", "resumable": True}, {"file_access": "none"}):
-        assert list(journal(steps=[step(**about)]).plan(pictures)) == ["b.jpg", "c.jpg"]
+        assert left(journal(steps=[step(**about)]), stamps) == ["b.jpg", "c.jpg"]
     with pytest.raises(UsageError, match="'save' writes files, and the manifest of my/save@v1"):
         journal(steps=[step(file_access="write", resumable=False)])
 

@@ -1,138 +1,215 @@
-"""Command-line inputs → items: folders and globs of pictures, ``name=value`` settings."""
+"""Files, folders and patterns of pictures → items."""
 
 from __future__ import annotations
 
 import functools
 import glob
 import itertools
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
 
+from PIL import Image as Pil
+
+from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
-from sam2_blocks.errors import PipelineError, Problem, UsageError, did_you_mean
-from sam2_blocks.formats.images import MAX_PIXELS, SUFFIXES, read_image
-from sam2_blocks.kinds import kinds_named, parse_value
-from sam2_blocks.language.documents import parse_yaml
-from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.errors import UsageError
+from sam2_blocks.formats.images import read_image
+
+NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+"""Formats that Pillow recognises, but opens only with another program or not at all."""
+
+OTHER_FILES = {
+    "a video": ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv",
+    "a list": ".lst .txt",
+    "a table": ".csv .jsonl .ndjson .ods .parquet .tsv .xls .xlsx",
+    "an archive": ".7z .bz2 .gz .rar .tar .tgz .xz .zip",
+    "a document": ".json .md .pdf .toml .xml .yaml .yml",
+    "an array": ".npy .npz .pt .pth .safetensors",
+}
+ACCEPTED = (
+    "--input takes a picture, a folder of pictures, or a quoted pattern such as 'photos/*.jpg', "
+    "and may be repeated"
+)
+
+RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, CLOSED = (
+    "in the output folder",
+    "hidden",
+    "not named like a picture",
+    "linked folders seen before",
+    "folders that may not be read",
+)
 
 
-def find_pictures(source: str, out: Path | None = None) -> dict[str, Path]:
-    """Find the pictures a user means.
+class PictureFiles:
+    """The pictures that a user names, each an item.
+
+    With one input, an id is the path below the folder, or below the part of a pattern without
+    wildcards; with several, below the folder that all of them have in common.
 
     Args:
-        source: a file, a folder (searched deeply for picture files that are not hidden), or a glob.
-        out: the folder the run writes to, whose pictures are results and not inputs.
+        inputs: files, folders (searched deeply, in natural order), or patterns.
+        request: what they are for; pictures in its output folder are results and no items.
 
-    Returns:
-        Paths by item id, sorted. The id is the path below the folder, or below the
-        part of a glob without wildcards.
+    Attributes:
+        pictures: paths by item id, in their order.
+        identity: the inputs, absolute; see `Source`.
+        alone: whether there is one input, a file.
 
     Raises:
-        UsageError: if there is nothing, or nothing but results.
+        UsageError: if there is nothing, or nothing but results, or a file is of another sort.
+        PipelineError: if the pipeline has not exactly one input that pictures can go to.
     """
-    path = Path(source)
+
+    def __init__(self, inputs: Sequence[str], request: RunRequest) -> None:
+        self.identity = ", ".join(os.path.abspath(text) for text in inputs)
+        self.alone = len(inputs) == 1 and Path(inputs[0]).is_file()
+        self._input = request.image_input
+        self._max_pixels = request.max_pixels
+        out = request.out if isinstance(request.out, Path) else None
+        self._left_out: Counter[str] = Counter()
+        found = [_find(text, out, self._left_out) for text in inputs]
+        base = found[0][0] if len(found) == 1 else _common_folder([root for root, _ in found])
+        self.pictures = {_relative(file, base): file for _, files in found for file in files}
+
+    @property
+    def total(self) -> int:
+        """Number of pictures."""
+        return len(self.pictures)
+
+    @property
+    def notes(self) -> list[str]:
+        """One line that counts what was left out, and why."""
+        if not self._left_out:
+            return []
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._left_out.items())
+        return [f"left out: {reasons}"]
+
+    def items(self) -> Iterator[Item]:
+        """List the pictures; each is read when its batch comes."""
+        for name, path in self.pictures.items():
+            read = functools.partial(read_image, path, image_id=name, max_pixels=self._max_pixels)
+            yield Item(name, {self._input: read}, _stamp(path))
+
+
+@functools.cache
+def picture_suffixes() -> frozenset[str]:
+    """Endings of all formats that Pillow opens on this machine, such as ``.jpg``."""
+    Pil.init()
+    return frozenset(
+        suffix
+        for suffix, name in Pil.registered_extensions().items()
+        if name in Pil.OPEN and name not in NOT_OPENED
+    )
+
+
+def natural_key(path: PurePath) -> list[list[str | int]]:
+    """Sort key with numbers in their order: ``2.jpg`` comes before ``10.jpg``."""
+    return [_natural(part) for part in path.parts]
+
+
+def _natural(text: str) -> list[str | int]:
+    parts: list[str | int] = list(re.split(r"([0-9]+)", text.casefold()))
+    parts[1::2] = [int(number) for number in parts[1::2]]
+    return [*parts, text]
+
+
+def _find(text: str, out: Path | None, left_out: Counter[str]) -> tuple[Path, list[Path]]:
+    """The folder that an input's ids start from, and its pictures in natural order."""
+    path = Path(text)
     if path.is_dir():
-        pictures = [file for file in path.rglob("*") if _is_picture(file, path)]
-        files = sorted(file for file in pictures if not _is_below(file, out))
-        if pictures and not files:
-            raise _only_results(source, out)
-        if not files:
-            known = " ".join(sorted(SUFFIXES))
-            raise UsageError(f"{source}: the folder holds no picture; looked for {known}.")
-        return {file.relative_to(path).as_posix(): file for file in files}
-    if path.exists():
-        return {path.name: path}
-    found = map(Path, glob.glob(source, recursive=True))
-    files = [match for match in found if match.is_file()]
-    matches = sorted(file for file in files if not _is_below(file, out))
-    if files and not matches:
-        raise _only_results(source, out)
-    if not matches:
-        raise UsageError(f"{source}: no such file, folder or match. Check the path.")
-    fixed = _without_wildcards(path)
-    return {match.relative_to(fixed).as_posix(): match for match in matches}
+        root, candidates = path, _search(path, left_out)
+    elif path.exists():
+        _check_sort(path)
+        return path.parent, [path]
+    else:
+        root = _without_wildcards(path)
+        candidates = [m for m in map(Path, glob.glob(text, recursive=True)) if m.is_file()]
+        if not candidates:
+            raise UsageError(f"{text}: no such file, folder or match. Check the path.")
+    files = [file for file in candidates if not _is_below(file, out)]
+    if candidates and not files:
+        raise UsageError(
+            f"{text}: all pictures there are in the output folder {str(out)!r}, which holds "
+            "results. Choose another --out."
+        )
+    if not files:
+        raise UsageError(
+            f"{text}: the folder holds no picture; looked for the formats that Pillow opens, such "
+            "as .jpg .png .tif .webp."
+        )
+    if len(files) < len(candidates):
+        left_out[RESULTS] += len(candidates) - len(files)
+    return root, sorted(files, key=natural_key)
 
 
-def make_items(
-    pipeline: Pipeline,
-    pictures: dict[str, Path],
-    settings: dict[str, Any],
-    *,
-    max_pixels: int = MAX_PIXELS,
-) -> Iterator[Item]:
-    """Make one item a picture; pictures are read when their batch comes.
+def _search(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """Find pictures deeply. Linked folders are followed, and each folder is seen once."""
+    seen: set[tuple[int, int]] = set()
+    folders, links, files = [folder], list[Path](), list[Path]()
+    while folders or links:
+        current = folders.pop() if folders else links.pop(0)  # real folders come before links
+        status = current.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            left_out[LINKED_TWICE] += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            entries = sorted(os.scandir(current), key=lambda entry: _natural(entry.name))
+        except PermissionError:
+            left_out[CLOSED] += 1
+            continue
+        for entry in entries:
+            path = current / entry.name
+            if entry.name.startswith("."):  # other programs' business
+                left_out[HIDDEN] += 1
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in picture_suffixes() and entry.is_file():
+                files.append(path)
+            else:
+                left_out[NO_PICTURES] += 1
+    return files
 
-    Raises:
-        PipelineError: if the pipeline has not exactly one image input left to feed.
-    """
-    free = [
-        name
-        for name, declared in pipeline.inputs.items()
-        if "image" in declared.kinds and name not in settings
-    ]
-    free = [name for name in free if pipeline.inputs[name].required] or free
-    if len(free) != 1:
-        got = " and ".join(map(repr, free)) or "none"
-        message = f"wants one input of kind image for --input, got {got}; --set the others."
-        raise PipelineError(pipeline.source, [Problem(message, "inputs")])
-    for item_id, path in pictures.items():
-        read = functools.partial(read_image, path, image_id=item_id, max_pixels=max_pixels)
-        yield Item(item_id, {**settings, free[0]: read})
 
-
-def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
-    """Parse ``name=value`` pairs; values are YAML, except for inputs that want text.
-
-    Raises:
-        UsageError: if a pair has no ``=``, names no input of the pipeline, or its value is none
-            that the input could take.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair!r}: wants name=value.")
-        if name not in pipeline.inputs:
-            hint = did_you_mean(name, pipeline.inputs)
-            raise UsageError(f"--set {pair!r}: the pipeline has no input {name!r}.{hint}")
-        settings[name] = _parse(pair, text, pipeline.inputs[name].kinds, pipeline)
-    return settings
+def _check_sort(file: Path) -> None:
+    """Refuse a file that cannot be a picture by its name."""
+    ending = file.suffix.lower()
+    for sort, endings in OTHER_FILES.items():
+        if ending in endings.split() and ending not in picture_suffixes():
+            raise UsageError(f"{file}: is {sort}, not a picture; {ACCEPTED}.")
 
 
 def _without_wildcards(pattern: Path) -> Path:
-    """The folder that a glob looks into: its parts before the first with a wildcard."""
+    """The folder that a pattern looks into: its parts before the first with a wildcard."""
     plain = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
     return Path(*plain)
 
 
-def _is_picture(file: Path, folder: Path) -> bool:
-    """Whether a file is named like a picture; hidden ones are other programs' business."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+def _common_folder(roots: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
+    except ValueError:  # on several drives
+        return Path()
+
+
+def _relative(file: Path, base: Path) -> str:
+    """The id of a picture."""
+    if file.is_relative_to(base):
+        return file.relative_to(base).as_posix()
+    absolute = Path(os.path.abspath(file))
+    return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
 
 
 def _is_below(file: Path, out: Path | None) -> bool:
     return out is not None and out.resolve() in file.resolve().parents
 
 
-def _only_results(source: str, out: Path | None) -> UsageError:
-    return UsageError(
-        f"{source}: all pictures there are in the output folder {str(out)!r}, which holds results. "
-        "Choose another --out."
-    )
-
-
-def _parse(pair: str, text: str, names: Sequence[str], pipeline: Pipeline) -> Any:
-    value = text if {"string", "image"}.intersection(names) else _yaml(pair, text)
+def _stamp(picture: Path) -> str:
     try:
-        return parse_value(value, kinds_named(names, pipeline.kinds))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--set {pair!r}: {error}.") from error
-
-
-def _yaml(pair: str, text: str) -> Any:
-    document = parse_yaml(text, f"--set {pair}")
-    if document.problems:
-        raise UsageError(f"--set {pair!r}: {document.problems[0].message}.")
-    return document.data
+        status = picture.stat()
+    except OSError:  # gone meanwhile; reading it says so
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"

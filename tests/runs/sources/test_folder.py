@@ -1,9 +1,32 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from sam2_blocks.errors import UsageError
-from sam2_blocks.runs.sources.folder import find_pictures
+from sam2_blocks import load_pipeline
+from sam2_blocks.engine.places import RunRequest
+from sam2_blocks.errors import PipelineError, UsageError
+from sam2_blocks.runs.sources.folder import PictureFiles, natural_key, picture_suffixes
+
+
+@pytest.fixture
+def find(plugins):
+    """Find the pictures of inputs: ``find(input, …, out=None)``."""
+
+    def make(*inputs, out=None, **declared):
+        document = {
+            "pipeline_version": 1,
+            "inputs": {"image": {"kind": "image"}, **declared},
+            "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+            "outputs": {"embedding": "$steps.embed.embedding"},
+        }
+        graph = load_pipeline(document, plugins.manifests, plugins.kinds)
+        request = RunRequest(graph, plugins, out=out, max_pixels=1000)
+        return PictureFiles([str(text) for text in inputs], request)
+
+    return make
 
 
 @pytest.fixture
@@ -14,28 +37,84 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_searched_deeply_but_not_for_hidden_files(folder):
-    assert list(find_pictures(str(folder))) == ["a.jpg", "b/c.PNG", "out/e.jpg"]
+def test_a_folder_is_searched_deeply_but_not_for_hidden_files(find, folder):
+    found = find(folder)
+    assert list(found.pictures) == ["a.jpg", "b/c.PNG", "out/e.jpg"]
+    assert found.notes == ["left out: 2 hidden, 1 not named like a picture"]
+    assert (found.total, found.alone, found.identity) == (3, False, str(folder))
 
 
-def test_pictures_of_a_glob_are_named_below_its_part_without_wildcards(folder):
-    assert list(find_pictures(f"{folder}/*/*.[jP]*")) == ["b/c.PNG", "out/e.jpg"]
-    assert list(find_pictures(f"{folder}/out/*.jpg")) == ["e.jpg"]
+def test_pictures_of_a_glob_are_named_below_its_part_without_wildcards(find, folder):
+    assert list(find(f"{folder}/*/*.[jP]*").pictures) == ["b/c.PNG", "out/e.jpg"]
+    assert list(find(f"{folder}/out/*.jpg").pictures) == ["e.jpg"]
 
 
-def test_results_are_no_inputs(folder):
-    assert list(find_pictures(str(folder), folder / "out")) == ["a.jpg", "b/c.PNG"]
+def test_results_are_no_inputs(find, folder):
+    found = find(folder, out=folder / "out")
+    assert list(found.pictures) == ["a.jpg", "b/c.PNG"]
+    assert found.notes == ["left out: 2 hidden, 1 not named like a picture, 1 in the output folder"]
 
 
 @pytest.mark.parametrize("source", ["", "/*.jpg"])
-def test_an_output_folder_with_all_the_pictures_is_named(folder, source):
+def test_an_output_folder_with_all_the_pictures_is_named(find, folder, source):
     with pytest.raises(UsageError, match="all pictures there are in the output folder"):
-        find_pictures(f"{folder}{source}", folder)
+        find(f"{folder}{source}", out=folder)
 
 
-def test_nothing_is_an_error(folder):
+def test_nothing_is_an_error(find, folder):
     with pytest.raises(UsageError, match="no such file, folder or match"):
-        find_pictures(f"{folder}/*.gif")
+        find(f"{folder}/*.gif")
     (folder / "empty").mkdir()
     with pytest.raises(UsageError, match="the folder holds no picture; looked for"):
-        find_pictures(str(folder / "empty"))
+        find(folder / "empty")
+
+
+def test_numbers_come_in_their_order(find, tmp_path):
+    names = ["10.jpg", "2.jpg", "a 9/1.jpg", "a 10/1.jpg", "B.jpg", "1x.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    expected = ["1x.jpg", "2.jpg", "10.jpg", "a 9/1.jpg", "a 10/1.jpg", "B.jpg"]
+    assert list(find(tmp_path).pictures) == expected
+    assert list(find(f"{tmp_path}/*.jpg").pictures) == ["1x.jpg", "2.jpg", "10.jpg", "B.jpg"]
+    assert natural_key(Path("01")) != natural_key(Path("1"))
+
+
+def test_linked_folders_are_followed_once(find, folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "f.jpg").write_text("")
+    os.symlink(elsewhere, folder / "a link")
+    os.symlink(elsewhere, folder / "z link")
+    os.symlink(folder, folder / "b" / "loop")
+    os.symlink(folder / "b", folder / "1 b")
+    found = find(folder)
+    assert list(found.pictures) == ["a link/f.jpg", "a.jpg", "b/c.PNG", "out/e.jpg"]
+    assert "3 linked folders seen before" in found.notes[0]
+
+
+def test_several_inputs_are_named_below_what_they_have_in_common(find, folder, monkeypatch):
+    assert list(find(folder / "out", folder / "b").pictures) == ["out/e.jpg", "b/c.PNG"]
+    assert list(find(folder / "a.jpg", folder).pictures) == ["a.jpg", "b/c.PNG", "out/e.jpg"]
+    assert list(find(folder / "out" / "e.jpg", f"{folder}/out/*").pictures) == ["e.jpg"]
+    monkeypatch.chdir(folder)
+    assert list(find("out", f"{folder}/b/c.PNG").pictures) == ["out/e.jpg", "b/c.PNG"]
+
+
+def test_every_format_that_pillow_opens_is_looked_for(find, folder):
+    assert {".jfif", ".tga", ".pgm", ".jp2", ".webp"} <= picture_suffixes()
+    assert not {".pdf", ".eps", ".mpg"} & picture_suffixes()
+    (folder / "x.jfif").write_text("")
+    assert "x.jfif" in find(folder).pictures
+
+
+def test_a_file_that_changes_has_another_stamp(find, folder):
+    [before] = find(folder / "a.jpg").items()
+    (folder / "a.jpg").write_text("changed")
+    [after] = find(folder / "a.jpg").items()
+    assert before.stamp != after.stamp
+    assert find(folder / "a.jpg").alone
+
+
+def test_a_pipeline_with_two_pictures_is_refused(find, folder):
+    with pytest.raises(PipelineError, match="got 'image' and 'other'; --set the others"):
+        find(folder, other={"kind": "image"})

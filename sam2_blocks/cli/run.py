@@ -1,0 +1,224 @@
+"""``sam2-blocks run``: options → `run_pipeline`, results → screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from PIL import Image as Pil
+from rich.progress import Progress
+
+from sam2_blocks.cli import screen
+from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
+from sam2_blocks.cli.screen import err, out, safe, safe_name
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.runner import ItemResult
+from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.formats.images import MAX_PIXELS
+from sam2_blocks.kinds import parse_value
+from sam2_blocks.language.documents import parse_yaml
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.runs.run import Run, run_pipeline
+
+
+class Names(str, Enum):
+    """What the results of an item are called."""
+
+    ID = "id"
+    STEM = "stem"
+
+
+def run(
+    context: typer.Context,
+    pipeline: PipelineFile,
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", "-i", help="Picture, folder or quoted pattern; may be repeated."),
+    ],
+    folder: Annotated[str, typer.Option("--out", "-o", help="Folder to write to.")] = "out",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Value of a pipeline input."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Value of the pipeline input 'model'.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Value of the pipeline input 'device'.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip pictures that an earlier run finished.")
+    ] = False,
+    names: Annotated[
+        Names, typer.Option(help="Call folders of results like the picture, or by its stem.")
+    ] = Names.ID,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write a Chrome trace, for Perfetto."),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
+    ] = False,
+    strict_plugins: Strict = False,
+) -> None:
+    """Run a pipeline on pictures and write its outputs."""
+    _refuse_more(context.args)
+    out.quiet = quiet
+    logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
+    Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
+    plugins = load_plugins(strict=strict_plugins)
+    screen.warn_of_broken(plugins)
+    graph = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+    for warning in graph.warnings:
+        screen.print_warning(warning.render(graph.source))
+    values = parse_settings(settings or [], graph)
+    for name, value in (("model", model), ("device", device)):
+        if value is not None:
+            values[name] = _value_of_option(name, value, graph)
+    under_way = run_pipeline(
+        graph,
+        inputs,
+        out=folder,
+        settings=values,
+        resume=resume,
+        names=names.value,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        plugins=plugins,
+    )
+    if not quiet:
+        screen.print_notes(under_way.notes)
+    with _traced(plugins, trace):
+        finished = _follow(under_way, folder, quiet=quiet)
+    _sum_up(under_way, finished, folder)
+
+
+def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
+    """Parse ``name=value`` pairs; values are YAML, except for inputs that want text.
+
+    Raises:
+        UsageError: if a pair has no ``=``, names no input of the pipeline, or its value is none
+            that the input could take.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair!r}: wants name=value.")
+        if name not in pipeline.inputs:
+            hint = did_you_mean(name, pipeline.inputs)
+            raise UsageError(f"--set {pair!r}: the pipeline has no input {name!r}.{hint}")
+        settings[name] = _parse(f"--set {pair!r}", text, name, pipeline)
+    return settings
+
+
+def _refuse_more(words: Sequence[str]) -> None:
+    if words:
+        shown = " ".join(words[:3]) + (" …" if len(words) > 3 else "")
+        raise UsageError(
+            f"unexpected {shown}: --input takes one value each time. If the shell replaced a "
+            "pattern by file names, quote it (--input 'photos/*.jpg'), or repeat --input."
+        )
+
+
+def _value_of_option(name: str, text: str, pipeline: Pipeline) -> Any:
+    if name not in pipeline.inputs:
+        raise UsageError(
+            f"--{name}: {pipeline.source} has no input {name!r}. Add one, such as "
+            f"'{name}: {{kind: string, default: …}}', and wire it into steps as $inputs.{name}."
+        )
+    return _parse(f"--{name} {text!r}", text, name, pipeline)
+
+
+def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
+    """Read a value as it was given, if it is one that the input takes."""
+    kinds = pipeline.inputs[name].kinds
+    value = text if {"string", "image"}.intersection(kinds) else _yaml(where, text)
+    try:
+        parse_value(value, [pipeline.kinds[kind] for kind in kinds])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {error}.") from error
+    return value
+
+
+def _yaml(where: str, text: str) -> Any:
+    document = parse_yaml(text, where)
+    if document.problems:
+        raise UsageError(f"{where}: {document.problems[0].message}.")
+    return document.data
+
+
+@contextmanager
+def _traced(plugins: Plugins, path: Path | None) -> Iterator[None]:
+    """Record what runs meanwhile, and write it whatever becomes of it."""
+    if path is None:
+        yield
+        return
+    from sam2_blocks.engine.trace import TraceRecorder
+
+    recorder = TraceRecorder()
+    plugins.manager.register(recorder)
+    try:
+        yield
+    finally:
+        recorder.write(path)
+
+
+def _follow(under_way: Run, folder: str, *, quiet: bool) -> int:
+    """Show results as they come, and return how many came."""
+    on = out if out.is_terminal else err
+    finished = shown = 0
+    try:
+        with (
+            under_way,
+            Progress(console=on, transient=True, disable=quiet or not on.is_terminal) as progress,
+        ):
+            total = under_way.total
+            if under_way.done_before:
+                found = "" if total is None else f" of {under_way.done_before + total}"
+                out.print(f"{under_way.done_before}{found} were done before")
+            task = progress.add_task("running", total=total)
+            for result in under_way:
+                finished += 1
+                progress.advance(task)
+                print_result(result, brief=total != 1)
+                shown = len(under_way.errors)
+    except KeyboardInterrupt:
+        many = "" if under_way.total is None else f" of {under_way.total}"
+        err.print(
+            f"[red]interrupted[/] after {finished}{many}; they are in {safe(folder)}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for error in under_way.errors[shown:]:
+            screen.print_failure(error)
+    return finished
+
+
+def print_result(result: ItemResult, *, brief: bool) -> None:
+    """Print a table of every output with detections, or their number if there are many items."""
+    from sam2_blocks.cli.tables import count_detections, detections_table
+
+    for error in result.errors:
+        screen.print_failure(error)
+    for name, value in result.outputs.items():
+        title = f"{safe_name(result.id)}: {name}"
+        count = count_detections(value)
+        if count is not None:
+            screen.print_result(f"{title}: {count}" if brief else detections_table(value, title))
+
+
+def _sum_up(under_way: Run, finished: int, folder: str) -> None:
+    done = finished - len({error.item for error in under_way.errors})
+    summary = f"{done} of {finished} done" if finished else "nothing is left to do"
+    screen.print_result(f"{summary}, in {safe(folder)}")
+    if under_way.errors:
+        raise typer.Exit(ITEMS_FAILED)

@@ -1,0 +1,160 @@
+"""Where items come from and where results go: what a source, a sink and an exporter offer.
+
+A source lists items lazily; a sink gets results one by one; neither knows the other, and what runs
+between them (`sam2_blocks.runs.run`) knows no folder. A plugin brings its own by the hooks
+`register_sources`, `register_sinks` and `register_exporters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, runtime_checkable
+
+from sam2_blocks.errors import PipelineError, Problem
+from sam2_blocks.files.claims import OutputFiles
+
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult
+    from sam2_blocks.language.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """How the values of a kind are written.
+
+    Attributes:
+        suffix: what the files' names end with, such as ``.png``.
+        write: ``write(value, file)`` writes one value to an open binary file. The file comes to
+            its place when this returns, and nowhere if it raises.
+    """
+
+    suffix: str
+    write: Callable[[Any, BinaryIO], None]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What somebody asked to be run; sources and sinks are opened for it.
+
+    Attributes:
+        pipeline: the checked graph.
+        plugins: for the exporters.
+        out: the folder or address of the results; None if they are only returned. Pictures in it
+            are results, not inputs.
+        settings: values of pipeline inputs that are the same for every item, as they were given.
+        digest: of the pipeline as it was written; a run goes on only with the same.
+        resume: go on with what an earlier run finished.
+        names: what an item's results are called: by its id, or by the stem of it.
+        max_pixels: largest picture read.
+    """
+
+    pipeline: Pipeline
+    plugins: Plugins
+    out: Path | str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    resume: bool = False
+    names: Literal["id", "stem"] = "id"
+    max_pixels: int = 0
+
+    @property
+    def image_input(self) -> str:
+        """The pipeline input that pictures go to.
+
+        Raises:
+            PipelineError: if the pipeline has not exactly one image input left to feed.
+        """
+        inputs = self.pipeline.inputs
+        free = [
+            name
+            for name, declared in inputs.items()
+            if "image" in declared.kinds and name not in self.settings
+        ]
+        free = [name for name in free if inputs[name].required] or free
+        if len(free) != 1:
+            got = " and ".join(map(repr, free)) or "none"
+            message = f"wants one input of kind image for --input, got {got}; --set the others."
+            raise PipelineError(self.pipeline.source, [Problem(message, "inputs")])
+        return free[0]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Items of a run. Ids are unique, and the same when it is opened again."""
+
+    @property
+    def identity(self) -> str | None:
+        """What a later run must have the same to go on with this one; None if it cannot."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one item that was named itself, and never more."""
+        ...
+
+    @property
+    def total(self) -> int | None:
+        """Number of items; None if that is not known before they are listed."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be told, such as how many files were left out and why; for people."""
+        ...
+
+    def items(self) -> Iterator[Item]:
+        """List the items from the first on, without opening what they stand for."""
+        ...
+
+
+class Sink(Protocol):
+    """Gets the results of a run. ``begin`` is called first, ``end`` last if ``begin`` returned."""
+
+    @property
+    def files(self) -> OutputFiles:
+        """Files that blocks write during the run; known after ``begin``."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[ErrorRecord]:
+        """Items whose results could not be written; complete after ``end``."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be told before anything runs; for people."""
+        ...
+
+    def begin(self, source: Source) -> Collection[str]:
+        """Get ready, and return the ids of items that are done and are not to be run again.
+
+        Raises:
+            UsageError: if the results cannot go there.
+        """
+        ...
+
+    def write(self, result: ItemResult) -> None:
+        """Take one result; it may be written later.
+
+        Raises:
+            OSError: if nothing more can be written at all.
+        """
+        ...
+
+    def end(self, *, complete: bool) -> None:
+        """Write what is left.
+
+        Args:
+            complete: whether every item was run; False after an error or an interruption.
+        """
+        ...
+
+
+SourceFactory = Callable[[str, RunRequest], "Source | None"]
+"""``factory(text, request)``: the source that a text names; None if it is not of that form."""
+
+SinkFactory = Callable[[RunRequest], "Sink | None"]
+"""``factory(request)``: the sink that ``request.out`` names; None if it is not of that form."""

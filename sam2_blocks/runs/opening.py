@@ -1,0 +1,115 @@
+"""What somebody names as inputs and as output → a source and a sink; plugins are asked first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sam2_blocks.engine.places import RunRequest, Sink, Source
+from sam2_blocks.engine.runner import Item
+from sam2_blocks.errors import UsageError
+from sam2_blocks.runs.sinks.folder import FolderSink
+from sam2_blocks.runs.sources.folder import PictureFiles
+from sam2_blocks.runs.sources.values import Values, is_picture
+
+
+class Chain:
+    """Several sources one after another.
+
+    Args:
+        sources: at least one.
+    """
+
+    alone = False
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    @property
+    def identity(self) -> str | None:
+        """All of them, if all have one."""
+        parts = [source.identity for source in self._sources]
+        return None if None in parts else ", ".join(map(str, parts))
+
+    @property
+    def total(self) -> int | None:
+        """The sum, if all are known."""
+        totals = [source.total for source in self._sources]
+        known = [total for total in totals if total is not None]
+        return sum(known) if len(known) == len(totals) else None
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of all."""
+        return [note for source in self._sources for note in source.notes]
+
+    def items(self) -> Iterator[Item]:
+        """List the items of one source after another."""
+        return chain.from_iterable(source.items() for source in self._sources)
+
+
+def open_source(inputs: Any, request: RunRequest) -> Source:
+    """Open what somebody gave as inputs; see `sam2_blocks.run_pipeline`.
+
+    Raises:
+        UsageError: if there is nothing, or nothing that can be an input.
+        PipelineError: if the pipeline has not one input that pictures can go to.
+    """
+    if isinstance(inputs, str | Path):
+        return _open_texts([str(inputs)], request)
+    if is_picture(inputs) or isinstance(inputs, Mapping | Item):
+        return Values([inputs], request, alone=True)
+    if isinstance(inputs, Source):
+        return inputs
+    if isinstance(inputs, list | tuple) and inputs and all(_is_path(value) for value in inputs):
+        return _open_texts([str(value) for value in inputs], request)
+    try:
+        iter(inputs)
+    except TypeError:
+        raise UsageError(
+            "inputs: wants paths, pictures, items, or an iterable of them, got "
+            f"{type(inputs).__name__}."
+        ) from None
+    return Values(inputs, request)
+
+
+def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None:
+    """Open where results go; None if nowhere.
+
+    Raises:
+        UsageError: if a step writes files and there is no place for them.
+    """
+    if out is None:
+        writing = [s for s in request.pipeline.steps if s.manifest.file_access == "write"]
+        if writing or request.resume:
+            what = f"step {writing[0].id!r} writes files" if writing else "resume is for a folder"
+            raise UsageError(f"{what}: say where, with out=.")
+        return None
+    if not isinstance(out, str | Path):
+        return out
+    for factory in request.plugins.sinks.values():
+        if sink := factory(request):
+            return sink
+    return FolderSink(Path(out), request)
+
+
+def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:
+    """Ask plugins about each text; what none of them reads is files, folders and patterns."""
+    sources: list[Source] = []
+    files: list[str] = []
+    for text in texts:
+        opened = (factory(text, request) for factory in request.plugins.sources.values())
+        source = next((found for found in opened if found is not None), None)
+        if source is None:
+            files.append(text)
+        else:
+            sources.append(source)
+    if files:
+        sources.insert(0, PictureFiles(files, request))
+    return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path)

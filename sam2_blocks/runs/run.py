@@ -1,0 +1,206 @@
+"""A whole run: a source, a pipeline and a sink, with results one by one."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from sam2_blocks.engine.places import RunRequest, Sink, Source
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult, Runner
+from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.files.atomic import json_text
+from sam2_blocks.formats.images import MAX_PIXELS
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.runs.opening import open_sink, open_source
+
+
+def run_pipeline(
+    pipeline: str | Path | Mapping[str, Any] | Pipeline,
+    inputs: Any,
+    *,
+    out: str | Path | Sink | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    names: Literal["id", "stem"] = "id",
+    batch_size: int = 8,
+    max_pixels: int = MAX_PIXELS,
+    plugins: Plugins | None = None,
+    resources: Resources | None = None,
+) -> Run:
+    """Run a pipeline on pictures; results come one by one, and go into a folder if one is given.
+
+    Everything is checked before this returns; models load when the first result is asked for.
+
+    Args:
+        pipeline: a YAML file, the same as plain data, or a pipeline that is loaded.
+        inputs: a picture, as a path, an `Image`, an RGB array or a Pillow picture; a folder or a
+            pattern of pictures; an iterable of pictures, of mappings of pipeline inputs, or of
+            `Item` objects, which is read as the run goes on; or a source.
+        out: the folder that results are written to, or a sink; None only returns them.
+        settings: values of pipeline inputs that are the same for all items, by name.
+        resume: go on where an earlier run into ``out`` stopped: its finished items are skipped.
+        names: what the results of an item are called in ``out``: ``id``, or ``stem`` for the id
+            without its suffix.
+        batch_size: items per micro-batch.
+        max_pixels: largest picture read.
+        plugins: where blocks come from; all that are installed if not given.
+        resources: models to share with other runs; new ones if not given.
+
+    Returns:
+        The run, to be iterated over for an `ItemResult` an item, also for those that failed; all
+        is written when it ends. Use it in a ``with`` statement if you may stop early.
+
+    Raises:
+        PipelineError: if the pipeline is wrong, or not all of its inputs are given.
+        UsageError: if there is no such input, or ``out`` holds results of another run.
+
+    Example:
+        >>> from sam2_blocks import run_pipeline
+        >>> for result in run_pipeline("examples/points.yaml", "examples/pictures/chelsea.jpg"):
+        ...     print(result.id, len(result.outputs["predictions"]))
+        chelsea.jpg 3
+    """
+    plugins = plugins or load_plugins()
+    graph = (
+        pipeline
+        if isinstance(pipeline, Pipeline)
+        else load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+    )
+    request = RunRequest(
+        pipeline=graph,
+        plugins=plugins,
+        out=Path(out) if isinstance(out, str | Path) else None,
+        settings=dict(settings or {}),
+        digest=_digest(pipeline, graph),
+        resume=resume,
+        names=names,
+        max_pixels=max_pixels,
+    )
+    _check_settings(request)
+    sink = open_sink(out, request)
+    own = copy.copy(resources) if resources else plugins.resources()  # the files are this run's
+    runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
+    return Run(request, open_source(inputs, request), sink, runner)
+
+
+class Run(Iterator[ItemResult]):
+    """One run on its way: iterate over it for the results.
+
+    Attributes:
+        errors: why items failed so far, or were not written; complete when the run has ended.
+        done_before: number of items that an earlier run finished; known once this one has begun.
+    """
+
+    def __init__(
+        self, request: RunRequest, source: Source, sink: Sink | None, runner: Runner
+    ) -> None:
+        self.errors: list[ErrorRecord] = []
+        self.done_before = 0
+        self._request = request
+        self._source = source
+        self._sink = sink
+        self._runner = runner
+        self._results: Generator[ItemResult, None, None] | None = None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The checked graph."""
+        return self._request.pipeline
+
+    @property
+    def total(self) -> int | None:
+        """Number of items to run; None if it is not known."""
+        total = self._source.total
+        return None if total is None else total - self.done_before
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be told to people, such as how many files were left out and why."""
+        return [*self._source.notes, *(self._sink.notes if self._sink else ())]
+
+    def begin(self) -> None:
+        """Take hold of where the results go, and see what is done; the first result does it too.
+
+        Raises:
+            UsageError: if the results cannot go there.
+        """
+        if self._results is None:
+            done = self._sink.begin(self._source) if self._sink else ()
+            self.done_before = len(done)
+            self._results = self._work(done)
+            next(self._results)  # up to where closing it lets go again
+
+    def close(self) -> None:
+        """End the run; what is finished is written."""
+        if self._results is not None:
+            self._results.close()
+
+    def __next__(self) -> ItemResult:
+        self.begin()
+        assert self._results is not None
+        return next(self._results)
+
+    def __enter__(self) -> Run:
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _work(self, done: Collection[str]) -> Generator[Any, None, None]:
+        complete = False
+        try:
+            yield None
+            with self._runner as runner:
+                if self._sink:
+                    runner.resources.files = self._sink.files
+                for result in runner.run(self._items(done)):
+                    self.errors += result.errors
+                    if self._sink:
+                        self._sink.write(result)
+                    yield result
+            complete = True
+        finally:
+            if self._sink:
+                with ExitStack() as stack:
+                    stack.callback(lambda sink: self.errors.extend(sink.failed), self._sink)
+                    self._sink.end(complete=complete)
+
+    def _items(self, done: Collection[str]) -> Iterator[Item]:
+        seen: set[str] = set()
+        for item in self._source.items():
+            if item.id in seen:
+                raise UsageError(f"two items are called {item.id!r}; name them apart.")
+            seen.add(item.id)
+            if item.id not in done:
+                yield replace(item, inputs={**self._request.settings, **item.inputs})
+
+
+def _check_settings(request: RunRequest) -> None:
+    inputs = request.pipeline.inputs
+    for name in request.settings:
+        if name not in inputs:
+            raise UsageError(
+                f"settings: the pipeline has no input {name!r}.{did_you_mean(name, inputs)}"
+            )
+
+
+def _digest(given: object, graph: Pipeline) -> str:
+    """What tells one pipeline from another, as it was written."""
+    if isinstance(given, Mapping):
+        return hashlib.sha256(json_text(given).encode()).hexdigest()
+    file = Path(graph.source)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
