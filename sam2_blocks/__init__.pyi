@@ -1,4 +1,5 @@
 from .engine.hookspecs import hookimpl as hookimpl
+from .engine.places import Exporter as Exporter
 from .engine.plugins import load_plugins as load_plugins
 from .engine.resources import Resources as Resources
 from .engine.runner import Block as Block
@@ -23,6 +24,7 @@ from .masks.detections import to_detections as to_detections
 from .masks.detections import to_rles as to_rles
 from .masks.rle import masks_to_prediction as masks_to_prediction
 from .prompts import check_prompts as check_prompts
+from .runs.run import run_pipeline as run_pipeline
 from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
