@@ -35,6 +35,10 @@ class ModelError(Sam2BlocksError):
     """A model cannot be loaded: unknown name, missing or wrong weights, no such device."""
 
 
+class PromptWarning(UserWarning):
+    """A prompt works, but looks like a mistake."""
+
+
 class MissingExtraError(Sam2BlocksError):
     """An optional dependency is not installed; the message names the extra."""
 

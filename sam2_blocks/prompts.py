@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_blocks.errors import PromptWarning
 from sam2_blocks.values import Float32Array, Hw, Prompt, PromptSet
 
 NO_PROMPT = Prompt(
@@ -40,7 +41,7 @@ def check_prompts(
             label is neither 0 nor 1.
 
     Warns:
-        UserWarning: if boxes reach outside the picture and were clipped.
+        PromptWarning: if boxes reach outside the picture and were clipped.
     """
     prompts = tuple(
         _checked(prompt, f"prompt {index}", image_hw)
@@ -53,7 +54,8 @@ def check_prompts(
     ]
     if clipped and warn:
         message = _clipping_message(clipped, prompt_set, image_hw)
-        warnings.warn(f"{name}: {message}" if name else message, stacklevel=2)
+        text = f"{name}: {message}" if name else message
+        warnings.warn(text, PromptWarning, stacklevel=2)
     return PromptSet(prompts)
 
 

@@ -1,90 +1,202 @@
-"""What an operator decides about a service."""
+"""What an operator decides about a service; each setting is said here and nowhere else.
+
+The options of ``sam2-blocks serve``, their help and the environment variables are made from it.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from annotated_types import Ge, Gt
+from pydantic import AllowInfNan, ConfigDict, TypeAdapter
 
-from sam2_blocks.errors import Sam2BlocksError
+from sam2_blocks.environment import read_count, read_switch
 from sam2_blocks.executor.cache.lru import DEFAULT_DISK_CACHE_BYTES
 
-Count = Annotated[int, Field(ge=0)]
-Limit = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What people are told of a setting.
+
+    Attributes:
+        help: what it decides.
+        group: which heading of the help it is under.
+        option: of ``sam2-blocks serve``, without dashes; None if it has none.
+        unit: what one of the option's is in the setting, such as bytes of a MiB.
+        variable: environment variable that has it.
+    """
+
+    help: str
+    group: str = LIMITS
+    option: str | None = None
+    unit: int = 1
+    variable: str | None = None
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Limits and switches of a service; the defaults are safe on a public network.
-
-    Attributes:
-        api_key: if given, requests must carry it, but for health checks and the OpenAPI pages.
-        window_ms: how long the first request waits for others to share its batch.
-        max_batch: most requests in one batch. Sums are rounded in another order then, so that a
-            pixel on the border of a mask may change sides; 1 answers as if each came alone.
-        max_queue: most requests being answered or waiting; further ones are refused.
-        deadline_s: how long a request may take.
-        max_body_bytes: largest request, and most bytes it may have fetched from URLs.
-        max_pixels: largest image.
-        max_open_images: most decoded images that wait for the encoder or are in pipelines.
-        max_prompts: most prompts of one request, or of one step of a pipeline.
-        max_points: most points of one prompt.
-        max_answer_bytes: largest binary answer, and largest answer of a pipeline.
-        max_pipeline_parts: most steps of a pipeline that comes with a request; also most inputs,
-            most outputs, and most values of one step.
-        compile: what models of half precision send through `torch.compile`; as in `load`.
-        embedding_entries: embeddings kept on the device, for each model.
-        embedding_bytes: bytes of embeddings kept on the device, for each model.
-        embedding_host_bytes: bytes of embeddings kept in host memory, for each model, and
-        embedding_dir: folder of embeddings kept on disk, of all models; both as in `load`.
-        embedding_disk_bytes: bound of that folder.
-        logits_entries: low-resolution logits kept; 0 keeps none.
-        on_conflict: what happens when an ``image_id`` comes back with other pixels.
-        allow_urls: fetch images from URLs.
-        allow_private_urls: also from private, loopback and link-local addresses.
-        url_timeout_s: how long fetching one image may take, redirects included.
-        allow_numpy: read images sent as ``.npy`` files.
-        file_root: folder from which images may be named by path; none if not given.
-    """
+    """Limits and switches of a service; the defaults are safe on a public network."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    api_key: str | None = None
-    window_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3.0
-    max_batch: Limit = 16
-    max_queue: Limit = 256
-    deadline_s: Seconds = 60.0
-    max_body_bytes: Limit = 32 * 2**20
-    max_pixels: Limit = 32_000_000
-    max_open_images: Limit = 32
-    max_prompts: Limit = 1000
-    max_points: Limit = 1000
-    max_answer_bytes: Limit = 512 * 2**20
-    max_pipeline_parts: Limit = 100
-    compile: Literal["off", "encoder", "all"] = "off"
-    embedding_entries: Count = 100
-    embedding_bytes: Count = 2 * 2**30
-    embedding_host_bytes: Count | None = None
-    embedding_dir: Path | None = None
-    embedding_disk_bytes: Count = DEFAULT_DISK_CACHE_BYTES
-    logits_entries: Count = 1000
-    on_conflict: Literal["refuse", "replace"] = "refuse"
-    allow_urls: bool = True
-    allow_private_urls: bool = False
-    url_timeout_s: Seconds = 10.0
-    allow_numpy: bool = False
-    file_root: Path | None = None
+    api_key: Annotated[
+        str | None,
+        Setting(
+            "Key that requests must carry, but for /healthz, /readyz and the OpenAPI pages "
+            "(/docs, /redoc, /openapi.json).",
+            NETWORK,
+            "api-key",
+            variable="SAM2_BLOCKS_API_KEY",
+        ),
+    ] = None
+    window_ms: Annotated[
+        float,
+        Ge(0),
+        AllowInfNan(False),
+        Setting("How long a request waits for others to share its batch.", option="window-ms"),
+    ] = 3.0
+    max_batch: Annotated[
+        int,
+        Ge(1),
+        # Sums are rounded in another order in a batch.
+        Setting(
+            "Requests in one batch; in one of several, a pixel on the border of a mask may change "
+            "sides.",
+            option="max-batch",
+        ),
+    ] = 16
+    max_queue: Annotated[
+        int, Ge(1), Setting("Requests waiting or answered.", option="max-queue")
+    ] = 256
+    deadline_s: Annotated[
+        float,
+        Gt(0),
+        AllowInfNan(False),
+        Setting("Seconds a request may take.", option="deadline"),
+    ] = 60.0
+    max_body_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting(
+            "Largest request, and most it may have fetched from URLs, in MiB.",
+            option="max-body-mb",
+            unit=MIB,
+        ),
+    ] = 32 * MIB
+    max_answer_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting(
+            "Largest answer of logits or a pipeline, in MiB.", option="max-answer-mb", unit=MIB
+        ),
+    ] = 512 * MIB
+    max_prompts: Annotated[
+        int, Ge(1), Setting("Prompts of one request, or step of a pipeline.", option="max-prompts")
+    ] = 1000
+    max_points: Annotated[int, Ge(1), Setting("Points of one prompt.", option="max-points")] = 1000
+    max_pipeline_parts: Annotated[
+        int,
+        Ge(1),
+        Setting(
+            "Steps, inputs or outputs of a pipeline that comes with a request; also values of one "
+            "step.",
+            option="max-pipeline-parts",
+        ),
+    ] = 100
+    max_pixels: Annotated[int, Ge(1), Setting("Largest image.", IMAGES, "max-pixels")] = 32_000_000
+    max_open_images: Annotated[
+        int,
+        Ge(1),
+        Setting("Images decoded at once, also those in pipelines.", IMAGES, "max-open-images"),
+    ] = 32
+    compile: Annotated[
+        Literal["off", "encoder", "all"],
+        Setting(
+            "Compile parts of models of half precision; slow to start the first time.",
+            MODELS,
+            "compile",
+        ),
+    ] = "off"
+    embedding_entries: Annotated[
+        int,
+        Ge(0),
+        Setting(
+            "Embeddings kept on the device, a model.",
+            MODELS,
+            variable="SAM2_MAX_EMBEDDING_CACHE_SIZE",
+        ),
+    ] = 100
+    embedding_bytes: Annotated[
+        int,
+        Ge(0),
+        Setting("Embeddings kept on the device, in MiB a model.", MODELS, "cache-mb", MIB),
+    ] = 2048 * MIB
+    embedding_host_bytes: Annotated[
+        int | None,
+        Ge(0),
+        Setting(
+            "Embeddings kept in host memory, in MiB a model. By default 2048 beside CUDA.",
+            MODELS,
+            "host-cache-mb",
+            MIB,
+        ),
+    ] = None
+    embedding_dir: Annotated[
+        Path | None,
+        Setting(
+            "Folder that keeps embeddings from one start to the next. By default "
+            "$SAM2_BLOCKS_EMBEDDING_CACHE_DIR, or none.",
+            MODELS,
+            "cache-dir",
+        ),
+    ] = None
+    embedding_disk_bytes: Annotated[
+        int, Ge(0), Setting("Bound of that folder, in MiB.", MODELS, "disk-cache-mb", MIB)
+    ] = DEFAULT_DISK_CACHE_BYTES
+    logits_entries: Annotated[
+        int,
+        Ge(0),
+        Setting(
+            "Low-resolution logits kept; 0 keeps none.",
+            MODELS,
+            variable="SAM2_MAX_LOGITS_CACHE_SIZE",
+        ),
+    ] = 1000
+    on_conflict: Annotated[
+        Literal["refuse", "replace"],
+        Setting(
+            "What becomes of an image_id that comes back with other pixels.", IMAGES, "on-conflict"
+        ),
+    ] = "refuse"
+    allow_urls: Annotated[bool, Setting("Fetch images from URLs.", IMAGES, "urls")] = True
+    allow_private_urls: Annotated[
+        bool,
+        Setting("Also from private, loopback and link-local addresses.", IMAGES, "private-urls"),
+    ] = False
+    url_timeout_s: Annotated[
+        float,
+        Gt(0),
+        AllowInfNan(False),
+        Setting("Seconds to fetch an image, redirects included.", IMAGES, "url-timeout"),
+    ] = 10.0
+    allow_numpy: Annotated[bool, Setting("Read .npy arrays.", IMAGES, "numpy")] = False
+    file_root: Annotated[
+        Path | None,
+        Setting("Folder whose images may be named by path.", IMAGES, "file-root"),
+    ] = None
 
     @classmethod
     def from_environment(cls, **chosen: Any) -> ServiceSettings:
-        """Read the variables of the public server; what is chosen here goes before them.
+        """Read the variables of the public server and ours; what is chosen here goes before them.
 
-        ``SAM2_MAX_EMBEDDING_CACHE_SIZE``, ``SAM2_MAX_LOGITS_CACHE_SIZE``,
-        ``DISABLE_SAM2_LOGITS_CACHE`` and our own ``SAM2_BLOCKS_API_KEY``.
+        Beside those of the settings, ``DISABLE_SAM2_LOGITS_CACHE`` keeps no logits.
 
         Args:
             chosen: settings by name, also as texts; None leaves one as it is.
@@ -93,25 +205,23 @@ class ServiceSettings:
             Sam2BlocksError: if a variable is not what it should be.
             ValidationError: if what is chosen is not, or is no setting.
         """
-        logits_entries = _count("SAM2_MAX_LOGITS_CACHE_SIZE", cls.logits_entries)
-        found = {
-            "api_key": os.environ.get("SAM2_BLOCKS_API_KEY") or None,
-            "embedding_entries": _count("SAM2_MAX_EMBEDDING_CACHE_SIZE", cls.embedding_entries),
-            "logits_entries": 0 if _switch("DISABLE_SAM2_LOGITS_CACHE") else logits_entries,
-        }
+        found: dict[str, Any] = {}
+        for name, _, default, setting in told_settings():
+            if setting.variable and isinstance(default, int):
+                found[name] = read_count(setting.variable, default)
+            elif setting.variable:
+                found[name] = os.environ.get(setting.variable) or default
+        if read_switch("DISABLE_SAM2_LOGITS_CACHE"):
+            found["logits_entries"] = 0
         given = {name: value for name, value in chosen.items() if value is not None}
         return TypeAdapter(cls).validate_python({**found, **given})
 
 
-def _count(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip()
-    if text and not text.isdecimal():
-        raise Sam2BlocksError(f"{name}={text!r}: wants a number of entries, such as {default}.")
-    return int(text) if text else default
-
-
-def _switch(name: str) -> bool:
-    text = os.environ.get(name, "").strip().lower()
-    if text not in ("", "0", "1", "true", "false", "yes", "no"):
-        raise Sam2BlocksError(f"{name}={text!r}: wants true or false.")
-    return text in ("1", "true", "yes")
+def told_settings() -> Iterator[tuple[str, Any, Any, Setting]]:
+    """Each setting's name, annotated type, default, and what people are told of it."""
+    hints = get_type_hints(ServiceSettings, include_extras=True)
+    for field in fields(ServiceSettings):
+        hint, default = hints[field.name], field.default
+        assert default is not MISSING
+        [setting] = [part for part in hint.__metadata__ if isinstance(part, Setting)]
+        yield field.name, hint, default, setting

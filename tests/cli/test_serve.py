@@ -6,9 +6,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from sam2_blocks.cli import app as cli
+from sam2_blocks.cli.options import STOPPED, WRONG_INPUT
 from sam2_blocks.service import ServiceSettings
+from sam2_blocks.service.settings import told_settings
 from sam2_blocks.testing import FakeExecutor
 
 pytest.importorskip("fastapi", reason="needs the extra http")
@@ -43,7 +46,7 @@ def serve(monkeypatch, capsys):
 
 def test_by_default_it_listens_here_only_with_the_default_limits(serve):
     code, err, (service, address) = serve()
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "loading nano\n")
     assert address == {"host": "127.0.0.1", "port": 9001}
     assert service.settings == ServiceSettings()
     assert service.models.names == ["nano"]
@@ -80,6 +83,33 @@ def test_an_option_becomes_a_setting(serve, options, field, value):
     assert getattr(service.settings, field) == value
 
 
+def test_every_option_is_told_of_and_every_setting_has_one_or_a_variable():
+    for name, _, _, setting in told_settings():
+        assert setting.option or setting.variable, name
+        assert setting.help.endswith("."), name
+    help_texts = {
+        parameter.name: parameter.help
+        for parameter in get_command(cli.app).commands["serve"].params
+    }
+    for name, _, _, setting in told_settings():
+        if setting.option:
+            assert help_texts[name] == setting.help
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-queue", "0"], "Invalid value for '--max-queue'"),
+        (["--deadline", "0"], "Invalid value for '--deadline'"),
+        (["--compile", "some"], "Invalid value for '--compile'"),
+    ],
+)
+def test_a_wrong_option_is_refused(serve, options, message):
+    code, err, _ = serve(*options)
+    assert code == WRONG_INPUT
+    assert message in " ".join(err.replace("│", " ").split())
+
+
 def test_reading_the_command_line_imports_no_service():
     code = (
         "import sys, sam2_blocks.cli.app; loaded = set(sys.modules) & "
@@ -99,7 +129,7 @@ def test_models_may_have_other_names(serve, monkeypatch):
 def test_a_wrong_variable_stops_it_with_one_readable_block(serve, monkeypatch):
     monkeypatch.setenv("SAM2_MAX_EMBEDDING_CACHE_SIZE", "many")
     code, err, _ = serve()
-    assert code == cli.STOPPED
+    assert code == STOPPED
     assert "wants a number of entries" in err
     assert "Traceback" not in err
 
@@ -110,5 +140,5 @@ def test_without_the_extra_it_says_what_to_install():
         "from sam2_blocks.cli.app import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == cli.STOPPED
+    assert result.returncode == STOPPED
     assert "pip install 'sam2-blocks[http]'" in result.stderr

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import PurePosixPath
 
 import pytest
 
-from sam2_blocks.files.atomic import write_atomically
+from sam2_blocks.files.atomic import LONGEST_NAME, shorten, unfinished_path, write_atomically
 
 
 def test_an_error_without_a_number_keeps_its_words(tmp_path):
@@ -22,3 +23,22 @@ def test_an_error_with_a_number_names_the_file(tmp_path):
 
     with pytest.raises(OSError, match=r"No space left on device: '.*picture.png'"):
         write_atomically(tmp_path / "picture.png", fill)
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path):
+    path = tmp_path / ("ä" * 125 + ".json")
+    assert len(os.fsencode(path.name)) == LONGEST_NAME
+    write_atomically(path, lambda file: None)
+    unfinished_path(path).write_text("")
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_longer_names_are_cut_and_stay_apart():
+    long = "日" * 100
+    paths = {shorten(PurePosixPath("a", f"{long}{end}.json")) for end in ("", "1", "2")}
+    assert len(paths) == 3
+    for path in paths:
+        assert path.parts[0] == "a"
+        assert path.name.endswith(".json")
+        assert len(os.fsencode(path.name)) <= LONGEST_NAME
+    assert shorten(PurePosixPath("b/c.json")) == PurePosixPath("b/c.json")

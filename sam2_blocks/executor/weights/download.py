@@ -13,6 +13,7 @@ import platformdirs
 import requests
 from filelock import FileLock
 
+from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.weights.catalogue import ModelSpec
 
@@ -33,7 +34,7 @@ def cache_dir() -> Path:
 
 def is_offline() -> bool:
     """Say whether ``SAM2_BLOCKS_OFFLINE`` forbids downloads."""
-    return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
+    return read_switch(OFFLINE_VARIABLE)
 
 
 def weights_path(spec: ModelSpec) -> Path:

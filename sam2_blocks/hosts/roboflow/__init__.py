@@ -7,13 +7,13 @@ below. ``sam2/segment@v1`` is ``sam2_blocks/segment@v1`` there, and any other bl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.resources import LOCAL_MODELS_SWITCH, Resources
+from sam2_blocks.environment import read_switch
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, make_offer
 from sam2_blocks.hosts.roboflow.blocks import workflow_block, workflow_type
 from sam2_blocks.hosts.roboflow.engine import OUR_KINDS, RLE_KIND, Engine, load_engine
@@ -36,7 +36,7 @@ def _plugins() -> Plugins:
 @cache
 def shared_resources() -> Resources:
     """The executors of all workflows in this process."""
-    return _plugins().resources(local_models=os.environ.get(LOCAL_MODELS_SWITCH) == "1")
+    return _plugins().resources(local_models=read_switch(LOCAL_MODELS_SWITCH))
 
 
 @cache

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks import Exporter, Image, Item, hookimpl, run_pipeline
+from sam2_blocks.errors import PipelineError, PluginError, UsageError
+from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
+from sam2_blocks.testing import FakeExecutor
+
+SEGMENT = {
+    "pipeline_version": 1,
+    "inputs": {
+        "image": {"kind": "image"},
+        "boxes": {"kind": "object_detection_prediction", "default": [[5, 5, 30, 30]]},
+    },
+    "steps": {
+        "find": {
+            "use": "sam2/segment@v1",
+            "with": {"image": "$inputs.image", "boxes": "$inputs.boxes"},
+        }
+    },
+    "outputs": {"found": "$steps.find.predictions"},
+}
+PIXELS = np.zeros((40, 60, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", FakeExecutor)
+
+
+@pytest.fixture
+def start(plugins):
+    """Run `SEGMENT`: ``start(inputs, …)``."""
+
+    def run(inputs, pipeline=SEGMENT, **options):
+        return run_pipeline(pipeline, inputs, plugins=plugins, **options)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Pil.fromarray(PIXELS).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def exporting(block="export/yolo@v1"):
+    wires = {"image": "$inputs.image", "predictions": "$steps.find.predictions"}
+    steps = {**SEGMENT["steps"], "export": {"use": block, "with": wires}}
+    return {**SEGMENT, "steps": steps}
+
+
+def test_pictures_of_any_form_are_inputs(start, folder):
+    values = [PIXELS, Image(PIXELS, "named"), Image(PIXELS), Pil.fromarray(PIXELS)]
+    values += [folder / "a.png", Item("own", {"image": PIXELS}), {"image": PIXELS, "boxes": []}]
+    results = list(start(iter(values)))
+    ids = ["0", "named", "2", "3", (folder / "a.png").as_posix(), "own", "6"]
+    assert [result.id for result in results] == ids
+    assert [len(result.outputs["found"]) for result in results] == [1] * 6 + [0]
+    for alone in (PIXELS, Image(PIXELS), Pil.fromarray(PIXELS), folder / "a.png"):
+        assert len(list(start(alone))) == 1
+    assert [result.id for result in start(folder)] == ["a.png", "b.png", "c.png"]
+    assert [r.id for r in start([folder / "c.png", str(folder / "a.png")])] == ["c.png", "a.png"]
+
+
+def test_results_are_lazy(start):
+    taken = []
+
+    def endless():
+        number = 0
+        while True:
+            taken.append(number)
+            yield PIXELS
+            number += 1
+
+    with start(endless(), batch_size=2) as run:
+        assert run.total is None
+        assert next(run).id == "0"
+        assert len(taken) < 10
+    assert list(run) == []
+
+
+def test_a_folder_is_written_and_gone_on_with(start, folder, tmp_path):
+    out = tmp_path / "out"
+    (folder / "b.png").write_bytes(b"broken")
+    run = start(folder, out=out)
+    assert [bool(result.errors) for result in run] == [False, True, False]
+    assert [error.item for error in run.errors] == ["b.png"]
+    assert json.loads((out / "errors.json").read_text())[0]["item"] == "b.png"
+    Pil.fromarray(PIXELS).save(folder / "b.png")
+    with start(str(folder), out=str(out), resume=True) as again:
+        assert (again.done_before, again.total) == (2, 1)
+        assert [result.id for result in again] == ["b.png"]
+    assert sorted(path.name for path in out.glob("*")) == sorted(
+        [JOURNAL_FILE, "a.png", "b.png", "c.png"]
+    )
+
+
+def test_a_run_that_is_left_early_is_gone_on_with(start, folder, tmp_path):
+    pipeline = exporting("export/coco@v1")
+    with start(folder, pipeline, out=tmp_path / "out", batch_size=1) as run:
+        next(run)
+    coco = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert coco["images"][0]["file_name"] == "a.png"
+    rest = start(folder, pipeline, out=tmp_path / "out", resume=True)
+    assert "a.png" not in [result.id for result in rest]
+    list(start(folder, pipeline, out=tmp_path / "whole"))
+    texts = [(tmp_path / name / "coco.json").read_text() for name in ("out", "whole")]
+    assert texts[0] == texts[1]
+
+
+def test_values_are_written_too_but_not_gone_on_with(start, tmp_path):
+    for _ in range(2):
+        list(start([PIXELS, PIXELS], exporting(), out=tmp_path))
+        assert (tmp_path / "1" / "found.json").exists()
+        assert (tmp_path / "labels" / "1.txt").exists()
+    list(start([PIXELS], exporting(), out=tmp_path))
+    assert not (tmp_path / "1").exists()
+    assert not (tmp_path / "labels" / "1.txt").exists()
+    with pytest.raises(UsageError, match="nobody can tell whether these inputs"):
+        list(start([PIXELS], out=tmp_path, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "error", "message"),
+    [
+        (3, {}, UsageError, "inputs: wants paths, pictures, items, or an iterable of them"),
+        ("none.png", {}, UsageError, "none.png: no such file"),
+        (PIXELS, {"settings": {"boxs": 1}}, UsageError, "Did you mean 'boxes'"),
+        (PIXELS, {"resume": True}, UsageError, "resume is for a folder: say where, with out="),
+        (PIXELS, {"pipeline": exporting()}, UsageError, "'export' writes files: say where"),
+        (PIXELS, {"pipeline": {}}, PipelineError, "pipeline_version"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(start, inputs, options, error, message):
+    with pytest.raises(error, match=message):
+        start(inputs, **options)
+
+
+def test_what_no_picture_is_is_named(start):
+    with pytest.raises(UsageError, match="input 1: wants a path, an Image"):
+        list(start(iter([PIXELS, 3])))
+
+
+def test_two_items_of_one_name_are_refused(start):
+    with pytest.raises(UsageError, match="two items are called 'a'"):
+        list(start(iter([Image(PIXELS, "a"), Image(PIXELS, "a")])))
+
+
+def test_models_are_shared_with_other_runs(start, plugins, tmp_path):
+    resources = plugins.resources()
+    files = resources.files
+    list(start(PIXELS, resources=resources))
+    executor = resources.executor("nano")
+    list(start(PIXELS, exporting(), resources=resources, out=tmp_path))
+    assert resources.executor("nano") is executor
+    assert resources.files is files
+
+
+class Numbers:
+    """A source of a plugin."""
+
+    identity, alone, total, notes = "numbers", False, None, ()
+
+    def __init__(self, request):
+        self._input = request.image_input
+
+    def items(self):
+        for number in range(3):
+            yield Item(f"n{number}", {self._input: PIXELS}, "1")
+
+
+class Kept:
+    """A sink of a plugin."""
+
+    notes = failed = ()
+
+    def __init__(self):
+        self.results, self.complete, self.files = [], None, OutputFiles()
+
+    def begin(self, source):
+        return {"n0"}
+
+    def write(self, result):
+        self.results.append(result.id)
+
+    def end(self, *, complete):
+        self.complete = complete
+
+
+def test_a_plugin_brings_places_and_exporters(start, plugins, tmp_path):
+    sink = Kept()
+
+    class Plugin:
+        @hookimpl
+        def register_sources(self):
+            return {"n": lambda text, request: Numbers(request) if text == "n:" else None}
+
+        @hookimpl
+        def register_sinks(self):
+            return {"kept": lambda request: sink if str(request.out) == "kept" else None}
+
+    plugins.register(Plugin(), "mine")
+    assert [result.id for result in start("n:", out="kept")] == ["n1", "n2"]
+    assert (sink.results, sink.complete) == (["n1", "n2"], True)
+    with start("n:", out="kept") as run:
+        next(run)
+    assert sink.complete is False
+    list(start("n:", out=tmp_path / "out"))
+    assert (tmp_path / "out" / "n2" / "found.json").exists()
+
+
+def test_an_exporter_is_a_value(plugins):
+    class Plugin:
+        @hookimpl
+        def register_exporters(self):
+            return {"image_embedding": lambda value, path: path}
+
+    with pytest.raises(PluginError, match=r"wants an Exporter\(suffix, write\), got function"):
+        plugins.register(Plugin(), "old")
+
+
+def test_a_plugin_s_kind_is_written_like_ours(start, plugins, tmp_path):
+    class Plugin:
+        @hookimpl
+        def register_exporters(self):
+            return {"image_embedding": Exporter(".txt", lambda value, file: file.write(b"here"))}
+
+    plugins.register(Plugin(), "mine")
+    pipeline = {
+        **SEGMENT,
+        "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+        "outputs": {"embedding": "$steps.embed.embedding"},
+    }
+    list(start([PIXELS], pipeline, out=tmp_path))
+    assert (tmp_path / "0" / "embedding.txt").read_text() == "here"
