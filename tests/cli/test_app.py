@@ -693,6 +693,7 @@ def test_an_output_that_cannot_be_written_fails_its_item(call, folder, tmp_path,
     code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
     assert code == options.ITEMS_FAILED
     assert "failed: deep/b.jpg: cannot be written: no such colour" in err
+    assert (tmp_path / "out" / "deep" / "b.jpg" / "predictions.json").exists()
     assert "1 of 3 done" in out
     assert (tmp_path / "out" / "a.jpg" / "overlay.png").exists()
 

@@ -6,7 +6,7 @@ import errno
 import functools
 import json
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
@@ -52,7 +52,9 @@ class FolderSink:
         self._earlier: EarlierRun | None = None
         self._lock = FileLock(folder / LOCK_FILE)
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
-        self._waiting: deque[tuple[ItemResult, Future[list[Path]]]] = deque()
+        self._waiting: deque[tuple[ItemResult, Future[tuple[list[Path], Exception | None]]]] = (
+            deque()
+        )
 
     @property
     def files(self) -> OutputFiles:
@@ -139,22 +141,19 @@ class FolderSink:
     def _collect(self, may_wait: int) -> None:
         while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][1].done()):
             result, future = self._waiting.popleft()
-            written: Sequence[Path] = ()
-            failed = bool(result.errors)
-            try:
-                written = future.result()
-            except Exception as error:  # a plugin's value or exporter; the other items go on
-                if isinstance(error, OSError) and error.errno in HOPELESS:
-                    raise
-                failed = True
+            written, error = future.result()
+            if isinstance(error, OSError) and error.errno in HOPELESS:
+                raise error
+            if error:
                 cause = type(error).__name__
                 message = f"cannot be written: {error}"
                 self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
+            failed = bool(result.errors or error)
             known = [self._place(result.id) / name for name in self._names()]
             self._plan.note(result.id, written, failed=failed, known=known)
 
-    def _write(self, result: ItemResult) -> list[Path]:
-        """Write the outputs of one item; none of them is there if one cannot be written."""
+    def _write(self, result: ItemResult) -> tuple[list[Path], Exception | None]:
+        """Write the outputs of one item, up to one that cannot be written, and say why."""
         written: list[Path] = []
         try:
             for name, value in result.outputs.items():
@@ -163,11 +162,9 @@ class FolderSink:
                     path = self._place(result.id) / f"{name}{exporter.suffix}"
                     write = functools.partial(exporter.write, value)
                     written.append(write_atomically(path, write))
-        except BaseException:
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
-        return written
+        except Exception as error:  # a plugin's value or exporter; the other items go on
+            return written, error
+        return written, None
 
     def _place(self, item: str) -> Path:
         """The folder of an item's outputs."""
