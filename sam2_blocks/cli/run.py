@@ -20,7 +20,7 @@ from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.runner import ItemResult
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.kinds import parse_value
+from sam2_blocks.kinds import kinds_named, parse_value
 from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.runs.run import Run, run_pipeline
@@ -142,7 +142,7 @@ def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
     kinds = pipeline.inputs[name].kinds
     value = text if {"string", "image"}.intersection(kinds) else _yaml(where, text)
     try:
-        parse_value(value, [pipeline.kinds[kind] for kind in kinds])
+        parse_value(value, kinds_named(kinds, pipeline.kinds))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}.") from error
     return value
