@@ -162,9 +162,7 @@ class Scenes(Dice):
         same = same + self.randn(b, total, 3) * 0.06
         return torch.where(like[..., None], same, colour).clamp(0.02, 0.98)
 
-    def _colour(
-        self, ids: Tensor, place: Tensor, parent: Tensor, x: Tensor, y: Tensor
-    ) -> Tensor:
+    def _colour(self, ids: Tensor, place: Tensor, parent: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Fill ids with colour, two textures, shading and shadows; (b, 3, s, s).
 
         ``x`` and ``y`` (b, s, s) say which point of a texture a pixel shows.

@@ -91,13 +91,20 @@ class VideoScenes(Scenes):
         return draw(1, *shape[1:]).expand(*shape)
 
     @torch.no_grad()
-    def clip(self, frames: int, size: int, objects: int = LAYERS) -> Clip:
-        """Make a clip of more than 4 ``frames`` of ``size`` pixels with up to ``objects`` layers."""
+    def clip(self, frames: int, size: int, *, objects: int = LAYERS, hidden: int = 0) -> Clip:
+        """Make a clip.
+
+        Args:
+            frames: how many, more than 2.
+            size: pixels of a side.
+            objects: most layers in front of the ground, up to LAYERS.
+            hidden: for how many frames a large layer stays before another one.
+        """
         fine = size * 3 // 2
         time = torch.arange(frames, device=self.device) - float(self.rand(1)) * (frames - 1)
         place, parent, whole = self._cast(objects)
         camera = self._camera_path(time)
-        motions, place = self._choreography(time, place, parent, camera)
+        motions, place = self._choreography(time, place, parent, camera, hidden)
         self._frames = frames
         try:
             ids, x, y = self._paint_clip(frames, fine, place, parent, camera, motions)
@@ -151,7 +158,7 @@ class VideoScenes(Scenes):
         return affine(pan, zoom.clamp(-0.5, 0.5), roll, torch.zeros(2, device=self.device))
 
     def _choreography(
-        self, time: Tensor, place: Tensor, parent: Tensor, camera: Tensor
+        self, time: Tensor, place: Tensor, parent: Tensor, camera: Tensor, hidden: int
     ) -> tuple[list[Motion], Tensor]:
         """Give every layer its way; returns them and the places, some moved to meet another."""
         pace = float(self.log_between(0.008, 0.14, 1))
@@ -168,6 +175,8 @@ class VideoScenes(Scenes):
             way = affine(shift, grow, turn, place[0, i, :2])
             if is_part:
                 way = ways[host] @ way
+            elif hidden and layer == LAYERS - 1:
+                way = self._hide(place[0], i, parent[0], ways, hidden)
             ways.append(way)
             back = torch.linalg.inv(way) @ camera
             bend, pitch = self._bend(time, float(place[0, i, 2]))
@@ -187,6 +196,26 @@ class VideoScenes(Scenes):
         place[i, :2] = middle[:2] - shift[at]
         place[i, 2] = (place[other, 2] * self.between(0.7, 2.2, 1)[0]).clamp(0.08, 1.0)
 
+    def _hide(
+        self, place: Tensor, i: int, parent: Tensor, ways: list[Tensor], hidden: int
+    ) -> Tensor:
+        """Let layer ``i`` come, stay before another one for ``hidden`` frames, and go; its way."""
+        layers = torch.arange(GROUND, GROUND + LAYERS - 1, device=self.device)
+        on_stage = (place[layers, 2] > 0) & (parent[layers] == layers)
+        central = place[layers, :2].norm(dim=-1)
+        least = place[layers, 2] + 0.5 * central + 9 * ~on_stage + 0.2 * self.rand(len(layers))
+        other = int(least.argmin())
+        middle = ways[other] @ F.pad(place[GROUND + other, :2], (0, 1), value=1.0)  # (T, 3)
+        place[i, 2] = (place[GROUND + other, 2] * 2.8).clamp(0.35, 1.3)
+        place[i, :2] = 0
+        frames = torch.arange(len(middle), device=self.device)
+        start = 2 + int(self.randint(max(1, len(middle) - hidden - 3), 1))
+        away = ((start - frames) / 2).clamp(0, 1) - ((frames - start - hidden + 1) / 2).clamp(0, 1)
+        side = self.rand(1) * 7
+        far = 2.5 * torch.cat([side.cos(), side.sin()])
+        still = torch.zeros_like(middle[:, 0])
+        return affine(middle[:, :2] + away[:, None] * far, still, still, place[i, :2])
+
     def _way(self, time: Tensor, pace: float) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a shift (T, 2), log scale (T) and angle (T) over time."""
         moves = float(self.rand(1)) < 0.8
@@ -205,7 +234,12 @@ class VideoScenes(Scenes):
         beat = self.between(0.2, 1.0, 2) * time[:, None]
         phase = self.rand(2) * 7
         grow = strength * torch.sin(beat + self.rand(2) * 7)
-        columns = (grow[:, :1], (phase + beat * 0.3)[:, :1], grow[:, 1:], (phase - beat * 0.3)[:, 1:])
+        columns = (
+            grow[:, :1],
+            (phase + beat * 0.3)[:, :1],
+            grow[:, 1:],
+            (phase - beat * 0.3)[:, 1:],
+        )
         return torch.cat(columns, 1), self.between(1, 4, 2) / max(scale, 0.05)
 
     def _paint_clip(

@@ -47,7 +47,9 @@ class Stage:
     objects: int  # a clip
 
 
-STAGES = (Stage(0.0, 128, 8, 8, 3), Stage(0.45, 256, 8, 4, 3), Stage(0.8, 256, 12, 3, 3))
+STAGES = (Stage(0.0, 128, 8, 8, 3), Stage(0.42, 256, 8, 4, 3), Stage(0.75, 256, 12, 3, 3))
+HIDING = 0.35  # share of the clips in which something is hidden for some frames
+ABSENCE = 4.0  # what a frame without the object counts in the loss of its score
 FRESH_EVERY = 3  # steps between new clips
 SPARE = 4  # frames of a clip beyond those tracked
 POOL = {128: 192, 256: 128}  # clips kept for reuse
@@ -84,7 +86,10 @@ class Pool:
 
     def add(self) -> None:
         """Make one clip, in the place of the oldest when the pool is full."""
-        clip = self._scenes.clip(self.stage.frames + SPARE, self.stage.size)
+        frames = self.stage.frames + SPARE
+        hides = float(self._scenes.rand(1)) < HIDING
+        hidden = 1 + int(self._scenes.randint(frames - 4, 1)) if hides else 0
+        clip = self._scenes.clip(frames, self.stage.size, hidden=hidden)
         features = encode(self._tracker.model, clip.images).to(torch.float16)
         stored = Stored(features, Clip(clip.images[:, :0], clip.ids, clip.member))
         if len(self._kept) < POOL.get(self.stage.size, 64):
@@ -309,11 +314,11 @@ class VideoTrainer:
 
     @staticmethod
     def _score_loss(answer: Answer, present: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(answer.score, present.float())
+        """Judge the object score; frames without the object are rare and count more."""
+        weight = torch.where(present, 1.0, ABSENCE)
+        return F.binary_cross_entropy_with_logits(answer.score, present.float(), weight)
 
-    def _frame_loss(
-        self, answer: Answer, target: Tensor, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _frame_loss(self, answer: Answer, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Add up the losses of all candidates, of predicted IoU and of the object score."""
         each, true = mask_losses(answer.logits[:, None], target, balance=0.3)
         each, true = each[:, 0], true[:, 0]
