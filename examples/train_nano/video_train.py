@@ -47,13 +47,19 @@ class Stage:
     objects: int  # a clip
 
 
-STAGES = (Stage(0.0, 128, 8, 8, 3), Stage(0.42, 256, 8, 4, 3), Stage(0.75, 256, 12, 3, 3))
+STAGES = (
+    Stage(0.0, 128, 8, 8, 3),
+    Stage(0.38, 128, 14, 4, 3),
+    Stage(0.58, 256, 8, 3, 3),
+    Stage(0.85, 256, 12, 2, 3),
+)
 HIDING = 0.35  # share of the clips in which something is hidden for some frames
 ABSENCE = 4.0  # what a frame without the object counts in the loss of its score
-FRESH_EVERY = 3  # steps between new clips
+FRESH_EVERY = 3  # steps between new clips, once there are MANY
+MANY = 48
 SPARE = 4  # frames of a clip beyond those tracked
 POOL = {128: 192, 256: 128}  # clips kept for reuse
-FEWEST = 32  # clips before the first step
+FEWEST = 12  # clips before the first step
 SAVE_EVERY_S = 180
 
 
@@ -83,6 +89,9 @@ class Pool:
         self._added = 0
         for _ in range(FEWEST):
             self.add()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def add(self) -> None:
         """Make one clip, in the place of the oldest when the pool is full."""
@@ -192,7 +201,7 @@ class VideoTrainer:
         self.autocast = functools.partial(torch.autocast, device, torch.bfloat16, enabled=half)
         if not half:
             muon = torch.optim._muon  # which always takes bfloat16
-            muon._zeropower_via_newtonschulz = orthogonalize  # type: ignore[attr-defined]
+            muon._zeropower_via_newtonschulz = orthogonalize  # type: ignore[assignment]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
                 matrices, lr=MUON * rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
@@ -210,7 +219,7 @@ class VideoTrainer:
         if self.pool is None or self.pool.stage != stage:
             set_image_size(self.model, stage.size)
             self.pool = Pool(self.scenes, self.tracker, stage)
-        elif self.step % FRESH_EVERY == 0:
+        elif self.step % FRESH_EVERY == 0 or len(self.pool) < MANY:
             self.pool.add()
         return self.pool.batch()
 
