@@ -30,6 +30,7 @@ from sam2_blocks.values import Image, PromptSet
 
 HERE = Path(__file__).parent
 HELD_OUT_SEED, TRUTH_PX = 90_001, 384
+VIDEO_HEADING = "## Video"  # the section that video_evaluate writes
 # Boxes (x0, y0, x1, y1, pixels) on pictures whose licence lets us print them.
 SHEET = {
     "skimage/data/coffee.png": [(76, 68, 480, 387), (171, 18, 412, 282)],
@@ -236,7 +237,9 @@ def write_card(
         scenes=table(figures["scenes"]),
         photographs=table(figures.get("photographs", {})) or "| not measured | |",
     )
-    (HERE / "MODEL_CARD.md").write_text(text)
+    card = HERE / "MODEL_CARD.md"
+    _, heading, video = card.read_text().partition(VIDEO_HEADING)
+    card.write_text(f"{text}\n{heading}{video}" if heading else text)
 
 
 def main() -> None:

@@ -25,13 +25,13 @@ class Prompts:
     valid: Tensor
 
 
-def pick_segments(
+def choose_segments(
     dice: Dice, scene: Scene, count: int, least: float = 0.004
 ) -> tuple[Tensor, Tensor]:
     """Choose ``count`` different segments of each scene, each at least ``least`` of the picture.
 
     Returns:
-        Targets (B, count, S, S) float, and which of them exist (B, count) bool.
+        The ids each of them is made of (B, count, I) bool, and whether it exists (B, count) bool.
     """
     b, size = len(scene.ids), scene.ids.shape[-1]
     total = scene.member.shape[-1]
@@ -47,9 +47,25 @@ def pick_segments(
     score = dice.rand(*share.shape) * (0.3 + share.clamp(max=0.1).sqrt()) * good
     best = score.topk(count, 1).indices
     rows = torch.arange(b, device=area.device)[:, None]
-    chosen = member[rows, best]  # (b, count, I)
-    flat = scene.ids.flatten(1)[:, None].expand(-1, count, -1)
-    return chosen.gather(2, flat).view(b, count, size, size).float(), good[rows, best]
+    return scene.member[rows, best], good[rows, best]
+
+
+def paint_segments(chosen: Tensor, ids: Tensor) -> Tensor:
+    """Draw segments (B, count, I) of pictures of ids (B, S, S) as float (B, count, S, S)."""
+    flat = ids.flatten(1)[:, None].expand(-1, chosen.shape[1], -1)
+    return chosen.gather(2, flat).view(*chosen.shape[:2], *ids.shape[1:]).float()
+
+
+def pick_segments(
+    dice: Dice, scene: Scene, count: int, least: float = 0.004
+) -> tuple[Tensor, Tensor]:
+    """Choose segments as :func:`choose_segments` does, and draw them.
+
+    Returns:
+        Targets (B, count, S, S) float, and which of them exist (B, count) bool.
+    """
+    chosen, valid = choose_segments(dice, scene, count, least)
+    return paint_segments(chosen, scene.ids), valid
 
 
 def boxes_of(targets: Tensor) -> Tensor:

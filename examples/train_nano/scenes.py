@@ -61,11 +61,14 @@ class Scenes(Dice):
         """Make ``batch`` scenes of ``size`` pixels with up to ``objects`` <= LAYERS layers each."""
         fine = size * 3 // 2  # averaged down later: borders mix colours as in a photograph
         ids, place, parent, whole = self._paint(batch, fine, objects)
-        images = self._colour(ids, place, parent)
+        ramp = torch.linspace(-1, 1, fine, device=self.device)
+        x, y = ramp[None, None, :].expand_as(ids), ramp[None, :, None].expand_as(ids)
+        images = self._colour(ids, place, parent, x, y)
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
         ids = F.interpolate(ids[:, None].float(), size=(size, size), mode="nearest-exact")
         members = self._members(parent, whole)
-        return Scene(self._camera(images).clamp(0, 1), ids[:, 0].long(), members)
+        images = self._grain(self._lens(images))
+        return Scene(images.clamp(0, 1), ids[:, 0].long(), members)
 
     def _ground(self, b: int, size: int, rough: Tensor) -> Tensor:
         """Partition the ground into 1 to GROUND regions, (b, size, size) int64."""
@@ -119,20 +122,22 @@ class Scenes(Dice):
             place[:, i, :2] = torch.where(is_part[:, None], near, place[:, i, :2])
             place[:, i, 2] = torch.where(is_part, at[:, 2] * share, place[:, i, 2])
             parent[:, i] = torch.where(is_part, host, parent[:, i])
-            inside = self._inside(place[:, i], ramp, rough) & (i - GROUND < count)[:, None, None]
+            x, y = ramp[None, None, :], ramp[None, :, None]
+            inside = self._inside(place[:, i], x, y, rough)
+            inside = inside & (i - GROUND < count)[:, None, None]
             inside = inside & (~is_part[:, None, None] | (ids == host[:, None, None]))
             ids = torch.where(inside, i, ids)
         whole = self.rand(b, total) < self.between(0.1, 0.9, b, 1)
         whole = whole & (parent != torch.arange(total, device=self.device))
         return ids, place, parent, whole
 
-    def _inside(self, place: Tensor, ramp: Tensor, rough: Tensor) -> Tensor:
-        """Where random shapes of the bank cover pictures, put at ``place`` (b, 4); bool."""
+    def _inside(self, place: Tensor, x: Tensor, y: Tensor, rough: Tensor) -> Tensor:
+        """Where random shapes of the bank, put at ``place`` (b, 4), cover x, y (b, s, s); bool."""
         b, stretch = len(place), torch.exp(self.randn(len(place)) * 0.35).clamp(0.4, 2.5)
         at_x, at_y, s, angle = place[:, :, None, None].unbind(1)
         cos, sin, stretch = angle.cos(), angle.sin(), stretch[:, None, None]
         mirror = self.chance(0.5, b, 1, 1) * 2 - 1
-        x, y = ramp[None, None, :] - at_x, ramp[None, :, None] - at_y
+        x, y = x - at_x, y - at_y
         jag = 0.06 * self.rand(b, 1, 1) ** 3
         u = (x * cos + y * sin) / (s * stretch * mirror) * 0.65
         v = (y * cos - x * sin) / (s / stretch) * 0.65
@@ -157,8 +162,11 @@ class Scenes(Dice):
         same = same + self.randn(b, total, 3) * 0.06
         return torch.where(like[..., None], same, colour).clamp(0.02, 0.98)
 
-    def _colour(self, ids: Tensor, place: Tensor, parent: Tensor) -> Tensor:
-        """Fill ids with colour, two textures, shading and shadows; (b, 3, s, s)."""
+    def _colour(self, ids: Tensor, place: Tensor, parent: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Fill ids with colour, two textures, shading and shadows; (b, 3, s, s).
+
+        ``x`` and ``y`` (b, s, s) say which point of a texture a pixel shows.
+        """
         b, total = parent.shape
         size = ids.shape[-1]
         base = self._colours(b, total, parent)
@@ -177,8 +185,6 @@ class Scenes(Dice):
         row = torch.cat(rows, -1).flatten(0, 1)
         index = (ids + torch.arange(b, device=self.device)[:, None, None] * total).flatten()
         at = row[index].view(b, size, size, -1)  # (b, s, s, 22)
-        ramp = torch.linspace(-1, 1, size, device=self.device)
-        x, y = ramp[None, None, :].expand(b, size, size), ramp[None, :, None].expand(b, size, size)
         colour = at[..., :3].clone()
         for i in range(2):
             cos, sin = at[..., 5 + i], at[..., 7 + i]
@@ -210,8 +216,8 @@ class Scenes(Dice):
         strength = self.chance(0.6, b, 1, 1, 1) * self.rand(b, 1, 1, 1) * 0.8
         return (1 - strength * (cast - relief).clamp(min=0))[:, 0]
 
-    def _camera(self, images: Tensor) -> Tensor:
-        """Light, exposure, cast, defocus and grain."""
+    def _lens(self, images: Tensor) -> Tensor:
+        """Light, exposure, cast and defocus."""
         b, size = len(images), images.shape[-1]
         light = F.interpolate(self.randn(b, 1, 3, 3), size=(size, size), mode="bicubic")
         images = images * (1 + light * self.rand(b, 1, 1, 1) * 0.25)
@@ -220,7 +226,11 @@ class Scenes(Dice):
         soft = box_blur(images, 3)
         softer = box_blur(soft, 5)
         choice = self.rand(b, 1, 1, 1)
-        images = torch.where(choice < 0.45, images, torch.where(choice < 0.85, soft, softer))
+        return torch.where(choice < 0.45, images, torch.where(choice < 0.85, soft, softer))
+
+    def _grain(self, images: Tensor) -> Tensor:
+        """Noise of the sensor."""
+        b, size = len(images), images.shape[-1]
         grain = self.randn(b, 3, size, size) * 0.4 + self.randn(b, 1, size, size)
         return images + grain * self.rand(b, 1, 1, 1) ** 2 * 0.05
 
