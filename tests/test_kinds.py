@@ -279,3 +279,8 @@ def test_wrong_run_lengths_are_refused_at_the_border():
         TypeError, match=r"object_detection_prediction: data\['rle_mask'\] of row 0"
     ):
         check_value(boxes, [BOXES])
+
+
+def test_prompts_travel():
+    rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
+    assert dump_value(parse_value(rows, [KINDS["prompts"]]), [KINDS["prompts"]]) == rows

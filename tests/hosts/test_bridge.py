@@ -10,17 +10,14 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from sam2_blocks import MissingExtraError, PipelineError, PromptSet, StepError
+from sam2_blocks import MissingExtraError, PipelineError, StepError
 from sam2_blocks.cli.app import app
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executor.embedding_json import embedding_to_json, json_to_embedding
 from sam2_blocks.hosts import HOSTS, roboflow
 from sam2_blocks.hosts.bridge import BlockBridge, make_offer
 from sam2_blocks.hosts.roboflow import engine
-from sam2_blocks.kinds import parse_prompts, prompts_to_plain
 from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.testing import FakeExecutor, check_host, sample_detections, sample_image
-from sam2_blocks.values import Embedding, ExecutorSpec, Prompt
 
 BLOCK = """
 manifest_version: 1
@@ -160,54 +157,6 @@ def test_blocks_of_one_name_are_left_out_all(plugins):
     found = offer(plugins, name_of=roboflow.workflow_type)
     assert set(found.left_out) == {"draw/masks@v1", "sam2/draw_masks@v1"}
     assert f"would be called {name!r}" in found.left_out["draw/masks@v1"]
-
-
-SPEC = ExecutorSpec("nano", "cpu", "float32")
-
-
-def test_an_embedding_travels_exactly():
-    torch = pytest.importorskip("torch")
-    made = Embedding(
-        torch.randn(1, 4, 2, 2, dtype=torch.bfloat16),
-        (torch.randn(1, 1, 8, 8), torch.randn(1, 2, 4, 4)),
-        (24, 32),
-        "cat.png",
-        "nano/1234",
-        ExecutorSpec("nano", "cpu", "bfloat16"),
-    )
-    back = json_to_embedding(json.loads(json.dumps(embedding_to_json(made))))
-    assert torch.equal(back.image_embed, made.image_embed)
-    assert all(map(torch.equal, back.high_res_feats, made.high_res_feats))
-    assert (back.image_hw, back.image_id, back.spec) == (made.image_hw, made.image_id, made.spec)
-
-
-def test_an_embedding_that_came_by_wire_has_the_key_of_its_content():
-    torch = pytest.importorskip("torch")
-    honest, forged = (
-        Embedding(torch.full((1, 4, 2, 2), value), (), (24, 32), "cat.png", "nano@1/abc", SPEC)
-        for value in (0.0, 1.0)
-    )
-    keys = [json_to_embedding(embedding_to_json(made)).key for made in (honest, honest, forged)]
-    assert keys[0] == keys[1] != keys[2]
-    assert all(key.startswith("nano@1/") and key != "nano@1/abc" for key in keys)
-
-
-@pytest.mark.parametrize("value", ["text", {}, {"spec": {}, "safetensors": "%"}])
-def test_a_wrong_embedding_is_refused(value):
-    pytest.importorskip("torch")
-    with pytest.raises(ValueError, match="serialised embedding"):
-        json_to_embedding(value)
-
-
-def test_prompts_travel():
-    rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
-    assert prompts_to_plain(parse_prompts(rows)) == rows
-
-
-def test_mask_input_does_not_travel():
-    prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
-    with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
-        prompts_to_plain(prompts)
 
 
 def test_without_an_engine_the_message_names_the_extra(monkeypatch):

@@ -276,8 +276,8 @@ id: mine/{name}@v1
 title: t
 summary: s
 entry: nowhere:Nothing
-inputs: {{given: {{kind: {taken}, required: true}}}}
-outputs: {{made: {{kind: {made}}}}}
+inputs: {{given: {{kind: "{taken}", required: true}}}}
+outputs: {{made: {{kind: "{made}"}}}}
 """
 
 
