@@ -1,18 +1,27 @@
-from __future__ import annotations
-
 import json
+from pathlib import Path
+
+import pytest
 
 from sam2_blocks.formats.labelme import detections_to_labelme
-from sam2_blocks.testing import sample_detections, sample_image
+from sam2_blocks.kinds import sample_detections, sample_image
 from sam2_blocks.values import Image
 
 
-def test_a_picture_is_named_as_seen_from_the_folder_of_the_file(tmp_path):
-    path = tmp_path / "in" / "a.png"
-    image = Image(sample_image().pixels, "a.png", path)
-    text = detections_to_labelme(sample_detections(), image, folder=tmp_path / "out")
-    document = json.loads(text)
-    assert document["imagePath"] == "../in/a.png"
-    assert (document["imageHeight"], document["imageWidth"]) == (24, 32)
-    assert [shape["label"] for shape in document["shapes"]] == ["face", "object"]
-    assert {shape["shape_type"] for shape in document["shapes"]} == {"polygon"}
+@pytest.mark.parametrize("shape", ["polygon", "mask"])
+def test_every_mask_with_pixels_is_a_shape(shape):
+    found = sample_detections()
+    found.mask[1] = False
+    text = detections_to_labelme(found, sample_image(), folder=Path("x"), shape=shape)
+    [written] = json.loads(text)["shapes"]
+    assert (written["label"], written["shape_type"]) == ("face", shape)
+    assert min(written["points"]) == [2, 3]
+
+
+def test_the_picture_is_named_as_seen_from_the_file(tmp_path):
+    image = Image(sample_image().pixels, "a.png", tmp_path / "in" / "a.png")
+    written = json.loads(
+        detections_to_labelme(sample_detections(0), image, folder=tmp_path / "out")
+    )
+    assert written["imagePath"] == "../in/a.png"
+    assert (written["imageHeight"], written["imageWidth"]) == (24, 32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks.formats.yolo import detections_to_yolo, load_yolo
+from sam2_blocks.kinds import SAMPLE_HW, sample_detections, sample_image
 from sam2_blocks.testing import sample_detections, sample_image
 
 
@@ -20,3 +21,25 @@ def test_a_line_that_is_neither_box_nor_outline_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2\n\n0 .5\n")
     with pytest.raises(ValueError, match=r"a\.txt, line 3: wants a class and 4 numbers of a box"):
         load_yolo(tmp_path / "a.txt", sample_image())
+
+
+def test_what_was_written_has_the_same_boxes_when_read(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text(detections_to_yolo(sample_detections(), SAMPLE_HW, classes=["object", "face"]))
+    found = load_yolo(file, sample_image(), ["object", "face"])
+    assert found.data["class_name"].tolist() == ["face", "object"]
+    assert found.xyxy.round(2).tolist() == [[2, 3, 12, 15], [14, 5, 30, 20]]
+
+
+def test_a_mask_without_pixels_has_no_line():
+    found = sample_detections()
+    found.mask[0] = False
+    [line] = detections_to_yolo(found, SAMPLE_HW).splitlines()
+    assert line.startswith("1 ")
+
+
+def test_what_cannot_be_written_is_said():
+    with pytest.raises(ValueError, match="mask 0 is a 'face', which 'classes' does not list"):
+        detections_to_yolo(sample_detections(), SAMPLE_HW, classes=["cat"])
+    with pytest.raises(ValueError, match="the masks are 32x24 pixels, their picture is 9x9"):
+        detections_to_yolo(sample_detections(), (9, 9))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks import load_pipeline
-from sam2_blocks.errors import PipelineError
+from sam2_blocks.errors import ManifestError, PipelineError
 from sam2_blocks.language.documents import parse_yaml
+from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.language.pipeline import check_pipeline
 from sam2_blocks.language.selectors import InputRef, StepRef
 
@@ -139,9 +140,7 @@ outputs: {kept: $steps.again.detections}
 
 def test_a_filter_gives_the_kind_it_gets(check, problems):
     [problem] = problems(FILTERED)
-    assert "wants rle_instance_segmentation_prediction, but $steps.again.detections is object_" in (
-        problem
-    )
+    assert "instance_segmentation_prediction, but $steps.again.detections is object_" in problem
     check(FILTERED.replace("object_detection_prediction", "rle_instance_segmentation_prediction"))
 
 
@@ -269,3 +268,49 @@ def test_plain_data_can_be_checked_too(plugins):
 def test_a_missing_file_is_a_pipeline_error(plugins, tmp_path):
     with pytest.raises(PipelineError, match=r"none\.yaml: cannot be read: .*No such file"):
         load_pipeline(tmp_path / "none.yaml", plugins.manifests, plugins.kinds)
+
+
+LISTS = """
+manifest_version: 1
+id: mine/{name}@v1
+title: t
+summary: s
+entry: nowhere:Nothing
+inputs: {{given: {{kind: "{taken}", required: true}}}}
+outputs: {{made: {{kind: "{made}"}}}}
+"""
+
+
+def load_wired(plugins, kind, wanted):
+    """Load a pipeline that wires an output of one kind to an input of another."""
+    kinds = plugins.kinds
+    made = load_manifest(LISTS.format(name="a", taken="image", made=kind), "a.yaml", kinds)
+    taken = load_manifest(LISTS.format(name="b", taken=wanted, made="integer"), "b.yaml", kinds)
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}},
+        "steps": {
+            "a": {"use": "mine/a@v1", "with": {"given": "$inputs.image"}},
+            "b": {"use": "mine/b@v1", "with": {"given": "$steps.a.made"}},
+        },
+        "outputs": {"made": "$steps.b.made"},
+    }
+    return load_pipeline(document, {"mine/a@v1": made, "mine/b@v1": taken}, kinds)
+
+
+@pytest.mark.parametrize("wanted", ["list of image", "list_of_values", "list of *", "*"])
+def test_a_list_can_be_wired_to_what_takes_it(plugins, wanted):
+    load_wired(plugins, "list of image", wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "message"),
+    [
+        ("list of image", "list of string", r"wants list of string, but \$steps.a.made is list of"),
+        ("image", "list of image", r"wants list of image, but \$steps.a.made is image"),
+        ("list of imag", "*", "unknown kind 'list of imag'"),
+    ],
+)
+def test_lists_are_checked_on_every_wire(plugins, kind, wanted, message):
+    with pytest.raises((ManifestError, PipelineError), match=message):
+        load_wired(plugins, kind, wanted)

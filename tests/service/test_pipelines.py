@@ -427,3 +427,10 @@ def test_both_suffixes_of_yaml_are_served_and_may_not_clash(make_service, plugin
     YAML().dump(document(), tmp_path / "masks.yaml")
     with pytest.raises(PipelineError, match=r"masks\.yml: masks\.yaml has the same name; rename"):
         PipelineRunner(service, plugins, tmp_path)
+
+
+def test_a_list_of_images_is_refused_since_its_texts_would_be_paths_here(runner):
+    listed = document()
+    listed["inputs"]["more"] = {"kind": "list of image"}
+    with pytest.raises(RequestError, match=r"inputs\.more: a list of image cannot be sent"):
+        run(runner, listed, more=["/etc/passwd"])

@@ -171,3 +171,60 @@ def test_a_batch_of_nested_crops(start):
         }
     )
     assert [len(result["predictions"]) for result in results] == [0, 2]
+
+
+def test_run_lengths_of_crops_are_written_where_the_picture_has_them(start):
+    result = run_one(
+        crop_workflow(start), serialize=True, image=picture(), boxes=detector_output(2)
+    )
+    for index, found in enumerate(result["predictions"]):
+        [row] = found["predictions"]
+        assert row["rle_mask"]["size"] == list(HW)
+        x0, y0 = 40 + 30 * index + 7, 45 + 20 * index + 5
+        wanted = np.zeros(HW, bool)
+        wanted[y0 : y0 + 4, x0 : x0 + 4] = True
+        assert np.array_equal(coco.decode(row["rle_mask"]).astype(bool), wanted)
+
+
+def detected(count):
+    """Boxes of a detector, as one block of the engine hands them to the next."""
+    from roboflow_workflows.core_steps.loader import KINDS_DESERIALIZERS
+
+    return KINDS_DESERIALIZERS["object_detection_prediction"]("boxes", detector_output(count))
+
+
+def test_masks_changed_by_others_are_written_as_they_are_now():
+    from sam2_blocks.hosts.roboflow.values import serialize_rle_masks
+
+    found = detected(2)
+    found.mask = np.zeros((2, *HW), bool)
+    found.mask[:, 3:5, 7:9] = True
+    found.data["rle_mask"] = np.array([{"size": [1, 1], "counts": "01"}] * 2, object)
+    for row in serialize_rle_masks(found)["predictions"]:
+        assert coco.area(row["rle_mask"]) == 4
+        assert "points" not in row
+
+
+def test_run_lengths_alone_are_drawn_and_written(start):
+    from sam2_blocks.hosts.roboflow.values import serialize_masks, serialize_rle_masks
+
+    found = detected(1)
+    found.data["rle_mask"] = np.array([coco.encode(np.asfortranarray(ring_mask(HW), np.uint8))])
+    draw = {"type": "draw/masks@v1", "name": "draw", "image": "$inputs.image", "labels": False}
+    draw["predictions"] = "$inputs.boxes"
+    image = picture()
+    drawn = run_one(start([draw], {"drawn": "$steps.draw.image"}), image=image, boxes=found)
+    changed = (drawn["drawn"].numpy_image != image).any(axis=2)
+    assert changed[ring_mask(HW)].mean() > 0.9
+    [row] = serialize_rle_masks(found)["predictions"]
+    assert np.array_equal(coco.decode(row["rle_mask"]).astype(bool), ring_mask(HW))
+    assert len(serialize_masks(found)["predictions"][0]["points"]) > 3
+
+
+def test_boxes_are_written_as_the_engine_writes_them():
+    from roboflow_workflows.core_steps.common.serializers import serialise_sv_detections
+
+    from sam2_blocks.hosts.roboflow.values import serialize_rle_masks
+
+    boxes = detected(2)
+    assert serialize_rle_masks(boxes) == serialise_sv_detections(boxes)
