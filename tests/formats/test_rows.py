@@ -13,7 +13,6 @@ from sam2_blocks.formats.rows import (
     load_json,
     rows_to_detections,
 )
-from sam2_blocks.kinds import sample_detections
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_coco
 from sam2_blocks.testing import sample_detections

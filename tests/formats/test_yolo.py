@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks.formats.yolo import detections_to_yolo, load_yolo
-from sam2_blocks.kinds import SAMPLE_HW, sample_detections, sample_image
+from sam2_blocks.kinds import SAMPLE_HW
 from sam2_blocks.testing import sample_detections, sample_image
 
 
