@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +27,10 @@ from sam2_blocks.cli.serve import serve
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.runner import ErrorRecord, ItemResult, Runner
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
+from sam2_blocks.executors import KnownModel
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.journal import Journal
 from sam2_blocks.runs.sinks.folder import OutputFolder
 from sam2_blocks.runs.sources.folder import find_pictures, make_items, parse_settings
@@ -147,6 +147,9 @@ def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     graph = _load(pipeline, plugins)
     steps = " → ".join(step.id for step in graph.steps)
     out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
+    for known in plugins.model_names.needed_by(graph):
+        name = known if isinstance(known, str) else known.full_name
+        out.print(f"it needs the model {escape(name)}", soft_wrap=True)
 
 
 @app.command()
@@ -215,35 +218,54 @@ def show_block(block: str) -> None:
 
 
 @models_app.command("list")
-def list_models() -> None:
-    """List the models we know, and which are on this machine."""
-    from sam2_blocks.executor.weights.catalogue import MODELS
-    from sam2_blocks.executor.weights.download import weights_path
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that are known by name, of every family, and which are on this machine."""
+    from sam2_blocks.executor.weights.download import where_weights_are
 
-    table = Table("model", "weights", "size", "SHA-256")
-    for name, spec in MODELS.items():
-        here = "in the package" if spec.embedded else "downloaded"
-        if not spec.embedded and not weights_path(spec).exists():
-            here = "to download"
-        size = f"{spec.nbytes / 1e6:.0f} MB" if spec.nbytes else ""
-        table.add_row(name, here, size, (spec.sha256 or "")[:12])
+    plugins = load_plugins()
+    _warn_of_broken(plugins)
+    models = {name: (model, where_weights_are(model)) for name, model in plugins.models.items()}
+    if as_json:
+        rows = [
+            {"model": name, "family": model.family, "aliases": model.aliases, "weights": where}
+            | {"url": model.url, "nbytes": model.nbytes, "sha256": model.sha256}
+            for name, (model, where) in models.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "family", "weights", "size", "SHA-256")
+    for name, (model, where) in models.items():
+        size = f"{model.nbytes / 1e6:.0f} MB" if model.nbytes else ""
+        table.add_row(*map(escape, (name, model.family, where, size, (model.sha256 or "")[:12])))
     out.print(table)
 
 
 @models_app.command("download")
-def download_model(model: str) -> None:
-    """Download a model's weights; an interrupted download is continued."""
-    from sam2_blocks.executor.weights.catalogue import find_model
+def download_model(
+    model: Annotated[str, typer.Argument(help="A model, or a pipeline: all models it needs.")],
+) -> None:
+    """Download the weights of a model or a pipeline; an interrupted download is continued."""
+    plugins = load_plugins()
+    if Path(model).suffix in (".yaml", ".yml"):
+        needed = plugins.model_names.needed_by(_load(Path(model), plugins))
+    else:
+        needed = iter([plugins.model_names.get(model)])
+    for known in needed:
+        if isinstance(known, str):
+            out.print(f"{escape(known)} is loaded by its family, there is nothing to download")
+        elif known.embedded:
+            out.print(f"{known.full_name}: {known.weights}, there is nothing to download")
+        else:
+            _download(known)
+
+
+def _download(model: KnownModel) -> None:
     from sam2_blocks.executor.weights.download import ensure_weights
 
-    spec = find_model(model)
-    if spec.embedded:
-        out.print(f"{spec.name} ships in the package, there is nothing to download")
-        return
     with Progress(console=err, disable=not err.is_terminal) as progress:
-        task = progress.add_task(spec.name, total=spec.nbytes)
+        task = progress.add_task(model.full_name, total=model.nbytes)
         path = ensure_weights(
-            spec,
+            model,
             offline=False,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -253,10 +275,9 @@ def download_model(model: str) -> None:
 @models_app.command("verify")
 def verify_model(model: str) -> None:
     """Check size and SHA-256 of a model's weights on this machine."""
-    from sam2_blocks.executor.weights.catalogue import find_model
     from sam2_blocks.executor.weights.download import verify
 
-    path = verify(find_model(model))
+    path = verify(load_plugins().model_names.get(model))
     out.print(f"{escape(str(path))} is the published file", soft_wrap=True)
 
 
@@ -279,21 +300,21 @@ def list_plugins(as_json: AsJson = False, strict_plugins: Strict = False) -> Non
 @hosts_app.command("list")
 def list_hosts(as_json: AsJson = False) -> None:
     """List hosts, which blocks each gets, and why one is left out."""
-    from sam2_blocks.hosts import HOSTS
-
     plugins = load_plugins()
     _warn_of_broken(plugins)
-    reports = [import_module(f"sam2_blocks.hosts.{name}").report(plugins) for name in HOSTS]
+    reports = [host.report(plugins) for host in plugins.hosts.values()]
     if as_json:
-        print(json.dumps([report.as_json() for report in reports], indent=2))
+        keys = ("title", "installed", "how", "blocks", "left_out")
+        rows = [{key: getattr(report, key) for key in keys} for report in reports]
+        print(json.dumps(rows, indent=2))
         return
     for report in reports:
         found = report.installed or "not installed"
         out.print(f"{report.title} ({found}): {report.how}", soft_wrap=True)
         table = Table("block", "there")
-        for name, manifest in report.offer.blocks.items():
-            table.add_row(manifest.id, name)
-        for block, reason in report.offer.left_out.items():
+        for block, name in report.blocks.items():
+            table.add_row(block, name)
+        for block, reason in report.left_out.items():
             table.add_row(block, f"[yellow]left out: {escape(reason)}[/]")
         out.print(table)
 
@@ -314,7 +335,7 @@ def _root(
 
 
 def _load(path: Path, plugins: Plugins) -> Pipeline:
-    graph = load_pipeline(path, plugins.manifests, plugins.kinds)
+    graph = plugins.load_pipeline(path)
     for warning in graph.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning.render(graph.source))}", soft_wrap=True)
     return graph

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sam2_blocks.engine.resources import family_of
-from sam2_blocks.errors import did_you_mean
+from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executors import Family, KnownModel
 from sam2_blocks.language.manifest import Manifest, Param
 from sam2_blocks.language.selectors import InputRef
-from sam2_blocks.values import full_name
+from sam2_blocks.values import DEFAULT_FAMILY, full_name
 
 if TYPE_CHECKING:
     from sam2_blocks.language.pipeline import Pipeline, ValueCheck
@@ -45,6 +45,20 @@ class ModelNames:
         bare = name.removeprefix(f"{family}:")
         of_family = [model for model in self.models.values() if model.family == family]
         return next((model for model in of_family if bare in model.names), None)
+
+    def get(self, name: str) -> KnownModel:
+        """Return what is known of a model that is named with its family, or is of ``sam2``.
+
+        Raises:
+            ModelError: if nothing is.
+        """
+        found = self.find(name, DEFAULT_FAMILY)
+        if found is None:
+            own = self.names_in(DEFAULT_FAMILY)
+            raise ModelError(
+                f"there is no model {name!r}.{did_you_mean(name, [*own, *self.models])}"
+            )
+        return found
 
     def check_model(self, param: Param, name: str) -> str:
         """Say what is wrong with the name of a model; empty if nothing is known to be."""

@@ -44,6 +44,13 @@ def weights_path(spec: KnownModel) -> Path:
     return cache_dir() / folder / spec.url.rpartition("/")[2]
 
 
+def where_weights_are(spec: KnownModel) -> str:
+    """Say for people where the weights of a model are: here, to download, or with its family."""
+    if spec.embedded:
+        return spec.weights
+    return "downloaded" if weights_path(spec).exists() else "to download"
+
+
 def ensure_weights(
     spec: KnownModel, *, offline: bool | None = None, progress: Progress | None = None
 ) -> Path:
