@@ -145,11 +145,11 @@ def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     plugins = load_plugins(strict=strict_plugins)
     _warn_of_broken(plugins)
     graph = _load(pipeline, plugins)
-    steps = " → ".join(step.id for step in graph.steps)
-    out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
     for known in plugins.model_names.needed_by(graph):
         name = known if isinstance(known, str) else known.full_name
         out.print(f"it needs the model {escape(name)}", soft_wrap=True)
+    steps = " → ".join(step.id for step in graph.steps)
+    out.print(f"{escape(str(pipeline))} is valid: {steps}", soft_wrap=True)
 
 
 @app.command()
@@ -302,7 +302,7 @@ def list_hosts(as_json: AsJson = False) -> None:
     """List hosts, which blocks each gets, and why one is left out."""
     plugins = load_plugins()
     _warn_of_broken(plugins)
-    reports = [host.report(plugins) for host in plugins.hosts.values()]
+    reports = plugins.host_reports()
     if as_json:
         keys = ("title", "installed", "how", "blocks", "left_out")
         rows = [{key: getattr(report, key) for key in keys} for report in reports]

@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from sam2_blocks.engine import builtin, hookspecs
-from sam2_blocks.engine.hookspecs import PROJECT, Exporter, Host
+from sam2_blocks.engine.hookspecs import PROJECT, Exporter, Host, HostReport
 from sam2_blocks.engine.models import ModelNames
 from sam2_blocks.engine.resources import Resources, as_families
 from sam2_blocks.errors import ForeignError, PluginError, as_error, did_you_mean, message_of
@@ -69,6 +69,21 @@ class Plugins:
     def model_names(self) -> ModelNames:
         """What is known about the names of models and devices."""
         return ModelNames(self.executors, self.models)
+
+    def host_reports(self) -> list[HostReport]:
+        """Ask every host what it offers.
+
+        Raises:
+            PluginError: if one cannot say.
+        """
+        reports = []
+        for name, host in self.hosts.items():
+            try:
+                reports.append(host.report(self))
+            except BaseException as error:  # a plugin's code may fail in any way
+                cause = as_error(error)
+                raise PluginError(f"host {name!r}: {message_of(cause)}") from cause
+        return reports
 
     def load_pipeline(self, source: str | Path | Mapping[str, Any]) -> Pipeline:
         """Read and check a pipeline, the names of its models and devices too; nothing is loaded.

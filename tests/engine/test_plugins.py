@@ -201,3 +201,13 @@ def test_one_name_is_brought_once(entry_point):
     ).records
     assert "host 'comfyui' is registered already" in records[1].error
     assert "model 'mine:a' is registered already" in records[2].error
+
+
+def test_a_host_that_cannot_describe_itself_is_named(entry_point):
+    class Host:
+        def report(self, plugins):
+            raise SystemExit(1)
+
+    point = entry_point("mine", register_hosts=lambda: {"elsewhere": Host()})
+    with pytest.raises(PluginError, match="host 'elsewhere': SystemExit: 1"):
+        load_plugins(points=[point]).host_reports()
