@@ -98,6 +98,42 @@ class StepError(Sam2BlocksError):
         super().__init__(f"step {step!r} ({block}): {message}")
 
 
+class ForeignError(Sam2BlocksError):
+    """Other people's code raised what is no error, such as ``SystemExit``; see `as_error`."""
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, or its type where it says nothing or cannot."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an error's own ``__str__`` is other people's code, too
+        text = ""
+    return text or type(error).__name__
+
+
+def as_error(error: BaseException) -> Exception:
+    """Turn whatever other people's code raised into an error that ends one item, not the program.
+
+    Args:
+        error: what a block, a kind, a hook, a factory or an imported module raised.
+
+    Returns:
+        The same if it is an `Exception`, else a `ForeignError` that names it.
+
+    Raises:
+        KeyboardInterrupt: if it is that: an interrupt stays one.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if isinstance(error, Exception):
+        return error
+    foreign = ForeignError(f"{type(error).__name__}: {message_of(error)}")
+    foreign.__cause__ = error
+    return foreign
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Suggest the closest valid name and list the choices, as the tail of a message.
 

@@ -1,11 +1,25 @@
-"""What an executor can do: the protocols that blocks, strategies and hosts lean on."""
+"""What a loaded model can do: the protocols that blocks, strategies and hosts lean on.
+
+A **family** is one way to load models (`Family`, registered by the hook ``register_executors``);
+``family:name`` names one of its models, and a bare name one of ``sam2``. What is loaded is at least
+`Loaded`. What it can do is said by further protocols, one small one for each ability: `Executor`
+embeds and segments, `MaskProposer` needs no prompts, and so on. A model has an ability if it has
+its methods; nothing is declared. Who needs one asks with `require`, which says clearly when a model
+lacks it, and never with ``getattr``.
+
+A new ability is a protocol here and, if pipelines of strangers may use it, a part in
+`sam2_blocks.service.watched`: without one they do not get it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -15,12 +29,26 @@ from sam2_blocks.values import (
     Image,
     MaskPrediction,
     PromptSet,
+    full_name,
 )
+
+if TYPE_CHECKING:
+    from sam2_blocks.executor.cache.lru import CacheStats
 
 
 @runtime_checkable
-class Executor(Protocol):
-    """A loaded model. Stateless for callers and safe to call from several threads."""
+class Loaded(Protocol):
+    """Any loaded model. Stateless for callers and safe to call from several threads."""
+
+    @property
+    def spec(self) -> ExecutorSpec:
+        """Resolved model, device, dtype and family."""
+        ...
+
+
+@runtime_checkable
+class Executor(Loaded, Protocol):
+    """A model that embeds pictures and segments what prompts point at."""
 
     @property
     def spec(self) -> ExecutorSpec:
@@ -47,10 +75,7 @@ class Executor(Protocol):
 
 @runtime_checkable
 class MaskProposer(Protocol):
-    """An executor that can also segment without prompts; see `sam2_blocks.strategies.automatic`.
-
-    Not part of `Executor`, so that one without it stays whole.
-    """
+    """An executor that can also segment without prompts; see `sam2_blocks.strategies.automatic`."""
 
     def propose_masks(
         self,
@@ -74,14 +99,155 @@ class MaskProposer(Protocol):
         ...
 
 
-ExecutorFactory = Callable[..., Executor]
-"""``factory(model, *, device, dtype) -> Executor``"""
+@runtime_checkable
+class Remembering(Protocol):
+    """An executor with a cache of embeddings."""
 
-DEFAULT_FACTORY = "sam2"
+    def find(self, key: str) -> Embedding | None:
+        """Return the embedding with this content key if the cache still holds it."""
+        ...
+
+
+@runtime_checkable
+class CountsCache(Protocol):
+    """A model that counts what its cache did."""
+
+    def cache_stats(self) -> CacheStats:
+        """Return what the cache has done so far."""
+        ...
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A model with one-time costs that can be paid before the first request."""
+
+    def warm_up(self) -> None:
+        """Pay them now."""
+        ...
+
+
+Ability = TypeVar("Ability")
+
+_CANNOT: dict[type, str] = {
+    Executor: "cannot embed and segment",
+    MaskProposer: "cannot segment without prompts",
+    Remembering: "keeps no embeddings",
+}
+
+
+def require(model: Loaded, ability: type[Ability]) -> Ability:
+    """Return a model as what it must be able to do.
+
+    Args:
+        model: any loaded model.
+        ability: one of the protocols, ours or a plugin's own ``@runtime_checkable`` one.
+
+    Raises:
+        ModelError: if the model lacks a method of it.
+    """
+    if isinstance(model, ability):
+        return model
+    missing = sorted(name for name in _members(ability) if not hasattr(model, name))
+    cannot = _CANNOT.get(ability, f"is no {ability.__name__}")
+    raise ModelError(
+        f"the model {model.spec.full_name!r} {cannot}: it has no {', '.join(missing)}. "
+        "Use another model."
+    )
+
+
+def _members(ability: type) -> set[str]:
+    """Names of what a protocol wants."""
+    return {
+        name
+        for base in ability.__mro__[:-1]
+        if base is not Protocol
+        for name in (*vars(base), *getattr(base, "__annotations__", ()))
+        if not name.startswith("_")
+    }
+
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+ExecutorFactory = Callable[..., Loaded]
+"""``factory(model, *, device, dtype) -> Loaded``; ``model`` is the name as it was asked for."""
 
 
 def is_checkpoint(model: str) -> bool:
     """Whether a model's name is the path of a checkpoint."""
     return Path(model).suffix in CHECKPOINT_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way to load models.
+
+    Attributes:
+        load: ``load(model, *, device, dtype)``, called once a model, device and dtype; may take
+            long, and may ask the registry for other models. What it raises is reported as that
+            model's error.
+        exhaustive: whether it loads nothing but what ``register_models`` lists for it, and files.
+            Then a misspelt name is found when a pipeline is checked, before anything loads.
+        is_file: whether a name means a file of this machine, which strangers may not name.
+    """
+
+    load: ExecutorFactory
+    exhaustive: bool = False
+    is_file: Callable[[str], bool] = is_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownModel:
+    """One model that can be had by name; what ``register_models`` lists.
+
+    Attributes:
+        name: in its family, such as ``sam2.1/hiera_tiny``.
+        family: the one that loads it.
+        aliases: other names of it, the usual one first.
+        url: where its weights are downloaded from, if `sam2_blocks.executor.toolkit` should.
+        sha256: of that file.
+        nbytes: size of that file, where it is known beforehand.
+        weights: where the weights are if there is no ``url``, for people.
+    """
+
+    name: str
+    family: str
+    aliases: tuple[str, ...] = ()
+    url: str | None = None
+    sha256: str | None = None
+    nbytes: int | None = None
+    weights: str = "in the package"
+
+    def __post_init__(self) -> None:
+        if self.url is not None and self.sha256 is None:
+            raise ValueError(f"model {self.full_name!r} has a url and no sha256 to check it by")
+
+    @property
+    def full_name(self) -> str:
+        """The name that any pipeline may use."""
+        return full_name(self.name, self.family)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there is nothing to download."""
+        return self.url is None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name it has in its family, the one to show first."""
+        return (*self.aliases, self.name)
+
+
+DEVICE_PATTERN = r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
+"""Names of devices, for suggestions; any number may follow ``cuda:`` and ``xpu:``."""
+
+
+def check_device(name: str) -> str:
+    """Return a device's name if some machine may have it.
+
+    Raises:
+        ValueError: if none has.
+    """
+    if re.fullmatch(DEVICE_PATTERN, name) is None:
+        raise ValueError(f"there is no device {name!r}.{did_you_mean(name, DEVICES)}")
+    return name

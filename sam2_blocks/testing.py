@@ -28,6 +28,7 @@ from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 from sam2_blocks.language.selectors import InputRef, iter_selectors, parse_selectors
 from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
 from sam2_blocks.values import (
+    DEFAULT_FAMILY,
     AutomaticMasks,
     AutomaticSettings,
     Embedding,
@@ -65,7 +66,8 @@ class FakeExecutor:
     """
 
     def __init__(self, model: str = "fake", *, device: str = "cpu", dtype: str = "float32") -> None:
-        self.spec = ExecutorSpec(model, "cpu", "float32")
+        family = model.partition(":")[0] if ":" in model else DEFAULT_FAMILY
+        self.spec = ExecutorSpec(model, "cpu", "float32", family)
         self.embedded: list[str] = []
 
     def embed(self, images: Sequence[Image]) -> list[Embedding]:

@@ -48,18 +48,39 @@ class Image:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+DEFAULT_FAMILY = "sam2"
+"""The family of models whose names have no prefix."""
+
+
 class ExecutorSpec(NamedTuple):
-    """Which executor: resolved names, so that equal specs mean interchangeable embeddings.
+    """Which loaded model: resolved names, so that equal specs mean interchangeable embeddings.
 
     Attributes:
         model: catalogue name such as ``nano`` or ``sam2.1/hiera_tiny``, or a checkpoint's path.
         device: torch device, such as ``cpu`` or ``cuda:0``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
+        family: the one that loaded it; two families may use one name.
     """
 
     model: str
     device: str
     dtype: str
+    family: str = DEFAULT_FAMILY
+
+    @property
+    def full_name(self) -> str:
+        """The model's name with its family; see `full_name`."""
+        return full_name(self.model, self.family)
+
+
+def full_name(model: str, family: str) -> str:
+    """Return the name of a model with its family, which ``sam2`` needs not; a prefix stays single.
+
+    >>> full_name("base", "mine"), full_name("mine:base", "mine"), full_name("sam2:nano", "sam2")
+    ('mine:base', 'mine:base', 'nano')
+    """
+    bare = model.removeprefix(f"{family}:")
+    return bare if family == DEFAULT_FAMILY else f"{family}:{bare}"
 
 
 @dataclass(frozen=True, eq=False)

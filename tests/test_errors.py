@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sam2_blocks import errors
-from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
+from sam2_blocks.errors import (
+    ForeignError,
+    PipelineError,
+    Problem,
+    Sam2BlocksError,
+    StepError,
+    as_error,
+    did_you_mean,
+    message_of,
+)
 
 
 def test_hosts_need_to_catch_one_error_only():
@@ -50,3 +61,34 @@ def test_an_error_of_a_step_names_step_and_block():
 def test_the_closest_name_is_suggested_or_the_names_are_listed(name, choices, hint):
     assert did_you_mean(name, choices).endswith(hint)
     assert bool(did_you_mean(name, choices)) == bool(choices)
+
+
+class UnreadableError(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("as it is"), "as it is"),
+        (KeyError(), "KeyError"),
+        (UnreadableError(), "UnreadableError"),
+    ],
+)
+def test_an_error_says_something_whatever_it_is(error, said):
+    assert message_of(error) == said
+    assert as_error(error) is error
+
+
+@pytest.mark.parametrize("raised", [SystemExit("out"), asyncio.CancelledError(), GeneratorExit()])
+def test_what_is_no_error_becomes_one_that_names_it(raised):
+    made = as_error(raised)
+    assert isinstance(made, ForeignError)
+    assert str(made).startswith(f"{type(raised).__name__}: ")
+    assert made.__cause__ is raised
+
+
+def test_an_interrupt_stays_one():
+    with pytest.raises(KeyboardInterrupt):
+        as_error(KeyboardInterrupt())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +32,6 @@ from sam2_blocks.cli.screen import out, safe
 from sam2_blocks.cli.serve import serve
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
-from sam2_blocks.language.pipeline import load_pipeline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,9 +55,12 @@ def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     """Check a pipeline without loading a model."""
     plugins = load_plugins(strict=strict_plugins)
     screen.warn_of_broken(plugins)
-    graph = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+    graph = plugins.load_pipeline(pipeline)
     for warning in graph.warnings:
         screen.print_warning(warning.render(graph.source))
+    for known in plugins.model_names.needed_by(graph):
+        name = known if isinstance(known, str) else known.full_name
+        out.print(f"it needs the model {safe(name)}", soft_wrap=True)
     steps = " → ".join(step.id for step in graph.steps)
     out.print(f"{safe(pipeline)} is valid: {steps}", soft_wrap=True)
 
@@ -148,21 +149,21 @@ def list_plugins(as_json: AsJson = False, strict_plugins: Strict = False) -> Non
 @hosts_app.command("list")
 def list_hosts(as_json: AsJson = False) -> None:
     """List hosts, which blocks each gets, and why one is left out."""
-    from sam2_blocks.hosts import HOSTS
-
     plugins = load_plugins()
     screen.warn_of_broken(plugins)
-    reports = [import_module(f"sam2_blocks.hosts.{name}").report(plugins) for name in HOSTS]
+    reports = plugins.host_reports()
     if as_json:
-        print(json.dumps([report.as_json() for report in reports], indent=2))
+        keys = ("title", "installed", "how", "blocks", "left_out")
+        rows = [{key: getattr(report, key) for key in keys} for report in reports]
+        print(json.dumps(rows, indent=2))
         return
     for report in reports:
         found = report.installed or "not installed"
         out.print(f"{report.title} ({found}): {report.how}", soft_wrap=True)
         table = Table("block", "there")
-        for name, manifest in report.offer.blocks.items():
-            table.add_row(manifest.id, name)
-        for block, reason in report.offer.left_out.items():
+        for block, name in report.blocks.items():
+            table.add_row(block, name)
+        for block, reason in report.left_out.items():
             table.add_row(block, f"[yellow]left out: {safe(reason)}[/]")
         out.print(table)
 

@@ -2,45 +2,72 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from sam2_blocks.cli import screen
+from sam2_blocks.cli.options import AsJson
 from sam2_blocks.cli.screen import err, out, safe
+from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.executors import KnownModel
 
 models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 
 
 @models_app.command("list")
-def list_models() -> None:
-    """List the models we know, and which are on this machine."""
-    from sam2_blocks.executor.weights.catalogue import MODELS
-    from sam2_blocks.executor.weights.download import weights_path
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that are known by name, of every family, and which are on this machine."""
+    from sam2_blocks.executor.weights.download import where_weights_are
 
-    table = Table("model", "weights", "size", "SHA-256")
-    for name, spec in MODELS.items():
-        here = "in the package" if spec.embedded else "downloaded"
-        if not spec.embedded and not weights_path(spec).exists():
-            here = "to download"
-        size = f"{spec.nbytes / 1e6:.0f} MB" if spec.nbytes else ""
-        table.add_row(name, here, size, (spec.sha256 or "")[:12])
+    plugins = load_plugins()
+    screen.warn_of_broken(plugins)
+    models = {name: (model, where_weights_are(model)) for name, model in plugins.models.items()}
+    if as_json:
+        rows = [
+            {"model": name, "family": model.family, "aliases": model.aliases, "weights": where}
+            | {"url": model.url, "nbytes": model.nbytes, "sha256": model.sha256}
+            for name, (model, where) in models.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "family", "weights", "size", "SHA-256")
+    for name, (model, where) in models.items():
+        size = f"{model.nbytes / 1e6:.0f} MB" if model.nbytes else ""
+        table.add_row(*map(safe, (name, model.family, where, size, (model.sha256 or "")[:12])))
     out.print(table)
 
 
 @models_app.command("download")
-def download_model(model: str) -> None:
-    """Download a model's weights; an interrupted download is continued."""
-    from sam2_blocks.executor.weights.catalogue import find_model
+def download_model(
+    model: Annotated[str, typer.Argument(help="A model, or a pipeline: all models it needs.")],
+) -> None:
+    """Download the weights of a model or a pipeline; an interrupted download is continued."""
+    plugins = load_plugins()
+    if Path(model).suffix in (".yaml", ".yml"):
+        needed = plugins.model_names.needed_by(plugins.load_pipeline(Path(model)))
+    else:
+        needed = iter([plugins.model_names.get(model)])
+    for known in needed:
+        if isinstance(known, str):
+            out.print(f"{safe(known)} is loaded by its family, there is nothing to download")
+        elif known.embedded:
+            out.print(f"{known.full_name}: {known.weights}, there is nothing to download")
+        else:
+            _download(known)
+
+
+def _download(model: KnownModel) -> None:
     from sam2_blocks.executor.weights.download import ensure_weights
 
-    spec = find_model(model)
-    if spec.embedded:
-        out.print(f"{spec.name} ships in the package, there is nothing to download")
-        return
     with Progress(console=err, disable=not err.is_terminal) as progress:
-        task = progress.add_task(spec.name, total=spec.nbytes)
+        task = progress.add_task(model.full_name, total=model.nbytes)
         path = ensure_weights(
-            spec,
+            model,
             offline=False,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -50,8 +77,7 @@ def download_model(model: str) -> None:
 @models_app.command("verify")
 def verify_model(model: str) -> None:
     """Check size and SHA-256 of a model's weights on this machine."""
-    from sam2_blocks.executor.weights.catalogue import find_model
     from sam2_blocks.executor.weights.download import verify
 
-    path = verify(find_model(model))
+    path = verify(load_plugins().model_names.get(model))
     out.print(f"{safe(path)} is the published file", soft_wrap=True)

@@ -22,7 +22,7 @@ from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.kinds import kinds_named, parse_value
 from sam2_blocks.language.documents import parse_yaml
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.run import Run, run_pipeline
 
 
@@ -75,7 +75,7 @@ def run(
     Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
     plugins = load_plugins(strict=strict_plugins)
     screen.warn_of_broken(plugins)
-    graph = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+    graph = plugins.load_pipeline(pipeline)
     for warning in graph.warnings:
         screen.print_warning(warning.render(graph.source))
     values = parse_settings(settings or [], graph)

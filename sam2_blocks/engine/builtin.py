@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2_blocks.engine import exporters
-from sam2_blocks.engine.hookspecs import hookimpl
+from sam2_blocks.engine.hookspecs import Host, HostReport, hookimpl
 from sam2_blocks.engine.places import Exporter
-from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory
+from sam2_blocks.executors import Executor, Family, KnownModel
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
 from sam2_blocks.language.manifest import manifest_dir
+from sam2_blocks.values import DEFAULT_FAMILY
+
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
 
 
 def load_sam2(model: str, *, device: str, dtype: str, **options: Any) -> Executor:
     """Load a SAM 2 model; imports torch, hence only when a step needs it.
 
     Args:
-        model: name or path.
+        model: name or path; the prefix ``sam2:`` may be there.
         device: as in `sam2_blocks.executor.load`.
         dtype: as there.
         options: the other arguments of it.
     """
     from sam2_blocks.executor import load
 
-    executor: Executor = load(model, device=device, dtype=dtype, **options)
+    executor: Executor = load(
+        model.removeprefix(f"{DEFAULT_FAMILY}:"), device=device, dtype=dtype, **options
+    )
     return executor
 
 
@@ -42,9 +50,35 @@ def register_kinds() -> Iterable[Kind]:
 
 
 @hookimpl
-def register_executors() -> Mapping[str, ExecutorFactory]:
-    """Bring the SAM 2 executor."""
-    return {DEFAULT_FACTORY: load_sam2}
+def register_executors() -> Mapping[str, Family]:
+    """Bring the family of SAM 2."""
+    return {DEFAULT_FAMILY: Family(load_sam2, exhaustive=True)}
+
+
+@hookimpl
+def register_models() -> Iterable[KnownModel]:
+    """Bring the public checkpoints and ``nano``."""
+    from sam2_blocks.executor.weights.catalogue import MODELS
+
+    return MODELS.values()
+
+
+@hookimpl
+def register_hosts() -> Mapping[str, Host]:
+    """Bring our own hosts."""
+    return {name: _OwnHost(name) for name in ("comfyui", "roboflow")}
+
+
+@dataclass(frozen=True)
+class _OwnHost:
+    """A room of `sam2_blocks.hosts`, which is above us: imported when somebody asks."""
+
+    name: str
+
+    def report(self, plugins: Plugins) -> HostReport:
+        """See `Host`."""
+        made: HostReport = import_module(f"sam2_blocks.hosts.{self.name}").report(plugins)
+        return made
 
 
 @hookimpl

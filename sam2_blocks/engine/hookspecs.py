@@ -1,28 +1,68 @@
-"""Every hook a plugin may implement.
+"""Every hook a plugin may implement, and what the things it returns must offer.
 
 Arguments may be added in later releases, never renamed; an implementation asks for the ones it
-needs by name. Mark implementations with `sam2_blocks.hookimpl`. Do not rely on call order.
+needs by name. Mark implementations with `sam2_blocks.hookimpl`. Do not rely on call order: not
+between plugins, and not between the hooks of one. ``docs/hooks.md`` has a runnable example for
+each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
 from sam2_blocks.engine.places import Exporter, SinkFactory, SourceFactory
 from sam2_blocks.errors import StepError
-from sam2_blocks.executors import ExecutorFactory
+from sam2_blocks.executors import ExecutorFactory, Family, KnownModel
 from sam2_blocks.kinds import Kind
 
 if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.language.pipeline import Step
 
 PROJECT = "sam2_blocks"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class HostReport(Protocol):
+    """One host, for ``sam2-blocks hosts list``."""
+
+    @property
+    def title(self) -> str:
+        """Name of the host."""
+        ...
+
+    @property
+    def installed(self) -> str:
+        """Distribution and version that was found; empty if there is none."""
+        ...
+
+    @property
+    def how(self) -> str:
+        """What a user does to have the blocks there."""
+        ...
+
+    @property
+    def blocks(self) -> Mapping[str, str]:
+        """The names that blocks have there, by block id."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why other blocks are not there, by block id."""
+        ...
+
+
+class Host(Protocol):
+    """An engine that our blocks run inside; a module does, too."""
+
+    def report(self, plugins: Plugins) -> HostReport:
+        """Say what it offers, without importing it or torch."""
+        ...
 
 
 # What a plugin brings. Called once, when plugins load.
@@ -39,8 +79,21 @@ def register_kinds() -> Iterable[Kind]:  # type: ignore[empty-body]
 
 
 @hookspec
-def register_executors() -> Mapping[str, ExecutorFactory]:  # type: ignore[empty-body]
-    """Return executor factories by name; a model called ``name:…`` is loaded by ``name``."""
+def register_executors() -> Mapping[str, Family | ExecutorFactory]:  # type: ignore[empty-body]
+    """Return families of models by name; a model called ``name:…`` is loaded by ``name``."""
+
+
+@hookspec
+def register_models() -> Iterable[KnownModel]:  # type: ignore[empty-body]
+    """Return the models of your families that are known by name, to download or embedded.
+
+    They are listed by ``models list``, offered by hosts and editors, and known to ``validate``.
+    """
+
+
+@hookspec
+def register_hosts() -> Mapping[str, Host]:  # type: ignore[empty-body]
+    """Return further engines that blocks run inside, by name, for ``hosts list``."""
 
 
 @hookspec

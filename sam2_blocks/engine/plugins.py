@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from typing import Any
 import pluggy
 
 from sam2_blocks.engine import builtin, hookspecs
-from sam2_blocks.engine.hookspecs import PROJECT
+from sam2_blocks.engine.hookspecs import PROJECT, Host, HostReport
+from sam2_blocks.engine.models import ModelNames
 from sam2_blocks.engine.places import Exporter, SinkFactory, SourceFactory
-from sam2_blocks.engine.resources import Resources
-from sam2_blocks.errors import PluginError, did_you_mean
-from sam2_blocks.executors import ExecutorFactory
+from sam2_blocks.engine.resources import Resources, as_families
+from sam2_blocks.errors import ForeignError, PluginError, as_error, did_you_mean, message_of
+from sam2_blocks.executors import Family, KnownModel
 from sam2_blocks.kinds import Kind
 from sam2_blocks.language.manifest import Manifest, iter_yaml_files, load_manifest
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline
 
 ENTRY_POINT_GROUP = "sam2_blocks"
 SWITCH = "SAM2_BLOCKS_PLUGINS"
@@ -54,15 +56,49 @@ class Plugins:
     manager: pluggy.PluginManager
     kinds: dict[str, Kind] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
-    executors: dict[str, ExecutorFactory] = field(default_factory=dict)
+    executors: dict[str, Family] = field(default_factory=dict)
+    models: dict[str, KnownModel] = field(default_factory=dict)
     exporters: dict[str, Exporter] = field(default_factory=dict)
     sources: dict[str, SourceFactory] = field(default_factory=dict)
     sinks: dict[str, SinkFactory] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
     records: list[PluginRecord] = field(default_factory=list)
 
     def resources(self, out_dir: str | Path = ".", **options: Any) -> Resources:
-        """Make a new registry of executors; options are those of `Resources`."""
+        """Make a new registry of models; options are those of `Resources`."""
         return Resources(self.executors, out_dir, **options)
+
+    @property
+    def model_names(self) -> ModelNames:
+        """What is known about the names of models and devices."""
+        return ModelNames(self.executors, self.models)
+
+    def host_reports(self) -> list[HostReport]:
+        """Ask every host what it offers.
+
+        Raises:
+            PluginError: if one cannot say.
+        """
+        reports = []
+        for name, host in self.hosts.items():
+            try:
+                reports.append(host.report(self))
+            except BaseException as error:  # a plugin's code may fail in any way
+                cause = as_error(error)
+                raise PluginError(f"host {name!r}: {message_of(cause)}") from cause
+        return reports
+
+    def load_pipeline(self, source: str | Path | Mapping[str, Any]) -> Pipeline:
+        """Read and check a pipeline, the names of its models and devices too; nothing is loaded.
+
+        Args:
+            source: path of a YAML file, or the document as plain data.
+
+        Raises:
+            PipelineError: with every problem found.
+        """
+        checks = self.model_names.checks
+        return load_pipeline(source, self.manifests, self.kinds, checks=checks)
 
     def register(
         self, plugin: object, name: str, distribution: str = "", version: str = ""
@@ -72,35 +108,99 @@ class Plugins:
         Raises:
             PluginError: if a hook is misspelt, a name is taken, or a manifest is wrong.
         """
-        self.manager.register(plugin, name)
+        one = _Plugin(name, distribution, version, lambda: plugin)
+        self._add([one])
+        if one.error is not None:
+            raise PluginError(f"plugin {name!r}: {message_of(one.error)}") from one.error
+        self.records.append(one.record())
+
+    def _add(self, plugins: Sequence[_Plugin]) -> None:
+        """Add plugins together, so that each knows the kinds of all; some may get an ``error``."""
+        for one in plugins:
+            try:
+                self._enter(one)
+            except BaseException as error:  # third-party code may fail in any way
+                one.error = as_error(error)
+        whole = [one for one in plugins if one.error is None]
+        while broken := self._read_manifests(whole):  # others may use the kinds of these
+            self._withdraw(broken)
+            whole = [one for one in whole if one.error is None]
+        names = self.model_names
+        self.manifests.update({id: names.suggest(found) for id, found in self.manifests.items()})
+
+    def _enter(self, one: _Plugin) -> None:
+        """Import a plugin and take what it brings, but for its manifests."""
+        one.plugin = one.load()
+        self.manager.register(one.plugin, one.name)
         try:
             self.manager.check_pending()
-            brought = _collect(self, plugin)
-        except Exception as error:
-            self.manager.unregister(plugin)
-            raise PluginError(f"plugin {name!r}: {error}") from error
-        self.kinds.update(brought.kinds)
-        self.manifests.update(brought.manifests)
-        self.executors.update(brought.executors)
-        self.exporters.update(brought.exporters)
-        self.sources.update(brought.sources)
-        self.sinks.update(brought.sinks)
-        blocks = tuple(brought.manifests)
-        self.records.append(PluginRecord(name, distribution, version, blocks))
+            one.folders, one.brought = _collect(self.manager, one.plugin)
+            for what, brought in one.brought.items():
+                for name in brought:
+                    _check_free(name, what.removesuffix("s"), getattr(self, what))
+        except BaseException:
+            self.manager.unregister(one.plugin)
+            raise
+        for what, brought in one.brought.items():
+            getattr(self, what).update(brought)
+
+    def _read_manifests(self, plugins: Sequence[_Plugin]) -> list[_Plugin]:
+        """Read the manifests of these plugins anew and return those whose are wrong."""
+        for one in plugins:
+            for block in one.manifests:
+                del self.manifests[block]
+            one.manifests = {}
+        for one in plugins:
+            try:
+                found = _manifests_in(one.folders, self.kinds)
+                for block in found:
+                    _check_free(block, "block", self.manifests)
+            except BaseException as error:
+                one.error = as_error(error)
+            else:
+                one.manifests = found
+                self.manifests.update(found)
+        return [one for one in plugins if one.error is not None]
+
+    def _withdraw(self, plugins: Iterable[_Plugin]) -> None:
+        for one in plugins:
+            self.manager.unregister(one.plugin)
+            for what, brought in one.brought.items():
+                for name in brought:
+                    del getattr(self, what)[name]
 
 
-@dataclass(frozen=True)
-class _Brought:
-    kinds: dict[str, Kind]
-    manifests: dict[str, Manifest]
-    executors: dict[str, ExecutorFactory]
-    exporters: dict[str, Exporter]
-    sources: dict[str, SourceFactory]
-    sinks: dict[str, SinkFactory]
+@dataclass(eq=False)
+class _Plugin:
+    """One plugin on its way in; ``brought`` is by the field of `Plugins` that it goes to."""
+
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], object]
+    plugin: object = None
+    folders: Sequence[Path] = ()
+    brought: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
+    error: Exception | None = None
+
+    def record(self) -> PluginRecord:
+        """What became of it."""
+        who = PluginRecord(self.name, self.distribution, self.version, tuple(self.manifests))
+        error = self.error
+        if error is None:
+            return who
+        message = message_of(error)
+        if not isinstance(error, ForeignError):
+            message = f"{type(error).__name__}: {message}"
+        trace = "".join(traceback.format_exception(error))
+        return replace(who, error=message, traceback=trace)
 
 
 def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Load the built-in blocks and every installed plugin.
+
+    They load together: a plugin may use the kinds of any other.
 
     Args:
         strict: raise on the first broken plugin instead of recording it.
@@ -116,9 +216,8 @@ def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = 
     found = list(entry_points(group=ENTRY_POINT_GROUP) if points is None else points)
     switch = os.environ.get(SWITCH)
     wanted = None if switch is None else {name.strip() for name in switch.split(",")} - {""}
-    for point in sorted(found, key=lambda point: point.name):
-        if wanted is None or point.name in wanted:
-            _load_one(plugins, point, strict=strict)
+    chosen = [point for point in found if wanted is None or point.name in wanted]
+    _load_all(plugins, sorted(chosen, key=lambda point: point.name), strict=strict)
     names = {point.name for point in found}
     for name in sorted((wanted or set()) - names):
         message = f"{SWITCH} names it, but it is not installed.{did_you_mean(name, names)}"
@@ -128,70 +227,77 @@ def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = 
     return plugins
 
 
-def _load_one(plugins: Plugins, point: EntryPoint, *, strict: bool) -> None:
-    distribution = point.dist.name if point.dist else ""
-    version = point.dist.version if point.dist else ""
-    try:
-        plugins.register(point.load(), point.name, distribution, version)
-    except (Exception, SystemExit) as error:  # third-party code may fail in any way; record it
-        if strict:
-            raise PluginError(f"plugin {point.name!r} ({point.value}): {error}") from error
-        plugins.records.append(
-            PluginRecord(
-                point.name,
-                distribution,
-                version,
-                error=f"{type(error).__name__}: {error}",
-                traceback=traceback.format_exc(),
-            )
+def _load_all(plugins: Plugins, points: Sequence[EntryPoint], *, strict: bool) -> None:
+    entered = [
+        _Plugin(
+            point.name,
+            point.dist.name if point.dist else "",
+            point.dist.version if point.dist else "",
+            point.load,
         )
+        for point in points
+    ]
+    plugins._add(entered)
+    for point, one in zip(points, entered, strict=True):
+        if strict and one.error is not None:
+            where = f"plugin {point.name!r} ({point.value})"
+            raise PluginError(f"{where}: {message_of(one.error)}") from one.error
+        plugins.records.append(one.record())
 
 
-def _collect(plugins: Plugins, plugin: object) -> _Brought:
-    """Call the registering hooks of one plugin alone."""
-    manager = plugins.manager
+def _collect(
+    manager: pluggy.PluginManager, plugin: object
+) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+    """Call the registering hooks of one plugin alone.
+
+    Returns:
+        Folders of manifests; and by field of `Plugins` what goes there, by name.
+    """
     others = [other for other in manager.get_plugins() if other is not plugin]
 
     def call(hook: str) -> list[Any]:
         caller: Callable[[], list[Any]] = manager.subset_hook_caller(hook, others)
         return caller()
 
-    kinds: dict[str, Kind] = {}
-    for kind in (kind for result in call("register_kinds") for kind in result):
-        _claim(kind.name, "kind", plugins.kinds, kinds)
-        kinds[kind.name] = kind
-    executors = _named(call("register_executors"), "executor", plugins.executors)
-    exporters = _named(call("register_exporters"), "exporter", plugins.exporters)
-    for name, exporter in exporters.items():
+    def listed(hook: str) -> list[Any]:
+        return [one for result in call(hook) for one in result]
+
+    def mapped(hook: str) -> dict[str, Any]:
+        return {name: one for result in call(hook) for name, one in result.items()}
+
+    brought = {
+        "kinds": _by_name("kind", [(kind.name, kind) for kind in listed("register_kinds")]),
+        "executors": dict(as_families(mapped("register_executors"))),
+        "models": _by_name("model", [(m.full_name, m) for m in listed("register_models")]),
+        "exporters": mapped("register_exporters"),
+        "sources": mapped("register_sources"),
+        "sinks": mapped("register_sinks"),
+        "hosts": mapped("register_hosts"),
+    }
+    for name, exporter in brought["exporters"].items():
         if not isinstance(exporter, Exporter):
             got = type(exporter).__name__
             raise PluginError(f"exporter {name!r}: wants an Exporter(suffix, write), got {got}.")
-    sources = _named(call("register_sources"), "source", plugins.sources)
-    sinks = _named(call("register_sinks"), "sink", plugins.sinks)
-    manifests: dict[str, Manifest] = {}
-    for folder in (folder for result in call("register_manifests") for folder in result):
-        for manifest in _manifests_in(folder, {**plugins.kinds, **kinds}):
-            _claim(manifest.id, "block", plugins.manifests, manifests)
-            manifests[manifest.id] = manifest
-    return _Brought(kinds, manifests, executors, exporters, sources, sinks)
+    return listed("register_manifests"), brought
 
 
-def _named(
-    results: Iterable[Mapping[str, Any]], what: str, taken: Mapping[str, object]
-) -> dict[str, Any]:
-    """Gather what the implementations of one hook return by name."""
-    named: dict[str, Any] = {}
-    for name, value in (pair for result in results for pair in result.items()):
-        _claim(name, what, taken, named)
-        named[name] = value
-    return named
+def _by_name(what: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, one in pairs:
+        _check_free(name, what, found)
+        found[name] = one
+    return found
 
 
-def _claim(name: str, what: str, *taken: Mapping[str, object]) -> None:
-    if any(name in names for names in taken):
+def _check_free(name: str, what: str, taken: Mapping[str, object]) -> None:
+    if name in taken:
         raise PluginError(f"{what} {name!r} is registered already; choose another name.")
 
 
-def _manifests_in(folder: Path, kinds: Mapping[str, Kind]) -> Iterable[Manifest]:
-    for file in iter_yaml_files(folder):
-        yield load_manifest(file.read_text(encoding="utf-8"), file.name, kinds)
+def _manifests_in(folders: Iterable[Path], kinds: Mapping[str, Kind]) -> dict[str, Manifest]:
+    read = (
+        load_manifest(file.read_text(encoding="utf-8"), file.name, kinds)
+        for folder in folders
+        for file in iter_yaml_files(folder)
+    )
+    return _by_name("block", ((manifest.id, manifest) for manifest in read))

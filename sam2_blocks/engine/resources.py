@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory, is_checkpoint
+from sam2_blocks.engine.loads import Loads
+from sam2_blocks.engine.qualified import qualify
+from sam2_blocks.errors import ModelError, as_error, did_you_mean, message_of
+from sam2_blocks.executors import Executor, ExecutorFactory, Family, Loaded, require
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.values import Embedding, ExecutorSpec
+from sam2_blocks.values import DEFAULT_FAMILY, Embedding, full_name
 
 LOGGER = logging.getLogger(__name__)
 LOCAL_MODELS_SWITCH = "SAM2_BLOCKS_LOCAL_MODELS"
 """Environment variable that lets strangers' workflows name checkpoints of the machine."""
 
+Ability = TypeVar("Ability")
+
+
+class Asked(NamedTuple):
+    """What a model is asked for by; ``auto`` is not resolved."""
+
+    model: str
+    device: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"model {self.model!r}"
+
 
 class Resources:
-    """Registry of executors shared by all steps, threads and pipelines that hold it.
+    """Registry of loaded models shared by all steps, threads and pipelines that hold it.
 
-    A model name such as ``mine:large`` is loaded by the factory registered as ``mine``; a name
-    without such a prefix by the built-in ``sam2``.
+    A model name such as ``mine:large`` is loaded by the family registered as ``mine``; a name
+    without such a prefix by the built-in ``sam2``, or the family that whoever asks names. Each is
+    loaded once, on first use; a model that is loaded never waits for one that is not.
 
     Args:
-        factories: executor factories by name, as plugins registered them.
+        families: by name, as plugins registered them; a bare factory does, too.
         out_dir: folder that relative paths of written files start from.
         files: the files that blocks write; new ones in ``out_dir`` if not given.
         local_models: whether a model may be the path of a checkpoint on this machine.
@@ -32,7 +48,7 @@ class Resources:
 
     def __init__(
         self,
-        factories: Mapping[str, ExecutorFactory],
+        families: Mapping[str, Family | ExecutorFactory],
         out_dir: str | Path = ".",
         *,
         files: OutputFiles | None = None,
@@ -40,9 +56,8 @@ class Resources:
     ) -> None:
         self.files = files or OutputFiles(out_dir)
         self._local_models = local_models
-        self._factories = dict(factories)
-        self._executors: dict[ExecutorSpec, Executor] = {}
-        self._lock = threading.Lock()
+        self._families = as_families(families)
+        self._loads: Loads[Asked, Loaded] = Loads()
 
     @property
     def out_dir(self) -> Path:
@@ -53,31 +68,91 @@ class Resources:
         """Return the executor of this configuration, loading it on first use.
 
         Raises:
-            ModelError: if the model, its device or its dtype is not to be had.
+            ModelError: if the model, its device or its dtype is not to be had, or it is no
+                executor.
         """
-        if not self._local_models and is_checkpoint(model):
-            raise ModelError(
-                f"model {model!r} is a file, which whoever writes a workflow may not open here. "
-                f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
-            )
-        asked = ExecutorSpec(model, device, dtype)
-        with self._lock:
-            if asked not in self._executors:
-                LOGGER.info("loading %s", model)
-                loaded = self._factory_of(model)(model, device=device, dtype=dtype)
-                # "auto" and what it resolves to are one executor, whichever is asked for first.
-                self._executors[asked] = self._executors.setdefault(loaded.spec, loaded)
-            return self._executors[asked]
+        return self.model(model, Executor, device=device, dtype=dtype)
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""
-        model, device, dtype = embedding.spec
-        return self.executor(model, device=device, dtype=dtype)
+        spec = embedding.spec
+        return self.executor(spec.full_name, device=spec.device, dtype=spec.dtype)
 
-    def _factory_of(self, model: str) -> ExecutorFactory:
-        prefix, colon, _ = model.partition(":")
-        name = prefix if colon and prefix in self._factories else DEFAULT_FACTORY
-        if name not in self._factories:
-            hint = did_you_mean(name, self._factories)
-            raise ModelError(f"no executor is registered as {name!r} to load {model!r}.{hint}")
-        return self._factories[name]
+    def model(
+        self,
+        name: str,
+        ability: type[Ability],
+        *,
+        family: str = DEFAULT_FAMILY,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Ability:
+        """Return a loaded model that can do what is needed, of whatever family.
+
+        Args:
+            name: with the prefix of its family, or without.
+            ability: a protocol of `sam2_blocks.executors`, or a ``@runtime_checkable`` one of your
+                own.
+            family: of names without a prefix.
+            device: as the family understands it.
+            dtype: as the family understands it.
+
+        Raises:
+            ModelError: if it cannot be loaded, or lacks the ability.
+        """
+        return require(self.loaded(name, family=family, device=device, dtype=dtype), ability)
+
+    def loaded(
+        self,
+        name: str,
+        *,
+        family: str = DEFAULT_FAMILY,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Loaded:
+        """Return a loaded model, whatever it can do; see `model`."""
+        family = family_of(name, self._families, family)
+        registered = self._families.get(family)
+        if registered is None:
+            hint = did_you_mean(family, self._families)
+            raise ModelError(f"no executor is registered as {family!r} to load {name!r}.{hint}")
+        if not self._local_models and registered.is_file(name.removeprefix(f"{family}:")):
+            raise ModelError(
+                f"model {name!r} is a file, which whoever writes a workflow may not open here. "
+                f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
+            )
+        asked = Asked(full_name(name, family), device, dtype)
+        return self._loads.get(asked, lambda: self._load(registered, name, family, asked))
+
+    def _load(self, registered: Family, name: str, family: str, asked: Asked) -> Loaded:
+        LOGGER.info("loading %s", name)
+        try:
+            made = registered.load(name, device=asked.device, dtype=asked.dtype)
+            if not isinstance(made, Loaded):
+                raise TypeError(f"it returned {type(made).__name__}, which has no 'spec'")
+            loaded = qualify(made, family)
+        except ModelError:
+            raise
+        except BaseException as error:  # a plugin's code may fail in any way
+            cause = as_error(error)
+            raise ModelError(
+                f"the family {family!r} could not load {asked.model!r}: "
+                f"{type(cause).__name__}: {message_of(cause)}"
+            ) from cause
+        spec = loaded.spec
+        # "auto" and what it resolves to are one model, whichever is asked for first.
+        return self._loads.keep(Asked(spec.full_name, spec.device, spec.dtype), loaded)
+
+
+def as_families(families: Mapping[str, Family | ExecutorFactory]) -> dict[str, Family]:
+    """Make a family of each bare factory."""
+    return {
+        name: given if isinstance(given, Family) else Family(given)
+        for name, given in families.items()
+    }
+
+
+def family_of(name: str, families: Mapping[str, object], otherwise: str = DEFAULT_FAMILY) -> str:
+    """Return the family that a model's name is loaded by."""
+    prefix, colon, _ = name.partition(":")
+    return prefix if colon and prefix in families else otherwise

@@ -21,7 +21,9 @@ from sam2_blocks.errors import (
     PipelineError,
     Problem,
     StepError,
+    as_error,
     did_you_mean,
+    message_of,
 )
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
@@ -168,12 +170,12 @@ class Runner:
         with ExitStack() as stack:  # every block gets its turn, whatever another one raises
             stack.callback(self._blocks.clear)
             for block in reversed(self._blocks.values()):
-                stack.callback(getattr(block, "finish", _nothing))
+                stack.callback(_finish, block)
             for step in self.pipeline.steps:
                 # A file for all items is written even if none reached it.
                 writes = step.manifest.file_access == "write" and self.resources.files.kept
                 if writes and step.id not in self._blocks:
-                    stack.callback(getattr(self._block(step), "finish", _nothing))
+                    stack.callback(_finish, self._block(step))
 
     def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
         """Run items; results come in order, at most one micro-batch late.
@@ -220,8 +222,9 @@ class Runner:
                 value = None if given is None else parse_value(given, kinds)
                 if value is not given and isinstance(value, Image) and value.id == UNNAMED:
                     value = replace(value, id=item.id)
-            except Exception as error:  # whatever is wrong with this item, the others go on
-                progress.fail("inputs", "", f"input {name!r}: {error}", error)
+            except BaseException as error:  # whatever is wrong with this item, the others go on
+                cause = as_error(error)
+                progress.fail("inputs", "", f"input {name!r}: {message_of(cause)}", cause)
             else:
                 progress.values[InputRef(name)] = value
         return progress
@@ -287,8 +290,9 @@ class Runner:
             name = ".".join(map(str, detail["loc"]))
             message = str(detail["msg"]).removeprefix("Value error, ")
             self._fail(step, progress, f"{name!r}: {message}", error)
-        except ValueError as error:
-            self._fail(step, progress, str(error), error)
+        except BaseException as error:  # a plugin's kind may fail in any way
+            cause = as_error(error)
+            self._fail(step, progress, message_of(cause), cause)
         return None
 
     def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
@@ -298,23 +302,26 @@ class Runner:
                 raise RuntimeError(f"returned {len(results)} results for {len(items)} items")
             return results
         except FATAL as error:
-            raise StepError(step.id, step.manifest.id, str(error)) from error
-        except Exception as error:  # a block may fail in any way; find the item that did it
+            raise StepError(step.id, step.manifest.id, message_of(error)) from error
+        except BaseException as error:  # a block may fail in any way; find the item that did it
+            cause = as_error(error)
             if len(items) == 1:
-                return [error]
+                return [cause]
             return [result for item in items for result in self._call(step, [item])]
 
     def _accept(
         self, step: Step, progress: _Progress, result: Outputs | Exception
     ) -> Outputs | None:
         """Check what a block returned for one item and make it visible to later steps."""
-        if isinstance(result, Exception):
-            self._fail(step, progress, str(result) or type(result).__name__, result)
+        if isinstance(result, BaseException):
+            cause = as_error(result)
+            self._fail(step, progress, message_of(cause), cause)
             return None
         try:
             result = self._checked_outputs(step, result)
-        except Exception as error:  # a plugin's kind may fail in any way, too
-            self._fail(step, progress, str(error), error)
+        except BaseException as error:  # a plugin's kind may fail in any way, too
+            cause = as_error(error)
+            self._fail(step, progress, message_of(cause), cause)
             return None
         for name, value in result.items():
             progress.values[StepRef(step.id, name)] = value
@@ -342,9 +349,10 @@ class Runner:
     def _notify(self, hook: str, step: Step, **arguments: Any) -> None:
         try:
             getattr(self._hook, hook)(step=step, **arguments)
-        except Exception as error:  # a plugin's code; what it was to watch over is not certain now
-            message = f"a plugin's hook {hook!r} failed: {type(error).__name__}: {error}"
-            raise StepError(step.id, step.manifest.id, message) from error
+        except BaseException as error:  # a plugin's; what it was to watch over is not certain now
+            cause = as_error(error)
+            message = f"a plugin's hook {hook!r} failed: {type(cause).__name__}: "
+            raise StepError(step.id, step.manifest.id, message + message_of(cause)) from cause
 
     def _block(self, step: Step) -> Block:
         if step.id not in self._blocks:
@@ -377,5 +385,14 @@ def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Seq
     return steps[:split], steps[split:]
 
 
-def _nothing() -> None:
-    return
+def _finish(block: Block) -> None:
+    """Let a block write what it holds, if it has anything to do then."""
+    finish = getattr(block, "finish", None)
+    if finish is None:
+        return
+    try:
+        finish()
+    except Exception:
+        raise
+    except BaseException as error:  # a plugin's code may fail in any way
+        raise as_error(error) from error

@@ -35,7 +35,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class HostReport:
-    """One host, for ``sam2-blocks hosts list``.
+    """One host; what `sam2_blocks.engine.hookspecs.HostReport` asks for.
 
     Attributes:
         title: name of the host.
@@ -49,15 +49,15 @@ class HostReport:
     how: str
     offer: Offer
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything about it as plain data."""
-        return {
-            "title": self.title,
-            "installed": self.installed,
-            "how": self.how,
-            "blocks": {manifest.id: name for name, manifest in self.offer.blocks.items()},
-            "left_out": dict(self.offer.left_out),
-        }
+    @property
+    def blocks(self) -> Mapping[str, str]:
+        """The names that blocks have there, by block id."""
+        return {manifest.id: name for name, manifest in self.offer.blocks.items()}
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why other blocks are not there, by block id."""
+        return self.offer.left_out
 
 
 def make_offer(

@@ -28,10 +28,19 @@ from pydantic import (
 )
 from pydantic_core import SchemaError
 
-from sam2_blocks.errors import ManifestError, Problem, did_you_mean
+from sam2_blocks.errors import (
+    ForeignError,
+    ManifestError,
+    Problem,
+    as_error,
+    did_you_mean,
+    message_of,
+)
+from sam2_blocks.executors import DEVICE_PATTERN, check_device
 from sam2_blocks.kinds import Kind, check_value, find_kind, kinds_fit, kinds_named, parse_value
 from sam2_blocks.language.documents import Document, parse_yaml, validation_problems
 from sam2_blocks.language.selectors import iter_selectors
+from sam2_blocks.values import DEFAULT_FAMILY
 
 BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
@@ -66,6 +75,7 @@ BOUNDED_TYPES: Mapping[str, tuple[ParamType, ...]] = {
     "exclusiveMaximum": ("number", "integer"),
     "pattern": ("string",),
     "items": ("array",),
+    "format": ("string",),
 }
 
 
@@ -111,6 +121,13 @@ class Param(Section):
     """One parameter, in the vocabulary of JSON Schema plus a unit.
 
     A parameter without ``default`` is required; ``default: null`` makes it optional.
+
+    Attributes:
+        format: what a string names: a ``model`` to load, or the ``device`` to load it on. Names
+            are checked with the pipeline, before anything loads, and hosts and editors offer
+            those that are known; any other may be written, too.
+        family: of a model: the family of names without a prefix; ``sam2`` if not given.
+        suggestions: values to offer beside free text; of a model, those that plugins registered.
     """
 
     type: ParamType
@@ -124,6 +141,9 @@ class Param(Section):
     exclusiveMaximum: float | None = None  # noqa: N815
     pattern: str | None = None
     items: dict[Literal["type"], ParamType] | None = None
+    format: Literal["model", "device"] | None = None
+    family: Name | None = None
+    suggestions: list[str] = []
 
     @model_validator(mode="after")
     def _bounds_fit_the_type(self) -> Param:
@@ -131,6 +151,10 @@ class Param(Section):
             if getattr(self, bound) is not None and self.type not in types:
                 wanted = " or ".join(types)
                 raise ValueError(f"{bound!r} goes with type {wanted}, not with {self.type}")
+        if self.family is not None and self.format != "model":
+            raise ValueError("'family' goes with format: model")
+        if self.suggestions and (self.type != "string" or self.enum):
+            raise ValueError("'suggestions' goes with type string, without enum")
         if self.pattern is not None:
             try:
                 TypeAdapter(Annotated[str, Field(pattern=self.pattern)])
@@ -145,6 +169,11 @@ class Param(Section):
         return self.default is ...
 
     @property
+    def model_family(self) -> str:
+        """The family of a model's name without a prefix."""
+        return self.family or DEFAULT_FAMILY
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds a selector given for this parameter may have."""
         return PARAM_KINDS[self.type]
@@ -152,9 +181,12 @@ class Param(Section):
     @property
     def json_schema(self) -> dict[str, Any]:
         """This parameter as JSON Schema."""
-        schema = self.model_dump(exclude_none=True, exclude={"default", "unit"})
+        ours = {"default", "unit", "family", "suggestions"}
+        schema = self.model_dump(exclude_none=True, exclude=ours)
         if not self.required:
             schema["default"] = self.default
+        if self.format == "device":
+            schema["pattern"] = DEVICE_PATTERN
         if self.default is None:
             schema["type"] = [self.type, "null"]
         if self.unit:
@@ -177,6 +209,8 @@ class Param(Section):
         if self.type == "array" and self.items:
             kind = list.__class_getitem__(PYTHON_TYPES[self.items["type"]])
         kind = Annotated[kind, Field(**given)] if given else kind
+        if self.format == "device":
+            kind = Annotated[kind, AfterValidator(check_device)]
         return kind | None if self.default is None else kind
 
 
@@ -342,9 +376,13 @@ class Manifest(Section):
         module, _, name = self.entry.partition(":")
         try:
             found: type[Any] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            problem = Problem(f"cannot load {self.entry!r}: {error}", "entry")
-            raise ManifestError(self.id, [problem]) from error
+        except BaseException as error:  # importing other people's code may fail in any way
+            cause = as_error(error)
+            what = message_of(cause)
+            if not isinstance(cause, (ImportError, AttributeError, ForeignError)):
+                what = f"{type(cause).__name__}: {what}"
+            problem = Problem(f"cannot load {self.entry!r}: {what}", "entry")
+            raise ManifestError(self.id, [problem]) from cause
         return found
 
 
@@ -403,8 +441,8 @@ def _kind_checker(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], 
     def check(value: object) -> Any:
         try:
             return check_value(value, accepted)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+        except BaseException as error:  # a plugin's kind may fail in any way
+            raise ValueError(message_of(as_error(error))) from error
 
     return check
 
@@ -420,8 +458,8 @@ def _literal_parser(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any]
             raise ValueError(f"wants a selector to a value of kind {wanted}, got {value!r}")
         try:
             return parse_value(value, accepted)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
+        except BaseException as error:  # a plugin's kind may fail in any way
+            raise ValueError(message_of(as_error(error))) from error
 
     return parse
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -15,7 +15,15 @@ from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.kinds import Kind, dump_value, find_kind, kinds_named, parse_value
 from sam2_blocks.language.documents import Document, data_document, parse_yaml, validation_problems
 from sam2_blocks.language.documents import Path as DocumentPath
-from sam2_blocks.language.manifest import Manifest, Name, Output, Section, Socket, sockets_fit
+from sam2_blocks.language.manifest import (
+    Manifest,
+    Name,
+    Output,
+    Param,
+    Section,
+    Socket,
+    sockets_fit,
+)
 from sam2_blocks.language.selectors import (
     InputRef,
     Selector,
@@ -23,6 +31,9 @@ from sam2_blocks.language.selectors import (
     iter_selectors,
     parse_selectors,
 )
+
+ValueCheck = Callable[[Param, str], str]
+"""``check(param, value)`` says what is wrong with a value; empty if nothing is."""
 
 
 class InputDeclaration(Socket):
@@ -115,28 +126,34 @@ def load_pipeline(
     source: str | Path | Mapping[str, Any],
     manifests: Mapping[str, Manifest],
     kinds: Mapping[str, Kind],
+    *,
+    checks: Mapping[str, ValueCheck] | None = None,
 ) -> Pipeline:
-    """Read and check a pipeline.
+    """Read and check a pipeline; `Plugins.load_pipeline` checks names of models and devices, too.
 
     Args:
         source: path of a YAML file, or the document as plain data.
         manifests: blocks that may be used, by id.
         kinds: kinds that exist, by name.
+        checks: by the format of a parameter, what is wrong with a value that is written out.
 
     Raises:
         PipelineError: with every problem found, each with file, line and column.
     """
     if isinstance(source, Mapping):
-        return check_pipeline(data_document(dict(source), "pipeline"), manifests, kinds)
+        return check_pipeline(data_document(dict(source), "pipeline"), manifests, kinds, checks)
     try:
         text = Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(str(source), [Problem(f"cannot be read: {error}")]) from error
-    return check_pipeline(parse_yaml(text, str(source)), manifests, kinds)
+    return check_pipeline(parse_yaml(text, str(source)), manifests, kinds, checks)
 
 
 def check_pipeline(
-    document: Document, manifests: Mapping[str, Manifest], kinds: Mapping[str, Kind]
+    document: Document,
+    manifests: Mapping[str, Manifest],
+    kinds: Mapping[str, Kind],
+    checks: Mapping[str, ValueCheck] | None = None,
 ) -> Pipeline:
     """Check a parsed document; see `load_pipeline`."""
     if document.problems:
@@ -146,7 +163,7 @@ def check_pipeline(
     except ValidationError as error:
         problems = validation_problems(document, error, PipelineDocument)
         raise PipelineError(document.source, problems) from None
-    return _Checker(document, written, manifests, kinds).check()
+    return _Checker(document, written, manifests, kinds, checks or {}).check()
 
 
 class _Checker:
@@ -158,7 +175,9 @@ class _Checker:
         written: PipelineDocument,
         manifests: Mapping[str, Manifest],
         kinds: Mapping[str, Kind],
+        checks: Mapping[str, ValueCheck],
     ) -> None:
+        self.checks = checks
         self.document = document
         self.written = written
         self.manifests = manifests
@@ -255,7 +274,18 @@ class _Checker:
         except ValidationError as error:
             self.problems += validation_problems(self.document, error, model, path)
             return {}
-        return {key: getattr(checked, key) for key in given}
+        values = {key: getattr(checked, key) for key in given}
+        for key, value in values.items():
+            self.check_format(manifest.params.get(key), (*path, key), value)
+        return values
+
+    def check_format(self, param: Param | None, path: DocumentPath, value: object) -> None:
+        """Check a value that names something which exists outside of the document."""
+        check = self.checks.get(param.format or "") if param else None
+        if check is not None and param is not None and isinstance(value, str):
+            wrong = check(param, value)
+            if wrong:
+                self.report(path, wrong)
 
     def check_wires(self, step: str, manifest: Manifest, key: str, value: Any) -> None:
         path = ("steps", step, "with", key)

@@ -34,7 +34,8 @@ def step_schema(manifest: Manifest) -> dict[str, Any]:
     for name, param in manifest.params.items():
         literal = param.json_schema
         outer = {key: literal.pop(key) for key in ("description", "default") if key in literal}
-        values[name] = {**outer, "anyOf": [literal, SELECTOR]}
+        offered = [{"enum": param.suggestions}] if param.suggestions else []
+        values[name] = {**outer, "anyOf": [*offered, literal, SELECTOR]}
     required = [name for name, socket in manifest.inputs.items() if socket.required]
     required += [name for name, param in manifest.params.items() if param.required]
     given: dict[str, Any] = {

@@ -18,7 +18,7 @@ from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult, Runner
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.opening import open_sink, open_source
 
 
@@ -69,11 +69,7 @@ def run_pipeline(
         chelsea.jpg 3
     """
     plugins = plugins or load_plugins()
-    graph = (
-        pipeline
-        if isinstance(pipeline, Pipeline)
-        else load_pipeline(pipeline, plugins.manifests, plugins.kinds)
-    )
+    graph = pipeline if isinstance(pipeline, Pipeline) else plugins.load_pipeline(pipeline)
     request = RunRequest(
         pipeline=graph,
         plugins=plugins,

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
-from sam2_blocks.executors import Executor, MaskProposer
+from sam2_blocks.executors import Executor, MaskProposer, Remembering
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
@@ -25,15 +25,6 @@ from sam2_blocks.values import (
 
 Stage = Literal["encode", "decode"]
 BatchObserver = Callable[[Stage, int], None]
-
-
-@runtime_checkable
-class Remembering(Protocol):
-    """An executor with a cache of embeddings."""
-
-    def find(self, key: str) -> Embedding | None:
-        """Return the embedding with this content key if the cache still holds it."""
-        ...
 
 
 class DecodeJob(NamedTuple):

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from sam2_blocks.engine.builtin import load_sam2
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError, did_you_mean
-from sam2_blocks.executors import DEFAULT_FACTORY, Executor, ExecutorFactory
+from sam2_blocks.executors import (
+    Executor,
+    ExecutorFactory,
+    Family,
+    Loaded,
+    WarmsUp,
+    require,
+)
 from sam2_blocks.requests import Sam2InferenceRequest
 from sam2_blocks.service.errors import UnknownModelError
 from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.values import DEFAULT_FAMILY, full_name
 
 
 class ServedModels(Resources):
-    """Executors by every name they may be asked for; all are loaded before the first request.
+    """Models by every name they may be asked for; all are loaded before the first request.
 
-    Pipelines get the same ones, so embeddings are cached once.
+    Pipelines get the same ones, so embeddings are cached once. Those that embed and segment answer
+    requests; the others are there for pipelines.
 
     Args:
-        executors: by name, the default first.
+        models: by name; the first executor is the default.
+
+    Raises:
+        ModelError: if there is no executor among them.
     """
 
-    def __init__(self, executors: Mapping[str, Executor]) -> None:
+    def __init__(self, models: Mapping[str, Loaded]) -> None:
         super().__init__({})
-        if not executors:
-            raise ModelError("a service needs at least one model.")
-        self._by_name = dict(executors)
-        self._by_name |= {executor.spec.model: executor for executor in executors.values()}
+        self._by_name = dict(models)
+        self._by_name |= {model.spec.model: model for model in models.values()}
+        self._by_name |= {model.spec.full_name: model for model in models.values()}
+        if not self.executors:
+            raise ModelError("a service needs at least one model that embeds and segments.")
 
     @property
     def default(self) -> Executor:
         """The model of requests that name none."""
-        return next(iter(self._by_name.values()))
+        return self.executors[0]
 
     @property
     def names(self) -> list[str]:
@@ -43,7 +56,12 @@ class ServedModels(Resources):
     @property
     def executors(self) -> list[Executor]:
         """Every executor, once."""
-        return list({id(executor): executor for executor in self._by_name.values()}.values())
+        return [model for model in self.all if isinstance(model, Executor)]
+
+    @property
+    def all(self) -> list[Loaded]:
+        """Every model, once."""
+        return list({id(model): model for model in self._by_name.values()}.values())
 
     def of_request(self, request: Sam2InferenceRequest) -> Executor:
         """Find the model a request asks for.
@@ -51,36 +69,42 @@ class ServedModels(Resources):
         Raises:
             UnknownModelError: if it is not served.
         """
-        return self._find(_names_asked_for(request, self.default.spec.model))
+        names = _names_asked_for(request, self.default.spec.model)
+        return require(self._find(names), Executor) if names else self.default
 
-    def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
-        """Return the executor of this name; see `Resources.executor`.
+    def loaded(
+        self,
+        name: str,
+        *,
+        family: str = DEFAULT_FAMILY,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Loaded:
+        """Return the model of this name; see `Resources.loaded`.
 
         Raises:
             UnknownModelError: if it is not served, or not on that device in that dtype.
         """
-        executor = self._find([model])
-        spec = executor.spec
+        model = self._find([name, full_name(name, family)])
+        spec = model.spec
         if device not in ("auto", spec.device) or dtype not in ("auto", spec.dtype):
             raise UnknownModelError(
-                f"{model!r} is served on {spec.device!r} in {spec.dtype!r} here, not on "
+                f"{name!r} is served on {spec.device!r} in {spec.dtype!r} here, not on "
                 f"{device!r} in {dtype!r}. Leave device and dtype out."
             )
-        return executor
+        return model
 
-    def _find(self, names: Sequence[str]) -> Executor:
+    def _find(self, names: Sequence[str]) -> Loaded:
         for name in names:
             if name in self._by_name:
                 return self._by_name[name]
-        if not names:
-            return self.default
         hint = did_you_mean(names[0], self._by_name)
         raise UnknownModelError(f"there is no model {names[0]!r} here.{hint}")
 
 
 def load_models(
     names: Sequence[str],
-    factories: Mapping[str, ExecutorFactory],
+    families: Mapping[str, Family | ExecutorFactory],
     settings: ServiceSettings,
     *,
     device: str = "auto",
@@ -91,7 +115,7 @@ def load_models(
     Args:
         names: models, the default first. ``asked=model`` answers requests for ``asked`` with
             ``model``, such as ``hiera_large=nano``.
-        factories: executor factories of plugins, by name.
+        families: those of plugins, by name.
         settings: bounds of the embedding cache.
         device: for all of them.
         dtype: for all of them.
@@ -99,18 +123,17 @@ def load_models(
     Raises:
         ModelError: if one cannot be loaded.
     """
-    loaders = {**factories, DEFAULT_FACTORY: _sam2_loader(settings)}
-    resources = Resources(loaders)
-    executors: dict[str, Executor] = {}
+    resources = Resources({**families, DEFAULT_FAMILY: _sam2_loader(settings)})
+    models: dict[str, Loaded] = {}
     for name in names:
         asked, equals, model = name.partition("=")
-        executor = resources.executor(model if equals else asked, device=device, dtype=dtype)
-        executors.setdefault(asked, executor)
-        executors.setdefault(executor.spec.model.removeprefix("sam2.1/"), executor)
-    served = ServedModels(executors)
-    for executor in served.executors:
-        warm_up: Callable[[], None] = getattr(executor, "warm_up", _nothing)
-        warm_up()
+        loaded = resources.loaded(model if equals else asked, device=device, dtype=dtype)
+        models.setdefault(asked, loaded)
+        models.setdefault(loaded.spec.model.removeprefix("sam2.1/"), loaded)
+    served = ServedModels(models)
+    for loaded in served.all:
+        if isinstance(loaded, WarmsUp):
+            loaded.warm_up()
     return served
 
 
@@ -142,7 +165,3 @@ def _names_asked_for(request: Sam2InferenceRequest, default: str) -> list[str]:
     if version is None:
         return []
     return [version, *(f"{releases[release]}/{version}" for release in ("2.1", "2.0"))]
-
-
-def _nothing() -> None:
-    return

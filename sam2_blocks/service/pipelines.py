@@ -26,11 +26,10 @@ from sam2_blocks.service.core import Service
 from sam2_blocks.service.errors import RequestError, UnknownNameError
 from sam2_blocks.service.runs import Run, RunModels
 from sam2_blocks.service.threads import to_the_end
+from sam2_blocks.values import DEFAULT_FAMILY, ExecutorSpec
 
 UNSENDABLE = "image_embedding"
 """Megabytes that only the model that made them can use."""
-UNSAID_MODEL = "nano"
-"""Default of blocks that take any model; it need not be served."""
 THREADS = 4
 
 
@@ -100,7 +99,7 @@ class PipelineRunner:
 
     def _load(self, source: Path | Mapping[str, Any]) -> Pipeline:
         pipeline = load_pipeline(source, self._plugins.manifests, self._plugins.kinds)
-        default = self._service.models.names[0]
+        default = self._service.models.default.spec
         steps = tuple(_with_model(step, default) for step in pipeline.steps)
         return replace(pipeline, steps=steps)
 
@@ -175,12 +174,16 @@ def _check_size(document: Mapping[str, Any], most: int) -> None:
             raise RequestError(f"pipeline: there are {len(parts)} {what}, the limit is {most}.")
 
 
-def _with_model(step: Step, model: str) -> Step:
-    """Let a step that names no model have this one."""
-    param = step.manifest.params.get("model")
-    if param is None or param.default != UNSAID_MODEL or "model" in step.values:
-        return step
-    return replace(step, values={**step.values, "model": model})
+def _with_model(step: Step, served: ExecutorSpec) -> Step:
+    """Let a step that names no model, of a family whose names it may be, have this one."""
+    unsaid = {
+        name: served.full_name
+        for name, param in step.manifest.params.items()
+        if param.format == "model"
+        and param.model_family in (DEFAULT_FAMILY, served.family)
+        and name not in step.values
+    }
+    return replace(step, values={**step.values, **unsaid}) if unsaid else step
 
 
 def _to_request(field: str, value: Any) -> InferenceRequestImage:

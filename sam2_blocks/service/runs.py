@@ -19,7 +19,7 @@ from sam2_blocks.engine import hookspecs
 from sam2_blocks.engine.hookspecs import PROJECT, hookimpl
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import Executor, MaskProposer
+from sam2_blocks.executors import Loaded
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.service.errors import (
@@ -30,17 +30,8 @@ from sam2_blocks.service.errors import (
 )
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.strategies.automatic import mask_proposer
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    Embedding,
-    ExecutorSpec,
-    Float32Array,
-    Image,
-    MaskPrediction,
-    PromptSet,
-)
+from sam2_blocks.service.watched import watched
+from sam2_blocks.values import DEFAULT_FAMILY, PromptSet
 
 
 class Run:
@@ -140,12 +131,17 @@ class RunModels(Resources):
         self._models = models
         self._run = run
 
-    def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
-        """Return the executor of this name; see `ServedModels.executor`."""
-        executor = self._models.executor(model, device=device, dtype=dtype)
-        if isinstance(executor, MaskProposer):
-            return _WatchedProposer(executor, self._run)
-        return _Watched(executor, self._run)
+    def loaded(
+        self,
+        name: str,
+        *,
+        family: str = DEFAULT_FAMILY,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Loaded:
+        """Return what the run may use of a model; see `ServedModels.loaded`."""
+        model = self._models.loaded(name, family=family, device=device, dtype=dtype)
+        return watched(model, self._run)
 
 
 class _RunFiles(OutputFiles):
@@ -159,45 +155,3 @@ class _RunFiles(OutputFiles):
         """Take a file without noting it; see `OutputFiles.claim`."""
         self._of_all_runs.reserve(path, writer)
         return super().reserve(path, writer)
-
-
-class _Watched:
-    """A model whose calls belong to one run."""
-
-    def __init__(self, executor: Executor, run: Run) -> None:
-        self._executor = executor
-        self._run = run
-
-    def __getattr__(self, name: str) -> Any:
-        """Offer whatever else blocks of a plugin want of its executor."""
-        return getattr(self._executor, name)
-
-    @property
-    def spec(self) -> ExecutorSpec:
-        return self._executor.spec
-
-    def embed(self, images: Sequence[Image]) -> list[Embedding]:
-        self._run.check()
-        return self._executor.embed(images)
-
-    def segment(
-        self, items: Sequence[tuple[Embedding, PromptSet]], **options: Any
-    ) -> list[MaskPrediction]:
-        self._run.check()
-        self._run.check_prompts([prompts for _, prompts in items])
-        return self._executor.segment(items, **options)
-
-
-class _WatchedProposer(_Watched):
-    """The same for a model that needs no prompts: blocks ask whether it is a `MaskProposer`."""
-
-    def propose_masks(
-        self,
-        embedding: Embedding,
-        points_xy: Float32Array,
-        settings: AutomaticSettings,
-        **options: Any,
-    ) -> AutomaticMasks:
-        self._run.check()
-        proposer = mask_proposer(self._executor)
-        return proposer.propose_masks(embedding, points_xy, settings, **options)

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sam2_blocks.errors import ModelError
-from sam2_blocks.executors import Executor, MaskProposer
+from sam2_blocks.executors import Executor, MaskProposer, require
 from sam2_blocks.masks.boxes import suppress_boxes
 from sam2_blocks.values import (
     AutomaticMasks,
@@ -55,7 +54,7 @@ def generate_masks(
         ValueError: if a setting is out of its range.
     """
     settings = settings or AutomaticSettings()
-    proposer = mask_proposer(executor)
+    proposer = require(executor, MaskProposer)
     batches = propose_batches(proposer, embedding, settings, return_logits=return_logits)
     return join_masks(list(batches), settings)
 
@@ -84,20 +83,6 @@ def _check_ranges(settings: AutomaticSettings) -> None:
             raise ValueError(f"{name} wants 0 to 1, got {value}")
     if settings.points_per_side < 1:
         raise ValueError(f"points_per_side wants 1 or more, got {settings.points_per_side}")
-
-
-def mask_proposer(executor: Executor) -> MaskProposer:
-    """Return an executor as what it can do beyond its protocol.
-
-    Raises:
-        ModelError: if it cannot.
-    """
-    if not isinstance(executor, MaskProposer):
-        raise ModelError(
-            f"the executor of model {executor.spec.model!r} cannot segment without prompts: it "
-            "has no propose_masks. Give boxes or points, or use another model."
-        )
-    return executor
 
 
 def point_batches(points_per_side: int, image_hw: Hw) -> Iterator[Float32Array]:

@@ -19,13 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sam2_blocks.executors import Executor
+from sam2_blocks.executors import Executor, MaskProposer, require
 from sam2_blocks.masks.boxes import suppress_boxes
 from sam2_blocks.masks.rle import paste_prediction
 from sam2_blocks.strategies.automatic import (
     concatenate_masks,
     join_masks,
-    mask_proposer,
     propose_batches,
 )
 from sam2_blocks.values import (
@@ -95,7 +94,7 @@ def generate_masks_in_crops(
         ValueError: if a layer would have no points, or crops overlap by all their length.
     """
     settings, crops = settings or AutomaticSettings(), crops or CropSettings(crop_n_layers=1)
-    proposer = mask_proposer(executor)
+    proposer = require(executor, MaskProposer)
     grids = [_settings_of_layer(settings, crops, n) for n in range(crops.crop_n_layers + 1)]
     places = list(crop_places(image.hw, crops))
     found = []

@@ -7,7 +7,9 @@ from types import ModuleType
 import pytest
 
 from sam2_blocks import Kind, hookimpl, load_plugins
-from sam2_blocks.errors import PluginError
+from sam2_blocks.errors import ModelError, PluginError
+from sam2_blocks.executors import KnownModel
+from sam2_blocks.testing import FakeExecutor
 from tests.language.test_manifest import GOOD
 
 
@@ -126,3 +128,86 @@ def test_the_switch_chooses_plugins(entry_point, monkeypatch):
         monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", value)
         names[value] = [record.name for record in load_plugins(points=points).records[1:]]
     assert names == {"": [], "b": ["b"], "a, b": ["a", "b"]}
+
+
+def _bringing(tmp_path, name, kind):
+    """A plugin with a kind of its own, and a block that uses another's."""
+    folder = tmp_path / name
+    folder.mkdir()
+    text = GOOD.replace("demo/echo", f"{name}/echo").replace("{kind: image}", f"{{kind: {kind}}}")
+    (folder / "echo.yaml").write_text(text)
+    return {
+        "register_manifests": lambda: [folder],
+        "register_kinds": lambda: [Kind(f"kind_of_{name}", "", never)],
+    }
+
+
+def test_plugins_use_kinds_of_each_other_in_any_order(entry_point, tmp_path):
+    points = [
+        entry_point("a", **_bringing(tmp_path, "a", "kind_of_b")),
+        entry_point("b", **_bringing(tmp_path, "b", "kind_of_a")),
+    ]
+    plugins = load_plugins(strict=True, points=points)
+    assert {"a/echo@v1", "b/echo@v1"} <= set(plugins.manifests)
+    assert [record.blocks for record in plugins.records[1:]] == [("a/echo@v1",), ("b/echo@v1",)]
+
+
+def test_a_broken_plugin_takes_along_who_uses_its_kinds_and_no_other(entry_point, tmp_path):
+    broken = _bringing(tmp_path, "b", "no_such_kind")
+    points = [
+        entry_point("a", **_bringing(tmp_path, "a", "kind_of_b")),
+        entry_point("b", **broken),
+        entry_point("c", **_bringing(tmp_path, "c", "kind_of_c")),
+    ]
+    plugins = load_plugins(points=points)
+    errors = {record.name: record.error for record in plugins.records}
+    assert "unknown kind 'kind_of_b'" in errors["a"]
+    assert "unknown kind 'no_such_kind'" in errors["b"]
+    assert errors["c"] == ""
+    assert "kind_of_a" not in plugins.kinds
+    assert [name for name in plugins.manifests if name.endswith("echo@v1")] == ["c/echo@v1"]
+
+
+def test_a_hook_that_exits_is_recorded(entry_point):
+    def leave():
+        raise SystemExit("bye")
+
+    record = load_plugins(points=[entry_point("leaves", register_hosts=leave)]).records[-1]
+    assert record.error == "SystemExit: bye"
+
+
+def test_models_and_hosts_come_through_the_hooks(entry_point):
+    point = entry_point(
+        "mine",
+        register_executors=lambda: {"mine": FakeExecutor},
+        register_models=lambda: [KnownModel(name="large", family="mine", aliases=("l",))],
+        register_hosts=lambda: {"elsewhere": "a host"},
+    )
+    plugins = load_plugins(points=[point])
+    assert plugins.model_names.get("mine:l").full_name == "mine:large"
+    assert plugins.hosts["elsewhere"] == "a host"
+    assert {"comfyui", "roboflow"} < set(plugins.hosts)
+    with pytest.raises(ModelError, match=r"there is no model 'mine:x'.* Did you mean 'mine:l"):
+        plugins.model_names.get("mine:x")
+
+
+def test_one_name_is_brought_once(entry_point):
+    twice = [KnownModel(name="a", family="mine"), KnownModel(name="a", family="mine")]
+    records = load_plugins(
+        points=[
+            entry_point("host", register_hosts=lambda: {"comfyui": "mine"}),
+            entry_point("models", register_models=lambda: twice),
+        ]
+    ).records
+    assert "host 'comfyui' is registered already" in records[1].error
+    assert "model 'mine:a' is registered already" in records[2].error
+
+
+def test_a_host_that_cannot_describe_itself_is_named(entry_point):
+    class Host:
+        def report(self, plugins):
+            raise SystemExit(1)
+
+    point = entry_point("mine", register_hosts=lambda: {"elsewhere": Host()})
+    with pytest.raises(PluginError, match="host 'elsewhere': SystemExit: 1"):
+        load_plugins(points=[point]).host_reports()

@@ -4,7 +4,9 @@ import pytest
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executors import Executor, Family
 from sam2_blocks.testing import FakeExecutor
+from tests.test_executors import Counter, CountsOnly
 
 
 def test_strangers_name_models_but_not_files():
@@ -14,3 +16,77 @@ def test_strangers_name_models_but_not_files():
         with pytest.raises(ModelError, match=r"is a file, .* SAM2_BLOCKS_LOCAL_MODELS=1"):
             resources.executor(path)
     assert Resources({"sam2": FakeExecutor}).executor("mine.pt").spec.model == "mine.pt"
+
+
+def test_every_spelling_of_a_model_is_one_model():
+    loaded = []
+
+    def load(model, *, device, dtype):
+        loaded.append((model, device))
+        return FakeExecutor(model.removeprefix("sam2:"))
+
+    resources = Resources({"sam2": load})
+    executor = resources.executor("nano")
+    assert resources.executor("sam2:nano") is executor
+    assert resources.executor("nano", device="cpu", dtype="float32") is executor
+    assert loaded == [("nano", "auto")]
+
+
+def test_models_that_are_no_executors_are_held_too():
+    resources = Resources({"mine": lambda *_, **__: CountsOnly()})
+    counter = resources.model("tally", Counter, family="mine")
+    assert counter.count(None) == 3
+    assert resources.model("mine:tally", Counter) is counter
+    with pytest.raises(ModelError, match="'mine:tally' cannot embed and segment"):
+        resources.executor("mine:tally")
+    with pytest.raises(ModelError, match="no executor is registered as 'mien' to load 'tally'"):
+        resources.model("tally", Counter, family="mien")
+
+
+def test_a_family_may_ask_for_other_models():
+    made = {}
+
+    def ensemble(model, **options):
+        made["inner"] = resources.executor("nano")
+        return FakeExecutor(model)
+
+    resources = Resources({"sam2": FakeExecutor, "both": ensemble})
+    resources.executor("both:two")
+    assert made["inner"] is resources.executor("nano")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("no luck"), "RuntimeError: no luck"),
+        (SystemExit(3), "ForeignError: SystemExit: 3"),
+        (KeyError(), "KeyError: KeyError"),
+    ],
+)
+def test_whatever_a_family_raises_is_that_models_error(error, said):
+    def load(model, **_):
+        raise error
+
+    with pytest.raises(ModelError, match=f"the family 'mine' could not load 'mine:a': {said}"):
+        Resources({"mine": load}).executor("mine:a")
+
+
+def test_an_interrupt_while_loading_stays_one():
+    def load(model, **_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Resources({"mine": load}).executor("mine:a")
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ModelError, match="it returned int, which has no 'spec'"):
+        Resources({"mine": lambda *_, **__: 7}).executor("mine:a")
+
+
+def test_a_family_says_which_names_are_files():
+    family = Family(FakeExecutor, is_file=lambda name: name.startswith("/"))
+    resources = Resources({"mine": family}, local_models=False)
+    assert isinstance(resources.executor("mine:a/b"), Executor)
+    with pytest.raises(ModelError, match="is a file"):
+        resources.executor("mine:/etc")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam2_blocks import Item, Runner, hookimpl, load_pipeline
+from sam2_blocks import Item, Kind, Runner, hookimpl, load_pipeline
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import PipelineError, StepError
 from sam2_blocks.testing import FakeExecutor, sample_image
@@ -336,3 +337,65 @@ def test_steps_share_one_executor_and_pictures_are_embedded_together(plugins):
     assert "outside" in bad.errors[0].message
     assert len(bad.outputs["two"]) == 1
     assert np.array_equal(full.outputs["one"].data["prompt_index"], [0, 1])
+
+
+class _MuteError(Exception):
+    def __str__(self):
+        raise SystemExit("not even this")
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (SystemExit(0), "SystemExit: 0"),
+        (asyncio.CancelledError(), "CancelledError: CancelledError"),
+        (GeneratorExit("out"), "GeneratorExit: out"),
+        (_MuteError(), "_MuteError"),
+    ],
+)
+@pytest.mark.parametrize("returned", [False, True])
+def test_whatever_a_block_raises_is_the_items_error(
+    doubling, monkeypatch, raised, message, returned
+):
+    def double(self, item):
+        if item.number != 5:
+            return {"number": 1}
+        if returned:
+            return raised
+        raise raised
+
+    monkeypatch.setattr(Double, "double", double)
+    good, bad = doubling.run([1, 5])
+    assert not good.errors
+    assert bad.errors[0].message == message
+
+
+def test_an_interrupt_in_a_block_stays_one(doubling, monkeypatch):
+    def interrupt(self, item):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Double, "double", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        doubling.run([1])
+
+
+@pytest.mark.parametrize("part", ["check", "parse"])
+def test_a_kind_that_leaves_fails_its_item(plugins, part):
+    def leave(value):
+        if value == "bad":
+            raise SystemExit(part)
+        if part == "parse":
+            raise TypeError("parse it")
+
+    plugins.kinds["odd"] = Kind("odd", "", leave, leave if part == "parse" else None)
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "odd": {"kind": "odd"}},
+        "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+        "outputs": {"embedding": "$steps.embed.embedding"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    resources = Resources({"sam2": FakeExecutor})
+    with Runner(pipeline, plugins, resources=resources) as runner:
+        [result] = runner.run([Item("a", {"image": sample_image(), "odd": "bad"})])
+    assert result.errors[0].message == f"input 'odd': SystemExit: {part}"

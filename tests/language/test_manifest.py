@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from sam2_blocks.errors import ManifestError
 from sam2_blocks.kinds import BUILTIN_KINDS
 from sam2_blocks.language.manifest import load_manifest, manifest_dir, sockets_fit
+from sam2_blocks.language.schema import step_schema
 from sam2_blocks.language.selectors import InputRef
 
 KINDS = {kind.name: kind for kind in BUILTIN_KINDS}
@@ -184,3 +185,26 @@ def test_kinds_fit_when_they_share_one():
 
 def test_every_built_in_manifest_loads(plugins):
     assert len(plugins.manifests) == len(list(manifest_dir().glob("*.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("type: number, format: model", "'format' goes with type string, not with number"),
+        ("type: string, family: mine", "'family' goes with format: model"),
+        ("type: string, enum: [a], suggestions: [b]", "'suggestions' goes with type string, with"),
+    ],
+)
+def test_a_format_goes_with_its_type(written, message):
+    [problem] = problems(GOOD.replace("type: integer", written))
+    assert message in problem
+
+
+def test_suggestions_are_offered_and_bind_nobody():
+    written = "type: string, format: model, family: mine, suggestions: [a, b]"
+    manifest = load(GOOD.replace("type: integer", written))
+    assert manifest.params["count"].model_family == "mine"
+    schema = step_schema(manifest)["properties"]["with"]["properties"]["count"]
+    assert schema["anyOf"][:2] == [{"enum": ["a", "b"]}, {"type": "string", "format": "model"}]
+    step = manifest.step_model(KINDS)
+    assert step.model_validate({"image": InputRef("image"), "count": "c"}).count == "c"

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executors import MaskProposer, require
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.runs import Run, RunModels
-from sam2_blocks.strategies.automatic import mask_proposer
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
 from sam2_blocks.values import AutomaticSettings, PromptSet
 
@@ -37,14 +37,15 @@ def test_a_model_does_in_a_run_what_it_does_elsewhere():
     assert mask.mask_box_xyxy.tolist() == [[2, 3, 11, 14]]
 
 
-def test_a_model_can_in_a_run_what_it_can_elsewhere():
+def test_a_model_can_in_a_run_what_runs_may_use_and_no_more():
     _, models = models_of_a_run(Plain())
     executor = models.executor("plain")
-    assert executor.colour == "red"
+    with pytest.raises(AttributeError, match="'colour' of model 'plain' is nothing that a run"):
+        _ = executor.colour
     with pytest.raises(ModelError, match="cannot segment without prompts"):
-        mask_proposer(executor)
+        require(executor, MaskProposer)
     _, models = models_of_a_run(FakeExecutor("nano"))
-    assert mask_proposer(models.executor("nano"))
+    assert require(models.executor("nano"), MaskProposer)
 
 
 def test_a_model_is_not_called_once_a_run_is_given_up():

@@ -25,6 +25,7 @@ from sam2_blocks.executor.device.compiling import (
 )
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
+from sam2_blocks.executor.device.seeded import Seeded
 from sam2_blocks.executor.weights.catalogue import MODELS, ModelSpec, find_model
 from sam2_blocks.executor.weights.checkpoint import (
     apply_checkpoint,
@@ -279,9 +280,8 @@ def _is_yaml(config: str | Path) -> bool:
 
 
 def _build(config: Path, seed: int) -> nn.Module:
-    """Build with seeded weights, leaving the process's random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Build with seeded weights, leaving the process's random state as it is."""
+    with Seeded(seed):
         return build_network(config)
 
 

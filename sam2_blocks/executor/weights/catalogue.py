@@ -11,44 +11,41 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.executors import KnownModel
+from sam2_blocks.values import DEFAULT_FAMILY
 
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/"
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """One model of the catalogue.
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(KnownModel):
+    """One model of the catalogue; the sum of the embedded one is in ``nano.json``.
 
     Attributes:
-        name: full name, such as ``sam2.1/hiera_tiny``.
         config: YAML file of the architecture, relative to the installed ``sam2`` package; for an
             embedded model, relative to this folder.
-        url: where the checkpoint is downloaded from; None for the embedded model.
-        sha256: of the checkpoint file; None for the embedded model, whose sum is in ``nano.json``.
-        nbytes: size of the checkpoint file, where it is known beforehand.
     """
 
-    name: str
     config: str
-    url: str | None = None
-    sha256: str | None = None
-    nbytes: int | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the weights ship inside this package."""
-        return self.url is None
+    family: str = DEFAULT_FAMILY
 
 
 def _public(
     name: str, config: str, file: str, *, sha256: str, nbytes: int | None = None
 ) -> ModelSpec:
-    family = name.partition("/")[0]
-    return ModelSpec(name, f"configs/{family}/{config}.yaml", BASE_URL + file, sha256, nbytes)
+    release, _, size = name.partition("/")
+    return ModelSpec(
+        name=name,
+        aliases=(size,) if release == "sam2.1" else (),
+        config=f"configs/{release}/{config}.yaml",
+        url=BASE_URL + file,
+        sha256=sha256,
+        nbytes=nbytes,
+    )
 
 
 _SPECS = (
-    ModelSpec("nano", "nano.yaml"),
+    ModelSpec(name="nano", config="nano.yaml"),
     _public(
         "sam2.1/hiera_tiny",
         "sam2.1_hiera_t",
@@ -106,6 +103,9 @@ _SPECS = (
 MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
 
 
+_BY_NAME = {name: spec for spec in _SPECS for name in spec.names}
+
+
 def find_model(name: str) -> ModelSpec:
     """Look up a model by its full or short name.
 
@@ -115,9 +115,7 @@ def find_model(name: str) -> ModelSpec:
     Raises:
         ModelError: if there is no such model.
     """
-    spec = MODELS.get(name) or MODELS.get(f"sam2.1/{name}")
+    spec = _BY_NAME.get(name)
     if spec is None:
-        short = [full.removeprefix("sam2.1/") for full in MODELS if full.startswith("sam2.1/")]
-        hint = did_you_mean(name, [*MODELS, *short])
-        raise ModelError(f"there is no model {name!r}.{hint}")
+        raise ModelError(f"there is no model {name!r}.{did_you_mean(name, _BY_NAME)}")
     return spec

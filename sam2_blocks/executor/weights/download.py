@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.weights.catalogue import ModelSpec
+from sam2_blocks.executors import KnownModel
+from sam2_blocks.values import DEFAULT_FAMILY
 
 CACHE_VARIABLE = "SAM2_BLOCKS_CACHE"
 OFFLINE_VARIABLE = "SAM2_BLOCKS_OFFLINE"
@@ -37,14 +38,22 @@ def is_offline() -> bool:
     return read_switch(OFFLINE_VARIABLE)
 
 
-def weights_path(spec: ModelSpec) -> Path:
+def weights_path(spec: KnownModel) -> Path:
     """Return where the weights of a downloadable model are, or will be."""
     assert spec.url is not None, spec
-    return cache_dir() / spec.name.replace("/", "-") / spec.url.rpartition("/")[2]
+    folder = spec.full_name.replace("/", "-").replace(":", "-")
+    return cache_dir() / folder / spec.url.rpartition("/")[2]
+
+
+def where_weights_are(spec: KnownModel) -> str:
+    """Say for people where the weights of a model are: here, to download, or with its family."""
+    if spec.embedded:
+        return spec.weights
+    return "downloaded" if weights_path(spec).exists() else "to download"
 
 
 def ensure_weights(
-    spec: ModelSpec, *, offline: bool | None = None, progress: Progress | None = None
+    spec: KnownModel, *, offline: bool | None = None, progress: Progress | None = None
 ) -> Path:
     """Return the path of a model's weights, downloading them if they are not there.
 
@@ -52,7 +61,7 @@ def ensure_weights(
     is continued by the next call. The SHA-256 is checked once, before the file gets its name.
 
     Args:
-        spec: a downloadable model of the catalogue.
+        spec: a model with a ``url``, of any family.
         offline: True never downloads; by default as ``SAM2_BLOCKS_OFFLINE`` says.
         progress: called while bytes arrive.
 
@@ -65,9 +74,9 @@ def ensure_weights(
         return path
     if is_offline() if offline is None else offline:
         raise ModelError(
-            f"the weights of {spec.name!r} are not on this machine and downloads are off "
+            f"the weights of {spec.full_name!r} are not on this machine and downloads are off "
             f"({OFFLINE_VARIABLE} or offline=True). Expected file: {path}. Download it with "
-            f"'sam2-blocks models download {spec.name}', or from {spec.url}."
+            f"'sam2-blocks models download {spec.full_name}', or from {spec.url}."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
@@ -76,7 +85,7 @@ def ensure_weights(
     return path
 
 
-def verify(spec: ModelSpec) -> Path:
+def verify(spec: KnownModel) -> Path:
     """Check size and SHA-256 of a model's weights on disk and return their path.
 
     Raises:
@@ -87,15 +96,17 @@ def verify(spec: ModelSpec) -> Path:
     path = weights_path(spec)
     if not path.exists():
         raise ModelError(
-            f"the weights of {spec.name!r} are not at {path}. Download them with "
-            f"'sam2-blocks models download {spec.name}'."
+            f"the weights of {spec.full_name!r} are not at {path}. Download them with "
+            f"'sam2-blocks models download {spec.full_name}'."
         )
     _check_size(path, spec)
     _check_sha256(path, spec)
     return path
 
 
-def _verify_embedded(spec: ModelSpec) -> Path:
+def _verify_embedded(spec: KnownModel) -> Path:
+    if spec.family != DEFAULT_FAMILY:
+        raise ModelError(f"{spec.full_name!r} has no file to check here: {spec.weights}.")
     path = Path(str(files(__package__) / f"{spec.name}.safetensors"))
     expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
     if not path.exists() or sha256_of(path) != expected:
@@ -112,7 +123,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download(spec: ModelSpec, path: Path, progress: Progress | None) -> None:
+def _download(spec: KnownModel, path: Path, progress: Progress | None) -> None:
     part = path.with_name(path.name + ".part")
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -121,7 +132,7 @@ def _download(spec: ModelSpec, path: Path, progress: Progress | None) -> None:
         except requests.RequestException as error:
             if attempt == ATTEMPTS:
                 raise ModelError(
-                    f"could not download {spec.name!r} from {spec.url}: {error}. "
+                    f"could not download {spec.full_name!r} from {spec.url}: {error}. "
                     f"Run the same command again to continue, or place the file at {path}."
                 ) from error
         except OSError as error:
@@ -136,7 +147,7 @@ def _download(spec: ModelSpec, path: Path, progress: Progress | None) -> None:
     part.replace(path)
 
 
-def _append_rest(spec: ModelSpec, part: Path, progress: Progress | None) -> None:
+def _append_rest(spec: KnownModel, part: Path, progress: Progress | None) -> None:
     """Fetch what is missing of the partial file; a server that ignores ranges starts it afresh."""
     assert spec.url is not None, spec
     done = part.stat().st_size if part.exists() else 0
@@ -159,19 +170,20 @@ def _append_rest(spec: ModelSpec, part: Path, progress: Progress | None) -> None
         raise requests.ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
-def _check_size(path: Path, spec: ModelSpec) -> None:
+def _check_size(path: Path, spec: KnownModel) -> None:
     size = path.stat().st_size
     if spec.nbytes is not None and size != spec.nbytes:
         raise ModelError(
-            f"{path} has {size} bytes, but {spec.name!r} has {spec.nbytes}. "
-            f"Delete it and run 'sam2-blocks models download {spec.name}'."
+            f"{path} has {size} bytes, but {spec.full_name!r} has {spec.nbytes}. "
+            f"Delete it and run 'sam2-blocks models download {spec.full_name}'."
         )
 
 
-def _check_sha256(path: Path, spec: ModelSpec) -> None:
+def _check_sha256(path: Path, spec: KnownModel) -> None:
     found = sha256_of(path)
     if found != spec.sha256:
         raise ModelError(
-            f"{path} is not the published file of {spec.name!r}: its SHA-256 is {found}, "
-            f"expected {spec.sha256}. Delete it and run 'sam2-blocks models download {spec.name}'."
+            f"{path} is not the published file of {spec.full_name!r}: its SHA-256 is {found}, "
+            f"expected {spec.sha256}. Delete it and run "
+            f"'sam2-blocks models download {spec.full_name}'."
         )

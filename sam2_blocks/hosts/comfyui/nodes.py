@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from typing import Any, Protocol
 
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import StepError
 from sam2_blocks.hosts.bridge import BlockBridge
-from sam2_blocks.hosts.comfyui.sockets import HOST, input_types, node_name, output_slots
+from sam2_blocks.hosts.comfyui.sockets import (
+    HOST,
+    input_types,
+    listed_params,
+    node_name,
+    other_name,
+    output_slots,
+)
 from sam2_blocks.hosts.comfyui.values import inputs_to_rows, outputs_to_values
 from sam2_blocks.language.manifest import Manifest
 
@@ -46,6 +55,7 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
     bridge = BlockBridge(manifest, plugins, resources, batch_size=BATCH_SIZE)
     slots = output_slots(manifest)
     defaults = manifest.for_host(HOST).defaults
+    listed = listed_params(manifest)
 
     class Node:
         RETURN_TYPES = tuple(slot.type for slot in slots)
@@ -64,6 +74,8 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
             self, *, unique_id: str = "?", individual_masks: bool = True, **given: Any
         ) -> tuple[Any, ...]:
             step = f"node {unique_id}"
+            for name in listed:
+                given[name] = given.pop(other_name(name), "") or given.get(name)
             try:
                 rows = inputs_to_rows({**defaults, **given}, manifest)
             except ValueError as error:
@@ -79,8 +91,24 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
             except (TypeError, ValueError) as error:
                 raise StepError(step, manifest.id, str(error)) from error
 
+    if listed:
+        Node.VALIDATE_INPUTS = classmethod(_accept_any(listed))  # type: ignore[attr-defined]
     Node.__name__ = Node.__qualname__ = node_name(manifest.id)
     return Node
+
+
+def _accept_any(names: Sequence[str]) -> Callable[..., bool]:
+    """Make a check by which ComfyUI takes values that are not in their list, from its API.
+
+    It looks at the names of the arguments: what they name is ours to check, and the block does.
+    """
+
+    def validate(cls: type, **given: Any) -> bool:
+        return True
+
+    arguments = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("cls", *names)]
+    validate.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+    return validate
 
 
 def _stop_if_interrupted() -> None:

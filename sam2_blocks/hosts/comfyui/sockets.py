@@ -84,9 +84,32 @@ def input_types(manifest: Manifest) -> dict[str, dict[str, Any]]:
     fields["optional"] |= _host_fields(manifest)
     defaults = manifest.for_host(HOST).defaults
     for name, param in manifest.params.items():
-        field = _param_field(param, defaults.get(name, param.default))
+        field = _param_field(name, param, defaults.get(name, param.default))
         fields["required" if param.required else "optional"][name] = field
+    fields["optional"] |= {other_name(name): _other_field(name) for name in listed_params(manifest)}
     return {**fields, "hidden": {"unique_id": "UNIQUE_ID"}}
+
+
+def listed_params(manifest: Manifest) -> list[str]:
+    """Parameters with a drop-down of known names that takes no free text itself."""
+    defaults = manifest.for_host(HOST).defaults
+    return [
+        name
+        for name, param in manifest.params.items()
+        if param.suggestions
+        and defaults.get(name, param.default) is not ...
+        and other_name(name) not in manifest.names
+    ]
+
+
+def other_name(name: str) -> str:
+    """The field for a value that a drop-down does not list."""
+    return f"other_{name}"
+
+
+def _other_field(name: str) -> Field:
+    text = f"Used instead of {name}, if there is something in it."
+    return "STRING", {"default": "", "tooltip": text}
 
 
 def output_slots(manifest: Manifest) -> list[Slot]:
@@ -174,7 +197,7 @@ def _host_fields(manifest: Manifest) -> dict[str, Field]:
     return fields
 
 
-def _param_field(param: Param, default: Any) -> Field:
+def _param_field(name: str, param: Param, default: Any) -> Field:
     options: dict[str, Any] = {"tooltip": param.json_schema["description"]}
     if default is not ... and default is not None:
         options["default"] = default
@@ -184,6 +207,10 @@ def _param_field(param: Param, default: Any) -> Field:
         text = json.dumps(options["default"], ensure_ascii=False) if "default" in options else ""
         tooltip = f"{options['tooltip']} JSON; empty is not given."
         return "STRING", {"default": text, "multiline": True, "tooltip": tooltip}
+    if param.suggestions and default is not ...:
+        listed = dict.fromkeys(("" if default is None else str(default), *param.suggestions))
+        options["tooltip"] += f" A name that is not listed goes into {other_name(name)}."
+        return list(listed), options
     if param.type == "string":
         return "STRING", {"default": "", **options}
     if default is None:  # a widget always has a value; a socket may stay free

@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sam2_blocks.executor.cache.lru import CacheStats
-from sam2_blocks.executors import Executor
+from sam2_blocks.executors import CountsCache
 from sam2_blocks.service import Service
 
 PREFIX = "sam2_blocks"
@@ -77,10 +76,10 @@ class _ServiceCollector:
             f"{PREFIX}_encoder_runs", "Images that went through the encoder.", labels=["model"]
         )
         for executor in self._service.models.executors:
-            stats = _cache_stats(executor)
-            if stats is None:
+            if not isinstance(executor, CountsCache):
                 continue
-            model = executor.spec.model
+            stats = executor.cache_stats()
+            model = executor.spec.full_name
             runs.add_metric([model], stats.misses)
             for name, tier in stats.tiers.items():
                 hits.add_metric([model, name], tier.hits)
@@ -89,11 +88,6 @@ class _ServiceCollector:
                 entries.add_metric([model, name], tier.entries)
                 nbytes.add_metric([model, name], tier.nbytes)
         yield from (hits, misses, evictions, entries, nbytes, runs)
-
-
-def _cache_stats(executor: Executor) -> CacheStats | None:
-    stats = getattr(executor, "cache_stats", None)
-    return stats() if stats else None
 
 
 def _gpu_metrics() -> Iterator[Metric]:

@@ -11,7 +11,7 @@ import numpy as np
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.runner import Item, Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.values import Image
 
 
@@ -45,7 +45,7 @@ class PipelineStage:
         errors_column: str = "errors",
     ) -> None:
         plugins = load_plugins()
-        self._pipeline = load_pipeline(pipeline, plugins.manifests, plugins.kinds)
+        self._pipeline = plugins.load_pipeline(pipeline)
         _check_fits_stage(self._pipeline, errors_column)
         self._runner = Runner(self._pipeline, plugins)
         self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})

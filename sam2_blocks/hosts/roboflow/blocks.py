@@ -73,7 +73,7 @@ def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
     socket: Input | Param = manifest.inputs.get(name) or manifest.params[name]
     selector = engine.types.Selector(kind=engine.find_kinds(socket))
     if isinstance(socket, Param):
-        annotation, text = socket.python_type | selector, socket.json_schema["description"]
+        annotation, text = _literal(socket) | selector, socket.json_schema["description"]
         default = overrides.defaults.get(name, socket.default)
     else:
         literal = list[dict[str, Any]] if "prompts" in socket.kinds else None
@@ -83,6 +83,13 @@ def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
     aliases = AliasChoices(name, *overrides.aliases.get(name, ()))
     info = Field(default, description=text, examples=examples, validation_alias=aliases)
     return annotation, info
+
+
+def _literal(param: Param) -> Any:
+    """What may be written for a parameter: of suggestions one, which editors list, or free text."""
+    if not param.suggestions:
+        return param.python_type
+    return Literal[tuple(param.suggestions)] | param.python_type
 
 
 def _shown(manifest: Manifest) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def spec(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mod
     monkeypatch.setenv("SAM2_BLOCKS_CACHE", str(tmp_path))
     monkeypatch.delenv("SAM2_BLOCKS_OFFLINE", raising=False)
     return ModelSpec(
-        "test/model",
-        "unused.yaml",
+        name="test/model",
+        config="unused.yaml",
         url=f"http://127.0.0.1:{server.server_port}/model.pt",
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         nbytes=len(CONTENT),
@@ -186,7 +186,8 @@ def test_two_processes_download_once(spec, server):
     script = (
         "import sys; from sam2_blocks.executor.weights.catalogue import ModelSpec;"
         "from sam2_blocks.executor.weights.download import ensure_weights;"
-        "ensure_weights(ModelSpec(*sys.argv[1:5]))"
+        "name, config, url, sha256 = sys.argv[1:5];"
+        "ensure_weights(ModelSpec(name=name, config=config, url=url, sha256=sha256))"
     )
     arguments = [spec.name, spec.config, spec.url, spec.sha256]
     processes = [subprocess.Popen([sys.executable, "-c", script, *arguments]) for _ in range(2)]

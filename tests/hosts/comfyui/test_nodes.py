@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from types import SimpleNamespace
@@ -155,3 +156,26 @@ def test_comfyui_can_interrupt_between_batches(segment, executor, monkeypatch):
     with pytest.raises(InterruptProcessingException):
         segment(image=picture(4 * BATCH_SIZE), boxes=[[2, 3, 12, 15]])
     assert executor.seen == BATCH_SIZE
+
+
+def test_a_model_is_chosen_from_a_list_or_written(plugins):
+    loaded = []
+
+    def load(model, **options):
+        loaded.append(model)
+        return FakeExecutor(model)
+
+    resources = Resources({"sam2": load})
+    segment = make_node(plugins.manifests["sam2/segment@v1"], plugins, resources)
+    listed, _ = segment.INPUT_TYPES()["optional"]["model"]
+    assert listed[:2] == ["nano", "hiera_tiny"]
+    for given in ({"model": "hiera_tiny"}, {"model": "nano", "other_model": "/mine/large.pt"}):
+        segment().run(image=picture(), boxes=[[2, 3, 12, 15]], **given)
+    assert loaded == ["hiera_tiny", "/mine/large.pt"]
+
+
+def test_comfyui_leaves_the_check_of_listed_models_to_the_block(plugins):
+    """It skips its own check of what the arguments of ``VALIDATE_INPUTS`` name, and no other."""
+    segment = make_node(plugins.manifests["sam2/segment@v1"], plugins, Resources({}))
+    assert inspect.getfullargspec(segment.VALIDATE_INPUTS).args == ["cls", "model"]
+    assert segment.VALIDATE_INPUTS(model="mine:large") is True

@@ -1,0 +1,103 @@
+"""A model as one run of a stranger's pipeline gets it: each ability by itself, and no other.
+
+A model may be able to do more than its protocol says, and tomorrow more than today. What a run may
+ask of it is listed in `PARTS`, ability by ability, each with its limits; whatever is not there does
+not exist for the run. So an ability that somebody adds is one that strangers do not have, until
+somebody also says here how a deadline ends it and what is too much of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from sam2_blocks.executors import Executor, Loaded, MaskProposer, Remembering, require
+from sam2_blocks.values import (
+    AutomaticMasks,
+    AutomaticSettings,
+    Embedding,
+    ExecutorSpec,
+    Float32Array,
+    Image,
+    MaskPrediction,
+    PromptSet,
+)
+
+
+class Watch(Protocol):
+    """What a run decides about the calls of models; see `sam2_blocks.service.runs.Run`."""
+
+    def check(self) -> None:
+        """Raise if nobody waits any more."""
+        ...
+
+    def check_prompts(self, prompt_sets: Sequence[PromptSet]) -> None:
+        """Raise if there are too many."""
+        ...
+
+
+def watched(model: Loaded, run: Watch) -> Loaded:
+    """Return what a run may use of a model."""
+    parts = [part for ability, part in PARTS.items() if isinstance(model, ability)]
+    made: Loaded = type("Watched", (*parts, _Watched), {})(model, run)
+    return made
+
+
+class _Watched:
+    """A model whose calls belong to one run."""
+
+    def __init__(self, model: Any, run: Watch) -> None:
+        self._model = model
+        self._run = run
+
+    @property
+    def spec(self) -> ExecutorSpec:
+        spec: ExecutorSpec = self._model.spec
+        return spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why; ``hasattr`` and ``isinstance`` get the same answer."""
+        raise AttributeError(
+            f"{name!r} of model {self._model.spec.full_name!r} is nothing that a run with limits "
+            "may use"
+        )
+
+
+class _Executor(_Watched):
+    def embed(self, images: Sequence[Image]) -> list[Embedding]:
+        self._run.check()
+        return require(self._model, Executor).embed(images)
+
+    def segment(
+        self, items: Sequence[tuple[Embedding, PromptSet]], **options: Any
+    ) -> list[MaskPrediction]:
+        self._run.check()
+        self._run.check_prompts([prompts for _, prompts in items])
+        return require(self._model, Executor).segment(items, **options)
+
+
+class _MaskProposer(_Watched):
+    def propose_masks(
+        self,
+        embedding: Embedding,
+        points_xy: Float32Array,
+        settings: AutomaticSettings,
+        **options: Any,
+    ) -> AutomaticMasks:
+        self._run.check()
+        proposer = require(self._model, MaskProposer)
+        return proposer.propose_masks(embedding, points_xy, settings, **options)
+
+
+class _Remembering(_Watched):
+    def find(self, key: str) -> Embedding | None:
+        self._run.check()
+        return require(self._model, Remembering).find(key)
+
+
+PARTS: Mapping[type, type[_Watched]] = {
+    Executor: _Executor,
+    MaskProposer: _MaskProposer,  # a call is one batch of points; a run is looked at between them
+    Remembering: _Remembering,
+}
+"""What a run may use, by ability. `WarmsUp` and `CountsCache` are for whoever operates a model."""

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2_blocks.errors import PipelineError
+
+
+def document(values, inputs=None):
+    return {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, **(inputs or {})},
+        "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image", **values}}},
+        "outputs": {"embedding": "$steps.embed.embedding"},
+    }
+
+
+def needed(plugins, *arguments):
+    pipeline = plugins.load_pipeline(document(*arguments))
+    return [
+        model if isinstance(model, str) else model.full_name
+        for model in plugins.model_names.needed_by(pipeline)
+    ]
+
+
+@pytest.mark.parametrize("name", ["nano", "hiera_tiny", "sam2/hiera_large", "sam2:nano", "my.pt"])
+def test_names_that_load(plugins, name):
+    assert plugins.load_pipeline(document({"model": name})).steps
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "hiera_lage"}, "there is no model 'hiera_lage'. Did you mean 'hiera_large'?"),
+        ({"model": "sam2:nanno"}, "there is no model 'sam2:nanno'. Did you mean 'nano'?"),
+        ({"model": "min:nano"}, "there is no model 'min:nano'. Did you mean 'nano'?"),
+        ({"device": "cudda"}, "there is no device 'cudda'. Did you mean 'cuda'?"),
+    ],
+)
+def test_a_misspelt_name_is_a_problem_of_the_pipeline(plugins, values, message):
+    [where] = values
+    with pytest.raises(PipelineError) as caught:
+        plugins.load_pipeline(document(values))
+    assert f"steps.embed.with.{where}: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_device_from_a_selector_is_checked_when_it_is_there(plugins, run_one_step):
+    from sam2_blocks.testing import sample_image
+
+    with pytest.raises(PipelineError, match="there is no device 'gpu'"):
+        run_one_step("sam2/embed@v1", {"image": sample_image()}, {"device": "gpu"})
+
+
+def test_which_models_a_pipeline_needs(plugins):
+    assert needed(plugins, {}) == ["nano"]
+    assert needed(plugins, {"model": "hiera_tiny"}) == ["sam2.1/hiera_tiny"]
+    assert needed(plugins, {"model": "mine/large.pt"}) == ["mine/large.pt"]
+    said = {"model": {"kind": "string", "default": "sam2/hiera_tiny"}}
+    assert needed(plugins, {"model": "$inputs.model"}, said) == ["sam2/hiera_tiny"]
+    assert needed(plugins, {"model": "$inputs.model"}, {"model": {"kind": "string"}}) == []
+
+
+def test_known_names_are_suggested(plugins):
+    param = plugins.manifests["sam2/embed@v1"].params["model"]
+    assert param.suggestions[:2] == ["nano", "hiera_tiny"]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from sam2_blocks import executors
+from sam2_blocks.executors import Executor, Loaded, MaskProposer
+from sam2_blocks.service.errors import GivenUpError
+from sam2_blocks.service.runs import Run
+from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.service.watched import PARTS, watched
+from sam2_blocks.testing import FakeExecutor
+
+OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded"}
+"""Abilities that no run gets: add one to `PARTS`, with its limits, or here."""
+
+
+class Gifted(FakeExecutor):
+    """Can do something that nobody thought of."""
+
+    def dream(self):
+        return "for hours"
+
+    def find(self, key):
+        return None
+
+    def warm_up(self):
+        raise AssertionError("called on behalf of a stranger")
+
+
+def test_every_ability_is_watched_or_kept_from_runs():
+    abilities = {
+        name
+        for name, found in vars(executors).items()
+        if inspect.isclass(found)
+        and found.__module__ == executors.__name__
+        and getattr(found, "_is_protocol", False)
+    }
+    assert abilities == {ability.__name__ for ability in PARTS} | OF_OPERATORS
+
+
+def test_an_ability_that_is_not_listed_does_not_exist_for_a_run():
+    model = watched(Gifted(), Run(ServiceSettings()))
+    for name in ("dream", "warm_up", "embedded", "_anything"):
+        assert not hasattr(model, name)
+    with pytest.raises(AttributeError, match="'dream' of model 'fake' is nothing that a run with"):
+        model.dream()
+
+
+def test_each_listed_ability_is_there_if_the_model_has_it():
+    model = watched(Gifted(), Run(ServiceSettings()))
+    assert isinstance(model, Loaded)
+    assert all(isinstance(model, ability) for ability in PARTS)
+
+    class Plain:
+        spec = FakeExecutor().spec
+        embed = segment = lambda self, *_, **__: []
+
+    plain = watched(Plain(), Run(ServiceSettings()))
+    assert isinstance(plain, Executor)
+    assert not isinstance(plain, MaskProposer)
+
+
+@pytest.mark.parametrize("method", ["embed", "segment", "propose_masks", "find"])
+def test_no_call_begins_once_nobody_waits(method):
+    run = Run(ServiceSettings())
+    model = watched(Gifted(), run)
+    run.give_up()
+    arguments = {"propose_masks": (None, [], None), "find": ("key",)}.get(method, ([],))
+    with pytest.raises(GivenUpError):
+        getattr(model, method)(*arguments)
