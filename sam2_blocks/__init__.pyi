@@ -22,6 +22,7 @@ from .language.pipeline import load_pipeline as load_pipeline
 from .masks.detections import to_detections as to_detections
 from .masks.rle import masks_to_prediction as masks_to_prediction
 from .prompts import check_prompts as check_prompts
+from .runs.once import segment as segment
 from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
@@ -34,6 +35,7 @@ from .values import MaskPrediction as MaskPrediction
 from .values import Prompt as Prompt
 from .values import PromptSet as PromptSet
 from .values import Rle as Rle
+from .values import SegmentOptions as SegmentOptions
 
 __all__: list[str]
 __version__: str

@@ -7,7 +7,7 @@ coordinates are xy pixels of the original, upright picture, origin in its top le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import numpy as np
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats import images
-from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
+from sam2_blocks.prompts import parse_prompts
+from sam2_blocks.values import Embedding, Image, PromptSet
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -137,40 +138,6 @@ def _parse_detections(value: object) -> sv.Detections:
     from sam2_blocks.formats.rows import rows_to_detections
 
     return rows_to_detections(value)
-
-
-def parse_prompts(value: object) -> PromptSet:
-    """Make prompts from a list of mappings.
-
-    Args:
-        value: list of ``{box_xyxy, point_coords, point_labels}``; labels default to foreground.
-
-    Raises:
-        TypeError: if it is not a list of mappings.
-        ValueError: if a mapping is empty, has unknown keys or rows of the wrong length.
-    """
-    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
-        raise TypeError(f"wants a list of mappings with box_xyxy or point_coords, got {value!r}")
-    return PromptSet(tuple(_parse_prompt(i, row) for i, row in enumerate(value)))
-
-
-def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
-    unknown = set(row) - {"box_xyxy", "point_coords", "point_labels"}
-    if unknown or not row:
-        raise ValueError(
-            f"prompt {index}: wants box_xyxy, point_coords and point_labels, got {sorted(row)}"
-        )
-    try:
-        box = np.asarray(row["box_xyxy"], np.float32).reshape(4) if "box_xyxy" in row else None
-        if "point_coords" not in row:
-            return Prompt(box_xyxy=box)
-        coords = np.asarray(row["point_coords"], np.float32).reshape(-1, 2)
-        labels = np.asarray(row.get("point_labels", np.ones(len(coords))))
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"labels are 1 (foreground) or 0 (background), got {labels.tolist()}")
-        return Prompt(box, coords, labels.astype(np.int32).reshape(len(coords)))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"prompt {index}: {error}") from error
 
 
 def _shape_of(value: object) -> str:

@@ -31,6 +31,7 @@ from sam2_blocks.values import (
     Prompt,
     PromptSet,
     Rle,
+    SegmentOptions,
 )
 
 SAMPLE_HW = (24, 32)
@@ -63,6 +64,7 @@ class FakeExecutor:
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
         """Fill the prompts."""
+        SegmentOptions(multimask_output, mask_threshold, max_hole_area, max_sprinkle_area).checked()
         return [_fill_prompts(embedding.image_hw, prompts) for embedding, prompts in items]
 
     def propose_masks(

@@ -85,8 +85,8 @@ def test_boxes_are_clipped_silently_when_asked_to():
         ({"point_coords": [[1, 1]]}, "point_coords and point_labels go together"),
         ({"point_labels": [1]}, "point_coords and point_labels go together"),
         (
-            {"point_coords": [[1, 1], [81, 5]], "point_labels": [1, 1]},
-            r"point 1 at \[81, 5\] is not inside the 80x60 image",
+            {"point_coords": [[1, 1], [82, 5]], "point_labels": [1, 1]},
+            r"point 1 at \[82, 5\] is not inside the 80x60 image",
         ),
         ({"point_coords": [[1, NAN]], "point_labels": [1]}, r"point 0 at \[1, nan\] is not inside"),
         ({"point_coords": [1, 1], "point_labels": [1]}, r"wants shape \(P, 2\), got \(2,\)"),

@@ -12,14 +12,23 @@ from numpy.typing import NDArray
 from supervision.detection.compact_mask import CompactMask
 
 from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_coco, rles_to_boxes_xyxy
-from sam2_blocks.values import Float32Array, Hw, Int64Array, MaskPrediction, Prompt, PromptSet, Rle
+from sam2_blocks.values import (
+    AutomaticMasks,
+    Float32Array,
+    Hw,
+    Int64Array,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+    Rle,
+)
 
 _STALE_FIELDS = ("polygon",)
 """Fields that draw the shape of the prompting detection and would be taken for ours."""
 
 
 def to_detections(
-    prediction: MaskPrediction,
+    prediction: MaskPrediction | AutomaticMasks,
     *,
     prompting: sv.Detections | None = None,
     prompts: PromptSet | None = None,
@@ -41,7 +50,8 @@ def to_detections(
     - ``rle_mask``: the mask as compressed COCO RLE.
 
     Args:
-        prediction: the masks.
+        prediction: the masks. With those found without prompts, the points that led to them are
+            the prompts, and ``stability_score`` is a column more.
         prompting: the detections whose boxes were the prompts, one row a mask.
         prompts: the prompts, where there were no detections.
         image_id: name of the image.
@@ -54,6 +64,12 @@ def to_detections(
     Raises:
         ValueError: if ``prompting`` or ``prompts`` has not one row for each mask.
     """
+    stability = {}
+    if isinstance(prediction, AutomaticMasks):
+        stability["stability_score"] = np.array(prediction.stability_score, np.float32)
+        if prompting is None and prompts is None:
+            prompts = PromptSet.from_points(prediction.point_xy)
+        prediction = prediction.prediction
     count = len(prediction)
     for name, given in (("prompting", prompting), ("prompts", prompts)):
         if given is not None and len(given) != count:
@@ -77,6 +93,7 @@ def to_detections(
             "prompt_xyxy": _prompt_boxes(prompting, prompts, prediction),
             "iou_prediction": np.array(prediction.iou_prediction, np.float32),
             "rle_mask": _objects([rle_to_coco(rle) for rle in prediction.rles]),
+            **stability,
         },
         metadata=dict(source.metadata),
     )

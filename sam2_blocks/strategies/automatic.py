@@ -12,6 +12,7 @@ Source: sam2 ``automatic_mask_generator.py``, ``utils/amg.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -82,7 +83,13 @@ def _check_ranges(settings: AutomaticSettings) -> None:
         value = getattr(settings, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name} wants 0 to 1, got {value}")
-    if settings.points_per_side < 1:
+    for name in ("stability_score_offset", "min_mask_region_area"):
+        value = getattr(settings, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} wants 0 or more, got {value}")
+    if not math.isfinite(settings.mask_threshold):
+        raise ValueError(f"mask_threshold wants a finite number, got {settings.mask_threshold}")
+    if not settings.points_per_side >= 1:
         raise ValueError(f"points_per_side wants 1 or more, got {settings.points_per_side}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,19 +22,15 @@ from sam2_blocks.executor.cache.tiers import EmbeddingCache
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.sam2.answer import (
-    SegmentedPrompt,
-    SegmentOptions,
-    gather_prediction,
-    segment_chunk,
-)
+from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
-from sam2_blocks.executor.sam2.rows import PromptRow, group_rows, prompts_to_rows
+from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
 from sam2_blocks.formats.images import check_image
-from sam2_blocks.prompts import check_prompts
+from sam2_blocks.prompts import check_prompts, to_prompt_set
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -42,6 +40,7 @@ from sam2_blocks.values import (
     Image,
     MaskPrediction,
     PromptSet,
+    SegmentOptions,
 )
 
 Result = TypeVar("Result")
@@ -51,7 +50,7 @@ HOST_CACHE_BYTES = {"cuda": 2 * 2**30}
 
 
 class Sam2Executor:
-    """Embeds and segments with one model; implements `sam2_blocks.engine.resources.Executor`.
+    """Embeds and segments with one model; implements `sam2_blocks.executors.Executor`.
 
     Stateless for its callers: embeddings are values, and the cache only saves time. Threads may
     share it; work on the device is done by one at a time.
@@ -164,44 +163,49 @@ class Sam2Executor:
         """Decode the prompts of several images together.
 
         Args:
-            items: embeddings of this executor, each with any number of prompts of any mixture.
-            multimask_output: propose three masks for each prompt and choose the one with the
-                highest predicted IoU; False proposes one.
-            mask_threshold: a pixel belongs to the mask where its logit is above.
-            max_hole_area: fill holes up to this many low-resolution pixels; 0 fills none.
-            max_sprinkle_area: remove specks up to this many low-resolution pixels; 0 removes none.
+            items: embeddings of this executor, each with any number of prompts of any mixture, or
+                with what `to_prompt_set` makes prompts of, such as detections.
+            multimask_output: see `SegmentOptions`, like the next three.
+            mask_threshold: of logits.
+            max_hole_area: low-resolution pixels.
+            max_sprinkle_area: low-resolution pixels.
             return_candidates: also return every proposal.
 
         Returns:
             One prediction an item, with one mask a prompt, in order.
 
         Raises:
-            ValueError: if an embedding is of another executor, or a prompt means nothing in its
-                picture; see `check_prompts`, except that boxes may reach outside.
+            TypeError: if an item is no embedding with prompts.
+            ValueError: if an embedding is of another executor, a prompt means nothing in its
+                picture (see `check_prompts`, except that boxes may reach outside), or an option is
+                out of its range.
             ModelError: if the device has no memory for a single prompt.
         """
         options = SegmentOptions(
-            multimask_output, mask_threshold, max_hole_area, max_sprinkle_area, return_candidates
-        )
-        for embedding, prompts in items:
-            self._check_embedding(embedding)
-            try:
-                check_prompts(prompts, embedding.image_hw, warn=False)
-            except ValueError as error:
-                raise ValueError(f"image {embedding.image_id!r}: {error}") from None
+            multimask_output, mask_threshold, max_hole_area, max_sprinkle_area
+        ).checked()
+        asked = [self._checked(place, item) for place, item in enumerate(items)]
         rows = prompts_to_rows(
-            items, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
+            asked, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
         )
+
+        def segment(_: object, same: Sequence[PromptRow]) -> list[SegmentedPrompt]:
+            decode = partial(
+                segment_chunk, self._decoder, options=options, return_candidates=return_candidates
+            )
+            return self._map_rows(decode, same)
+
         with self._device_lock:
-            answers = self._answer(rows, options)
+            answers = iter(map_groups(rows, lambda row: row.shape_key, segment))
         return [
             gather_prediction(
-                [answers[item, index] for index in range(len(prompts))],
+                list(islice(answers, len(prompts))),
                 embedding.image_hw,
                 self._model.low_res_hw,
                 options,
+                return_candidates=return_candidates,
             )
-            for item, (embedding, prompts) in enumerate(items)
+            for embedding, prompts in asked
         ]
 
     def propose_masks(
@@ -234,22 +238,6 @@ class Sam2Executor:
         low_res_hw = self._model.low_res_hw if return_logits else (0, 0)
         return gather_proposals(proposals, points_xy, embedding.image_hw, low_res_hw)
 
-    def _answer(
-        self, rows: Sequence[PromptRow], options: SegmentOptions
-    ) -> dict[tuple[int, int], SegmentedPrompt]:
-        """Answer all prompts, whatever their images, by item and index."""
-
-        def segment(chunk: Sequence[PromptRow]) -> list[SegmentedPrompt]:
-            return segment_chunk(self._decoder, chunk, options)
-
-        answers: dict[tuple[int, int], SegmentedPrompt] = {}
-        for group in group_rows(rows):
-            results = self._map_rows(segment, group)
-            answers.update(
-                ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
-            )
-        return answers
-
     def _map_rows(
         self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]
     ) -> list[Result]:
@@ -259,6 +247,20 @@ class Sam2Executor:
             return self._workers.map_chunks(function, rows, size)
         return map_chunks(function, rows, size)
 
+    def _checked(
+        self, place: int, item: tuple[Embedding, PromptSet]
+    ) -> tuple[Embedding, PromptSet]:
+        """Check one item of `segment` and make prompts of what stands for them."""
+        embedding, given = _pair_of(place, item)
+        self._check_embedding(embedding)
+        try:
+            prompts = to_prompt_set(given)
+            check_prompts(prompts, embedding.image_hw, warn=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"image {embedding.image_id!r}: {error}") from None
+        return embedding, prompts
+
     def _check_embedding(self, embedding: Embedding) -> None:
         made_by = embedding.key.rpartition("/")[0]
         if embedding.spec != self.spec or made_by != self._model.key:
@@ -267,6 +269,21 @@ class Sam2Executor:
                 f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
                 f"{self.spec.device!r}. Embed the image with this executor."
             )
+
+
+def _pair_of(place: int, item: object) -> tuple[Embedding, object]:
+    """Read an item of `Sam2Executor.segment`, which people also give pictures or single values."""
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        got = type(item).__name__
+        raise TypeError(f"item {place}: wants a pair (embedding, prompts), got {got}")
+    embedding, prompts = item
+    if isinstance(embedding, Embedding):
+        return embedding, prompts
+    hint = " Encode it first: [embedding] = executor.embed([image])."
+    raise TypeError(
+        f"item {place}: wants an Embedding beside the prompts, got {type(embedding).__name__}."
+        f"{hint if isinstance(embedding, Image | np.ndarray) else ''}"
+    )
 
 
 def _open_files(model: LoadedModel, folder: Path, max_bytes: int) -> EmbeddingFiles:

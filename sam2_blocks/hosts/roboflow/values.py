@@ -16,7 +16,7 @@ import numpy as np
 
 from sam2_blocks.hosts.roboflow.engine import Engine, load_engine
 from sam2_blocks.hosts.wire import embedding_to_json, json_to_embedding
-from sam2_blocks.kinds import parse_prompts
+from sam2_blocks.prompts import parse_prompts
 from sam2_blocks.values import Embedding, Hw, Image, PromptSet
 
 if TYPE_CHECKING:
