@@ -158,7 +158,7 @@ class PromptSet:
 
 _BOX_HINTS = {
     1: " For one box give a list of one row, [[x_min, y_min, x_max, y_max]].",
-    5: " Rows of 5 are often xyxy and a confidence, or a class and a box: give the four edges alone.",
+    5: " Rows of 5 are usually xyxy and a confidence: give boxes[:, :4].",
     6: " Rows of 6 are usually xyxy, confidence, class: give boxes[:, :4].",
     7: " Rows of 7 are usually xyxy, track id, confidence, class: give boxes[:, :4].",
 }

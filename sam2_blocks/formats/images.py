@@ -46,8 +46,8 @@ def read_image(
         return Image(pil_to_rgb(source), image_id or _name_of(source))
     if not isinstance(source, str | Path | bytes):
         raise ImageError(
-            f"wants a path, the bytes of a picture or a Pillow picture, got {type(source).__name__}."
-            " For an RGB array use Image(pixels, id)."
+            "wants a path, the bytes of a picture or a Pillow picture, got "
+            f"{type(source).__name__}. For an RGB array use Image(pixels, id)."
         )
     name = image_id or (Path(source).name if isinstance(source, str | Path) else UNNAMED)
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"

@@ -51,7 +51,7 @@ class SegmentJob:
     executor: Executor
     picture: Image | Embedding
     prompts: PromptSet
-    options: SegmentOptions = SegmentOptions()
+    options: SegmentOptions = field(default_factory=SegmentOptions)
     tile_px: int = 0
     on_bad_prompt: OnBadPrompt = "error"
     no_object: Mapping[int, str] = field(default_factory=dict)

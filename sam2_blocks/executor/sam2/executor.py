@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import (
     DEFAULT_CACHE_ENTRIES,
@@ -28,6 +29,7 @@ from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
 from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
+from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.prompts import check_prompts, to_prompt_set
 from sam2_blocks.strategies.groups import map_groups
@@ -57,7 +59,8 @@ class Sam2Executor:
 
     Args:
         model: the network, as `load_model` returns it.
-        cache_bytes: embeddings kept on the device, in bytes.
+        cache_bytes: embeddings kept on the device, in bytes. What the decoder derives from them is
+            kept beside, in as many bytes at most and never more than 256 MiB (1 GiB on CUDA).
         cache_entries: embeddings kept on the device.
         host_cache_bytes: embeddings kept in host memory, in bytes; see `load`.
         cache_dir: folder of embeddings kept on disk, if any.
@@ -77,7 +80,7 @@ class Sam2Executor:
         if host_cache_bytes is None:
             host_cache_bytes = HOST_CACHE_BYTES.get(model.device.type, 0) if cache_bytes else 0
         self._model = model
-        self._decoder = Decoder(model)
+        self._decoder = Decoder(model, cache_bytes=cache_bytes)
         self._cache = EmbeddingCache(
             model.device,
             device_bytes=cache_bytes,
@@ -86,7 +89,25 @@ class Sam2Executor:
             files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
         )
         self._device_lock = FairLock()
+        self._forked = False
+        after_fork(self._notice_fork)
         self._workers = Workers() if model.device.type == "cpu" else None
+
+    def _notice_fork(self) -> None:
+        self._forked = self._model.device.type != "cpu"
+
+    def _refuse_fork(self) -> None:
+        """Say at once what the driver of a device would say later, or not at all.
+
+        Raises:
+            ModelError: if this is a forked child and the model is on a device.
+        """
+        if self._forked:
+            raise ModelError(
+                f"model {self.spec.model!r} was loaded on {self.spec.device!r} before this process "
+                "was forked, and a device cannot be used in a forked child. Load the model in the "
+                "child, or start it with multiprocessing's method 'spawn'."
+            )
 
     @property
     def spec(self) -> ExecutorSpec:
@@ -106,6 +127,10 @@ class Sam2Executor:
     def cache_stats(self) -> CacheStats:
         """Return what the cache of embeddings has done so far."""
         return self._cache.stats()
+
+    def decoder_cache_stats(self) -> CacheStats:
+        """Return what the decoder keeps of pictures beside their embeddings."""
+        return self._decoder.cache_stats()
 
     def find(self, key: str) -> Embedding | None:
         """Return the embedding with this content key if the cache still holds it."""
@@ -135,6 +160,7 @@ class Sam2Executor:
             ImageError: if a picture is not uint8 RGB (H, W, 3).
             ModelError: if the device has no memory for a single picture.
         """
+        self._refuse_fork()
         for image in images:
             check_image(image)
         keys = embedding_keys(images, self._model)
@@ -197,6 +223,7 @@ class Sam2Executor:
 
         with self._device_lock:
             answers = iter(map_groups(rows, lambda row: row.shape_key, segment))
+            self._decoder.forget()
         return [
             gather_prediction(
                 list(islice(answers, len(prompts))),
@@ -235,6 +262,7 @@ class Sam2Executor:
                 ),
                 rows,
             )
+            self._decoder.forget()
         low_res_hw = self._model.low_res_hw if return_logits else (0, 0)
         return gather_proposals(proposals, points_xy, embedding.image_hw, low_res_hw)
 
@@ -262,6 +290,7 @@ class Sam2Executor:
         return embedding, prompts
 
     def _check_embedding(self, embedding: Embedding) -> None:
+        self._refuse_fork()
         made_by = embedding.key.rpartition("/")[0]
         if embedding.spec != self.spec or made_by != self._model.key:
             raise ValueError(
