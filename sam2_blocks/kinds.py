@@ -110,13 +110,17 @@ def _check_detections(value: object) -> None:
         raise TypeError(f"wants supervision.Detections, got {_shape_of(value)}")
     if value.xyxy.ndim != 2 or value.xyxy.shape[1] != 4:
         raise ValueError(f"wants xyxy of shape (N, 4), got {value.xyxy.shape}")
-    if not np.isfinite(value.xyxy).all():
-        row = int(np.flatnonzero(~np.isfinite(value.xyxy).all(axis=1))[0])
-        raise ValueError(f"box {row} is not finite: {value.xyxy[row].tolist()}")
 
 
 def _check_masks(value: Any) -> None:
+    """Check detections that have masks; boxes without may be NaN, which a detector gives at times.
+
+    One such box must not cost the picture its others: who uses boxes looks at them row by row.
+    """
     _check_detections(value)
+    if not np.isfinite(value.xyxy).all():
+        row = int(np.flatnonzero(~np.isfinite(value.xyxy).all(axis=1))[0])
+        raise ValueError(f"box {row} is not finite: {value.xyxy[row].tolist()}")
     if len(value) and value.mask is None:
         raise ValueError("wants detections with masks, got detections without")
 

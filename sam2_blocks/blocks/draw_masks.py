@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import supervision as sv
@@ -12,19 +12,32 @@ from sam2_blocks.engine.resources import Resources
 from sam2_blocks.values import Image
 
 
+class DrawMasksItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    masks: bool
+    boxes: bool
+    labels: bool
+    opacity: float
+    color_by: Literal["index", "class"]
+
+
 class DrawMasks:
     """Draw masks, boxes and labels with supervision's annotators."""
 
     def __init__(self, resources: Resources) -> None:
         pass
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[DrawMasksItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         return [{"image": _draw(item)} for item in items]
 
 
-def _draw(item: Any) -> Image:
-    found: sv.Detections = item.predictions
+def _draw(item: DrawMasksItem) -> Image:
+    found = item.predictions
+    found = cast(sv.Detections, found[np.isfinite(found.xyxy).all(axis=1)])
     look = sv.ColorLookup.CLASS if item.color_by == "class" else sv.ColorLookup.INDEX
     width = max(1, round(min(item.image.hw) / 250))
     scene = np.ascontiguousarray(item.image.pixels[..., ::-1])  # annotators draw in BGR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import supervision as sv
 from pycocotools import mask as coco_mask
@@ -15,6 +15,17 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.coco import CocoWriter
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_coco
+from sam2_blocks.values import Image
+
+
+class ExportCocoItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    path: str
+    segmentation: Literal["rle", "polygons"]
+    tolerance: float
 
 
 class ExportCoco:
@@ -24,7 +35,7 @@ class ExportCoco:
         self._outputs = resources.files
         self._files: dict[Path, CocoWriter] = {}
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[ExportCocoItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._add_or_error(item) for item in items]
 
@@ -37,7 +48,7 @@ class ExportCoco:
                 stack.callback(self._open(path).finish)
         self._files.clear()
 
-    def _add_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+    def _add_or_error(self, item: ExportCocoItem) -> Mapping[str, Any] | Exception:
         picture = _picture(item)
         try:
             path = self._outputs.claim(item.path, self)
@@ -52,14 +63,14 @@ class ExportCoco:
         return self._files[path]
 
 
-def _picture(item: Any) -> dict[str, Any]:
+def _picture(item: ExportCocoItem) -> dict[str, Any]:
     height, width = item.image.hw
     annotations = [_annotation(item, index) for index in range(len(item.predictions))]
     return {"width": width, "height": height, "annotations": annotations}
 
 
-def _annotation(item: Any, index: int) -> dict[str, Any]:
-    found: sv.Detections = item.predictions
+def _annotation(item: ExportCocoItem, index: int) -> dict[str, Any]:
+    found = item.predictions
     rle = coco_to_rle(found.data["rle_mask"][index])
     names = found.data.get("class_name")
     row: dict[str, Any] = {

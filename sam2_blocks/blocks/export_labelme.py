@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import supervision as sv
 from PIL import Image as Pil
@@ -23,20 +23,30 @@ LABELME_VERSION = "5.8.0"
 """Of the format; from 5.3 on it has masks."""
 
 
+class ExportLabelmeItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    path: str
+    shape: Literal["polygon", "mask"]
+    tolerance: float
+
+
 class ExportLabelme:
     """Write one JSON file a picture, for people to look at masks and correct them."""
 
     def __init__(self, resources: Resources) -> None:
         self._files = FilePerPicture(resources.files)
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[ExportLabelmeItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._files.write(item, _text) for item in items]
 
 
-def _text(item: Any, folder: Path) -> str:
+def _text(item: ExportLabelmeItem, folder: Path) -> str:
     height, width = item.image.hw
-    document = {
+    document: dict[str, Any] = {
         "version": LABELME_VERSION,
         "flags": {},
         "shapes": list(_shapes(item)),
@@ -58,9 +68,9 @@ def _reach(image: Image, folder: Path) -> str:
         return image.path.resolve().as_posix()
 
 
-def _shapes(item: Any) -> Iterator[dict[str, Any]]:
+def _shapes(item: ExportLabelmeItem) -> Iterator[dict[str, Any]]:
     """Shapes of all masks; a mask without pixels has none."""
-    found: sv.Detections = item.predictions
+    found = item.predictions
     names = found.data.get("class_name")
     for index in range(len(found)):
         rle = coco_to_rle(found.data["rle_mask"][index])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import supervision as sv
 
@@ -13,6 +13,17 @@ from sam2_blocks.errors import did_you_mean
 from sam2_blocks.files.per_picture import FilePerPicture
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle
+from sam2_blocks.values import Image
+
+
+class ExportYoloItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    path: str
+    classes: list[str]
+    tolerance: float
 
 
 class ExportYolo:
@@ -21,18 +32,18 @@ class ExportYolo:
     def __init__(self, resources: Resources) -> None:
         self._files = FilePerPicture(resources.files)
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[ExportYoloItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._files.write(item, _text) for item in items]
 
 
-def _text(item: Any, _: Path) -> str:
+def _text(item: ExportYoloItem, _: Path) -> str:
     return "".join(f"{line}\n" for line in _lines(item))
 
 
-def _lines(item: Any) -> Iterator[str]:
+def _lines(item: ExportYoloItem) -> Iterator[str]:
     """One line a mask; a mask without pixels has no outline and gets none."""
-    found: sv.Detections = item.predictions
+    found = item.predictions
     height, width = item.image.hw
     for index in range(len(found)):
         traced = rle_to_polygons(

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
+
+import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle
+
+
+class MaskPolygonsItem(Protocol):
+    """One picture; see the manifest."""
+
+    predictions: sv.Detections
+    hole_policy: Literal["keep", "bridge", "fill"]
+    multipolygon_policy: Literal["all", "bridge", "largest"]
+    tolerance: float
+    max_vertices: int | None
 
 
 class MaskPolygons:
@@ -16,16 +28,16 @@ class MaskPolygons:
     def __init__(self, resources: Resources) -> None:
         pass
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[MaskPolygonsItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         return [{"polygons": [_trace(item, index) for index in _rows(item)]} for item in items]
 
 
-def _rows(item: Any) -> range:
+def _rows(item: MaskPolygonsItem) -> range:
     return range(len(item.predictions))
 
 
-def _trace(item: Any, index: int) -> dict[str, Any]:
+def _trace(item: MaskPolygonsItem, index: int) -> dict[str, Any]:
     data = item.predictions.data
     traced = rle_to_polygons(
         coco_to_rle(data["rle_mask"][index]),
