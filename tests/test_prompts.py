@@ -149,7 +149,9 @@ def test_inverted_boxes_that_fit_as_sizes_get_a_hint():
 
 def test_shares_of_the_picture_are_warned_of():
     boxes = PromptSet.from_boxes([[0.1, 0.2, 0.5, 0.9], [0, 0, 1, 1]])
-    message = r"a.png: every box lies between 0 and 1, such as \[0.1, 0.2, 0.5, 0.9\], in an image of"
+    message = (
+        r"a.png: every box lies between 0 and 1, such as \[0.1, 0.2, 0.5, 0.9\], in an image of"
+    )
     with pytest.warns(UserWarning, match=message):
         check_prompts(boxes, BIG, name="a.png")
     check_prompts(boxes, HW)  # a pixel of a picture this small may be meant
