@@ -115,7 +115,7 @@ def test_an_overlap_of_everything_is_refused():
         ({"crop_nms_thresh": float("nan")}, "crop_nms_thresh wants 0 to 1, got nan"),
         (
             {"crop_n_layers": 1, "crop_overlap_ratio": float("nan")},
-            "at least 0 and below 1, got nan",
+            "and below 1, got nan",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_drawing_gives_a_picture(node):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "give exactly one of 'boxes', 'prompts'; got none"),
+        ({}, "give at least one of 'boxes', 'prompts'"),
         ({"boxes": [], "prompts": "[]"}, "got 'boxes' and 'prompts'"),
         ({"boxes": [[1, 2, 3]]}, "input 'boxes': row 0: wants box_xyxy"),
         ({"boxes": [1, 2, 3, 4], "min_confidence": 7}, "'min_confidence': Input should be less"),
