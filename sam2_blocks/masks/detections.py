@@ -62,6 +62,7 @@ def to_detections(
         Detections with a `CompactMask`; without masks, all fields are there with length 0.
 
     Raises:
+        TypeError: if ``prediction`` is nothing of this kind.
         ValueError: if ``prompting`` or ``prompts`` has not one row for each mask.
     """
     stability = {}
@@ -70,6 +71,12 @@ def to_detections(
         if prompting is None and prompts is None:
             prompts = PromptSet.from_points(prediction.point_xy)
         prediction = prediction.prediction
+    if not isinstance(prediction, MaskPrediction):
+        hint = " Turn them one by one." if isinstance(prediction, list) else ""
+        raise TypeError(
+            "wants a MaskPrediction, as executor.segment returns one for each picture, or "
+            f"AutomaticMasks, got {type(prediction).__name__}.{hint}"
+        )
     count = len(prediction)
     for name, given in (("prompting", prompting), ("prompts", prompts)):
         if given is not None and len(given) != count:

@@ -53,8 +53,14 @@ def generate_masks(
 
     Raises:
         ModelError: if the executor cannot segment without prompts.
+        TypeError: if it is no embedding.
         ValueError: if a setting is out of its range.
     """
+    if not isinstance(embedding, Embedding):
+        raise TypeError(
+            f"wants the Embedding of a picture, got {type(embedding).__name__}. Encode it first: "
+            "[embedding] = executor.embed([image])."
+        )
     settings = settings or AutomaticSettings()
     proposer = mask_proposer(executor)
     batches = propose_batches(proposer, embedding, settings, return_logits=return_logits)

@@ -17,7 +17,7 @@ import numpy as np
 
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction
-from sam2_blocks.prompts import CheckedPrompts, check_prompts
+from sam2_blocks.prompts import CheckedPrompts, check_prompts, to_prompt_set
 from sam2_blocks.strategies.crops import Window
 from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet, SegmentOptions
 
@@ -51,7 +51,7 @@ def segment_in_tiles(
     """
     if tile_px < 2:
         raise ValueError(f"tile_px wants 2 or more, got {tile_px}")
-    prompts = check_prompts(prompts, image.hw, name=image.id)
+    prompts = check_prompts(to_prompt_set(prompts), image.hw, name=image.id)
     by_tile: dict[Window, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts.prompts):
         if prompt.mask_input is not None:

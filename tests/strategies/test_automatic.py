@@ -80,3 +80,8 @@ def test_automatic_settings_have_ranges(settings, message):
     [embedding] = executor.embed([sample_image()])
     with pytest.raises(ValueError, match=message):
         generate_masks(executor, embedding, AutomaticSettings(**settings))
+
+
+def test_a_picture_is_embedded_first():
+    with pytest.raises(TypeError, match=r"wants the Embedding of a picture, got Image. Encode it"):
+        generate_masks(FakeExecutor(), sample_image())

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from sam2_blocks.errors import ModelError
+from sam2_blocks.errors import ImageError, ModelError
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import (
     DEFAULT_CACHE_ENTRIES,
@@ -161,6 +161,8 @@ class Sam2Executor:
             ModelError: if the device has no memory for a single picture.
         """
         self._refuse_fork()
+        if isinstance(images, Image | np.ndarray):
+            raise ImageError("wants a list of pictures, got one. Give embed([image]).")
         for image in images:
             check_image(image)
         keys = embedding_keys(images, self._model)

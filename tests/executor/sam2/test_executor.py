@@ -361,15 +361,16 @@ def test_options_out_of_range_are_refused(nano, nano_embedding, option):
 
 def test_what_the_decoder_keeps_is_bounded_by_the_setting_of_the_cache(pictures):
     prompts = PromptSet.from_points([[5, 5], [9, 9], [20, 20]])
+    images = list(pictures.values())
     kept, none = load("nano", device="cpu"), load("nano", device="cpu", cache_bytes=0)
     for executor in (kept, none):
-        [embedding] = executor.embed(pictures[:1])
+        [embedding] = executor.embed(images[:1])
         executor.segment([(embedding, prompts)])
     assert kept.decoder_cache_stats().nbytes > 0
     assert (none.decoder_cache_stats().entries, none.decoder_cache_stats().nbytes) == (0, 0)
     assert none.decoder_cache_stats().misses == 1  # once for all prompts, as ever
     small = load("nano", device="cpu", cache_bytes=kept.decoder_cache_stats().nbytes)
-    for image in pictures[:2]:
+    for image in images[:2]:
         [embedding] = small.embed([image])
         small.segment([(embedding, prompts)])
     assert small.decoder_cache_stats().entries == 1
@@ -382,3 +383,8 @@ def test_a_device_is_not_used_in_a_forked_child(monkeypatch, nano_embedding):
         executor.embed([sample_image()])
     with pytest.raises(ModelError, match="Load the model in the child"):
         executor.segment([(nano_embedding, PromptSet())])
+
+
+def test_one_picture_is_no_list(nano):
+    with pytest.raises(ImageError, match=r"wants a list of pictures, got one. Give embed\(\[image"):
+        nano.embed(sample_image())

@@ -251,7 +251,7 @@ def test_a_box_outside_the_picture_names_the_picture(start):
     from roboflow_workflows.errors import StepExecutionError
 
     outside = sv.Detections(np.array([[900.0, 900, 950, 950]]))
-    engine = start([SEGMENT], PREDICTIONS)
+    engine = start([{**SEGMENT, "on_bad_prompt": "error"}], PREDICTIONS)
     with pytest.raises(
         StepExecutionError, match=r"item 1 of 2: prompt 0: box .* lies wholly outside"
     ):
