@@ -33,6 +33,7 @@ from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import load_model
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.language.pipeline import load_pipeline
+from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
@@ -201,7 +202,7 @@ class Ours(Peer):
             Runner(pipeline, plugins, resources=resources) as runner,
         ):
             found = [result.outputs["predictions"] for result in runner.run(items)]
-        return [dict(rle) for detections in found for rle in detections.data["rle_mask"]]
+        return [rle_to_coco(rle) for detections in found for rle in to_rles(detections)]
 
     def segment_in_stages(self, files: Sequence[Path], scene: Scene, lap: Lap) -> list[CocoRle]:
         answers: list[CocoRle] = []

@@ -20,6 +20,7 @@ from .formats.rows import rows_to_detections as rows_to_detections
 from .kinds import Kind as Kind
 from .language.pipeline import load_pipeline as load_pipeline
 from .masks.detections import to_detections as to_detections
+from .masks.detections import to_rles as to_rles
 from .masks.rle import masks_to_prediction as masks_to_prediction
 from .prompts import check_prompts as check_prompts
 from .runs.once import segment as segment

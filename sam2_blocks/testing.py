@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Item, ItemResult, Runner
-from sam2_blocks.kinds import Kind
+from sam2_blocks.kinds import (
+    BUILTIN_KINDS,
+    SAMPLE_HW,
+    Kind,
+    find_kind,
+    sample_detections,
+    sample_embedding,
+    sample_image,
+)
 from sam2_blocks.language.items import item_problems
 from sam2_blocks.language.manifest import Example, Manifest
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline, one_step
@@ -34,7 +42,20 @@ from sam2_blocks.values import (
     SegmentOptions,
 )
 
-SAMPLE_HW = (24, 32)
+__all__ = [
+    "SAMPLE_HW",
+    "FakeExecutor",
+    "check_block",
+    "check_host",
+    "example_pipeline",
+    "run_block",
+    "sample_detections",
+    "sample_embedding",
+    "sample_image",
+    "sample_value",
+]
+
+BUILTINS = {kind.name: kind for kind in BUILTIN_KINDS}
 
 
 class FakeExecutor:
@@ -80,65 +101,21 @@ class FakeExecutor:
         return AutomaticMasks(prediction, points_xy, np.ones(len(points_xy), np.float32))
 
 
-def sample_image(image_id: str = "sample.png") -> Image:
-    """A small picture, the same every time."""
-    rng = np.random.default_rng(0)
-    return Image(rng.integers(0, 256, (*SAMPLE_HW, 3), dtype=np.uint8), image_id)
-
-
-def sample_embedding(image: Image, spec: ExecutorSpec | None = None) -> Embedding:
-    """An embedding of zeros, made without torch."""
-    zeros = cast(Any, np.zeros((1, 4, 4, 4), dtype=np.float32))
-    spec = spec or ExecutorSpec("fake", "cpu", "float32")
-    return Embedding(zeros, (zeros, zeros), image.hw, image.id, f"fake:{image.id}", spec)
-
-
-def sample_detections(count: int = 2) -> Any:
-    """``sv.Detections`` with masks, RLE masks, classes and keypoints: they fit every such kind."""
-    from sam2_blocks.formats.rows import rows_to_detections
-    from sam2_blocks.masks.detections import to_detections
-
-    rows = [
-        {"box_xyxy": [2, 3, 12, 15], "class_name": "face", "confidence": 0.9},
-        {"box_xyxy": [14, 5, 30, 20], "class_name": "object", "class_id": 1, "confidence": 0.6},
-    ]
-    prompting = rows_to_detections(rows[:count])
-    prediction = _fill_prompts(SAMPLE_HW, PromptSet.from_boxes(prompting.xyxy))
-    detections = to_detections(prediction, prompting=prompting, image_id="sample.png")
-    detections.data["keypoints_xy"] = np.zeros((count, 3, 2), dtype=np.float32)
-    return detections
-
-
 def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
-    """A value of a built-in kind.
+    """A value of a kind.
 
     Args:
-        kind: the kind or its name.
+        kind: the kind, or the name of a built-in one or of lists of one.
         empty: give detections and prompts without rows, and the picture another name.
 
     Raises:
-        LookupError: for a kind that has no sample; pass your own to `check_block`.
+        LookupError: for a kind that has no sample; give it one, or pass one to `check_block`.
     """
-    name = kind if isinstance(kind, str) else kind.name
-    if name.endswith("_prediction"):
-        return sample_detections(0 if empty else 2)
-    prompts = () if empty else (Prompt(box_xyxy=np.array([2, 3, 12, 15], np.float32)),)
-    image = sample_image("empty.png" if empty else "sample.png")
-    samples: Mapping[str, Any] = {
-        "image": image,
-        "image_embedding": sample_embedding(image),
-        "prompts": PromptSet(prompts),
-        "string": "text",
-        "integer": 1,
-        "float": 0.5,
-        "boolean": True,
-        "list_of_values": [],
-        "dictionary": {},
-        "*": None,
-    }
-    if name not in samples:
+    found = find_kind(kind, BUILTINS) if isinstance(kind, str) else kind
+    if found is None or found.sample is None:
+        name = kind if isinstance(kind, str) else kind.name
         raise LookupError(f"no sample of kind {name!r}; pass one to check_block(samples=…)")
-    return samples[name]
+    return found.sample(empty)
 
 
 def run_block(
@@ -228,7 +205,7 @@ def _run_example(
     items = []
     for item_id, empty in (("sample", False), ("empty", True)):
         made = {
-            name: samples[name] if name in samples else sample_value(given.kinds[0], empty=empty)
+            name: samples[name] if name in samples else _sample(given.kinds[0], plugins, empty)
             for name, given in pipeline.inputs.items()
         }
         items.append(Item(item_id, made))
@@ -236,6 +213,11 @@ def _run_example(
         for error in result.errors:
             title = f"{manifest.id}, example {example.title!r}, item {result.id!r}"
             raise AssertionError(f"{title}: {error.cause}: {error.message}")
+
+
+def _sample(name: str, plugins: Plugins, empty: bool) -> Any:
+    kind = find_kind(name, plugins.kinds)
+    return sample_value(name if kind is None else kind, empty=empty)
 
 
 Segment = Callable[[Image, Any, Mapping[str, Any]], Any]
@@ -290,8 +272,9 @@ def _boxes_of_a_detector(image_hw: Hw, count: int) -> Any:
 
 
 def _compare_detections(found: Any, wanted: Any, where: str) -> None:
-    columns = ("rle_mask", "class_name", "prompt_index", "prompt_xyxy", "iou_prediction", "colour")
+    columns = ("class_name", "prompt_index", "iou_prediction", "colour")
     pairs = {name: (found.data.get(name), wanted.data.get(name)) for name in columns}
+    pairs["mask"] = (_counts(found), _counts(wanted))
     pairs |= {
         name: (getattr(found, name), getattr(wanted, name))
         for name in ("xyxy", "confidence", "class_id")
@@ -299,8 +282,14 @@ def _compare_detections(found: Any, wanted: Any, where: str) -> None:
     if len(wanted):
         pairs["parent_id"] = (found.data.get("parent_id"), wanted.data["parent_id"])
     for name, (got, expected) in pairs.items():
-        if not np.array_equal(got, expected):
+        if not (got == expected if name == "mask" else np.array_equal(got, expected)):
             raise AssertionError(f"{where}: {name!r} is {got}, but our own runner gave {expected}")
+
+
+def _counts(detections: Any) -> list[list[int]]:
+    from sam2_blocks.masks.detections import to_rles
+
+    return [rle.counts.tolist() for rle in to_rles(detections)]
 
 
 def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:

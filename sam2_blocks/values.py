@@ -262,30 +262,6 @@ class MaskPrediction:
             mask_box_xyxy=self.mask_box_xyxy[indices],
         )
 
-    def spread(self, indices: Sequence[int], count: int) -> MaskPrediction:
-        """Return ``count`` masks, these at their indices; the others are empty, of predicted IoU 0.
-
-        Candidates are left out.
-        """
-        clear = Rle(self.image_hw, np.array([self.image_hw[0] * self.image_hw[1]], np.int64))
-        rles = [clear] * count
-        for index, rle in zip(indices, self.rles, strict=True):
-            rles[index] = rle
-        where = np.asarray(indices, np.int64)
-        return MaskPrediction(
-            image_hw=self.image_hw,
-            rles=tuple(rles),
-            iou_prediction=_spread(self.iou_prediction, where, count),
-            low_res_logits=_spread(self.low_res_logits, where, count),
-            mask_box_xyxy=_spread(self.mask_box_xyxy, where, count),
-        )
-
-
-def _spread(rows: NDArray[Any], where: Int64Array, count: int) -> NDArray[Any]:
-    spread = np.zeros((count, *rows.shape[1:]), rows.dtype)
-    spread[where] = rows
-    return spread
-
 
 @dataclass(frozen=True)
 class SegmentOptions:

@@ -52,7 +52,7 @@ def test_points(run):
     folder = run("points.yaml", "--input", PICTURES / "chelsea.jpg")
     rows = rows_of(folder / "predictions.json")
     assert len(rows) == 3
-    assert rows[0]["prompt_xyxy"] == [172, 117, 172, 117]
+    assert [row["prompt_index"] for row in rows] == [0, 1, 2]
 
 
 def test_coco_folder(run):

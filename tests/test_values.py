@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sam2_blocks.masks.rle import masks_to_prediction, rle_area
+from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.testing import FakeExecutor, sample_image
 from sam2_blocks.values import AutomaticSettings, PromptSet, SegmentOptions, settings_of
 
@@ -47,17 +47,6 @@ def test_reprs_are_one_line_of_shapes():
     prediction = masks_to_prediction(np.ones((2, 4, 6), bool))
     assert repr(prediction).startswith("MaskPrediction(2 masks, image_hw=(4, 6), low_res_logits=")
     assert "\n" not in repr(prediction)
-
-
-def test_spread_leaves_empty_masks_between():
-    masks = np.zeros((2, 4, 6), bool)
-    masks[0, 1, 1:3] = masks[1, 2:, 4] = True
-    prediction = masks_to_prediction(masks)
-    spread = prediction.spread([1, 3], 4)
-    assert [rle_area(rle) for rle in spread.rles] == [0, 2, 0, 2]
-    assert spread.mask_box_xyxy.tolist() == [[0] * 4, [1, 1, 2, 1], [0] * 4, [4, 2, 4, 3]]
-    assert spread.iou_prediction[[0, 2]].tolist() == [0, 0]
-    assert len(spread.low_res_logits) == 4
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.values import Image
+from sam2_blocks.masks.detections import to_rles
+from sam2_blocks.masks.rle import rle_area
+from sam2_blocks.values import Hw, Image
 
 
 class DrawMasksItem(Protocol):
@@ -36,8 +38,7 @@ class DrawMasks:
 
 
 def _draw(item: DrawMasksItem) -> Image:
-    found = item.predictions
-    found = cast(sv.Detections, found[np.isfinite(found.xyxy).all(axis=1)])
+    found = _visible(item.predictions, item.image.hw)
     look = sv.ColorLookup.CLASS if item.color_by == "class" else sv.ColorLookup.INDEX
     width = max(1, round(min(item.image.hw) / 250))
     scene = np.ascontiguousarray(item.image.pixels[..., ::-1])  # annotators draw in BGR
@@ -56,6 +57,14 @@ def _draw(item: DrawMasksItem) -> Image:
             )
             scene = writer.annotate(scene, found, labels=_labels(found))
     return Image(np.ascontiguousarray(scene[..., ::-1]), item.image.id, item.image.path)
+
+
+def _visible(found: sv.Detections, image_hw: Hw) -> sv.Detections:
+    """Those that have a place in the picture; an empty mask has none, and no box either."""
+    if found.mask is None or not len(found):
+        return found.select(np.isfinite(found.xyxy).all(axis=1))
+    areas = [rle_area(rle) for rle in to_rles(found, image_hw)]
+    return found.select(np.array(areas) > 0)
 
 
 def _labels(found: sv.Detections) -> list[str]:

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import supervision as sv
-from pycocotools import mask as coco_mask
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import UsageError
-from sam2_blocks.formats.coco import CocoWriter
-from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_coco
+from sam2_blocks.formats.coco import CocoWriter, detections_to_annotations
 from sam2_blocks.values import Image
 
 
@@ -49,8 +46,8 @@ class ExportCoco:
         self._files.clear()
 
     def _add_or_error(self, item: ExportCocoItem) -> Mapping[str, Any] | Exception:
-        picture = _picture(item)
         try:
+            picture = _picture(item)
             path = self._outputs.claim(item.path, self)
             self._open(path).add(item.image.id, picture)
         except (OSError, ValueError, UsageError) as error:
@@ -65,26 +62,10 @@ class ExportCoco:
 
 def _picture(item: ExportCocoItem) -> dict[str, Any]:
     height, width = item.image.hw
-    annotations = [_annotation(item, index) for index in range(len(item.predictions))]
+    annotations = detections_to_annotations(
+        item.predictions,
+        item.image.hw,
+        segmentation=item.segmentation,
+        tolerance_px=item.tolerance,
+    )
     return {"width": width, "height": height, "annotations": annotations}
-
-
-def _annotation(item: ExportCocoItem, index: int) -> dict[str, Any]:
-    found = item.predictions
-    rle = coco_to_rle(found.data["rle_mask"][index])
-    names = found.data.get("class_name")
-    row: dict[str, Any] = {
-        "category": "object" if names is None else str(names[index]),
-        "class_id": None if found.class_id is None else int(found.class_id[index]),
-        "bbox": coco_mask.toBbox(rle_to_coco(rle)).tolist(),
-        "area": int(rle_area(rle)),
-        "iscrowd": 0,
-    }
-    if found.confidence is not None:
-        row["score"] = float(found.confidence[index])
-    if item.segmentation == "rle" or row["area"] == 0:  # nothing has no outline
-        row["segmentation"] = rle_to_coco(rle)
-    else:
-        traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=item.tolerance)
-        row["segmentation"] = [ring.ravel().tolist() for ring in traced.outer]
-    return row

@@ -10,7 +10,8 @@ import supervision as sv
 from numpy.typing import NDArray
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.masks.rle import coco_to_rle, rle_area
+from sam2_blocks.masks.detections import to_rles
+from sam2_blocks.masks.rle import rle_area
 
 
 class FilterDetectionsItem(Protocol):
@@ -66,7 +67,6 @@ def _confidence(found: sv.Detections) -> NDArray[np.floating]:
 
 def _area(found: sv.Detections) -> NDArray[np.floating]:
     """Mask area where there are masks, else box area, in pixels."""
-    if "rle_mask" in found.data:
-        areas = [rle_area(coco_to_rle(coco)) for coco in found.data["rle_mask"]]
-        return np.array(areas, dtype=float)
-    return np.asarray(found.box_area if found.mask is None else found.area, dtype=float)
+    if found.mask is None:
+        return np.asarray(found.box_area, dtype=float)
+    return np.array([rle_area(rle) for rle in to_rles(found)], dtype=float)

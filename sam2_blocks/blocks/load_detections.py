@@ -10,12 +10,9 @@ import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.files.per_picture import path_beside
-from sam2_blocks.formats.rows import (
-    CocoBoxes,
-    boxes_to_detections,
-    load_json,
-    load_yolo,
-)
+from sam2_blocks.formats.coco import CocoBoxes
+from sam2_blocks.formats.rows import boxes_to_detections, load_json
+from sam2_blocks.formats.yolo import load_yolo
 from sam2_blocks.values import Image
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol
 import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.masks.rle import coco_to_rle
+from sam2_blocks.values import Rle
 
 
 class MaskPolygonsItem(Protocol):
@@ -30,17 +31,17 @@ class MaskPolygons:
 
     def run(self, items: Sequence[MaskPolygonsItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
-        return [{"polygons": [_trace(item, index) for index in _rows(item)]} for item in items]
+        return [{"polygons": _trace_all(item)} for item in items]
 
 
-def _rows(item: MaskPolygonsItem) -> range:
-    return range(len(item.predictions))
+def _trace_all(item: MaskPolygonsItem) -> list[dict[str, Any]]:
+    return [_trace(item, index, rle) for index, rle in enumerate(to_rles(item.predictions))]
 
 
-def _trace(item: MaskPolygonsItem, index: int) -> dict[str, Any]:
+def _trace(item: MaskPolygonsItem, index: int, rle: Rle) -> dict[str, Any]:
     data = item.predictions.data
     traced = rle_to_polygons(
-        coco_to_rle(data["rle_mask"][index]),
+        rle,
         hole_policy=item.hole_policy,
         multipolygon_policy=item.multipolygon_policy,
         tolerance_px=item.tolerance,

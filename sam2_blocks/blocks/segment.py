@@ -11,7 +11,7 @@ import supervision as sv
 
 from sam2_blocks.blocks.embed import ModelItem, executor_for
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.detections import has_pixels, to_detections
 from sam2_blocks.strategies.segment import OnBadPrompt, SegmentAnswer, SegmentJob, segment_jobs
 from sam2_blocks.values import Embedding, Image, PromptSet, SegmentOptions, settings_of
 
@@ -86,7 +86,8 @@ def join_prompts(
     joined = PromptSet.from_boxes(boxes.xyxy)
     if prompts is not None:
         joined = _add_prompts(joined, prompts)
-    return joined, {index: f"prompt {index}: {NO_MASK}" for index in _rows_without_mask(boxes)}
+    rows = np.flatnonzero(~has_pixels(boxes)).tolist()
+    return joined, {index: f"prompt {index}: {NO_MASK}" for index in rows}
 
 
 def _add_prompts(boxes: PromptSet, prompts: PromptSet) -> PromptSet:
@@ -103,14 +104,6 @@ def _add_prompts(boxes: PromptSet, prompts: PromptSet) -> PromptSet:
         )
     pairs = zip(boxes.prompts, prompts.prompts, strict=True)
     return PromptSet(tuple(replace(prompt, box_xyxy=box.box_xyxy) for box, prompt in pairs))
-
-
-def _rows_without_mask(boxes: sv.Detections) -> Sequence[int]:
-    """Find detections whose box is the zeros that stand for an empty mask."""
-    if boxes.mask is None:
-        return []
-    zeros = np.flatnonzero(~np.asarray(boxes.xyxy).any(axis=1))
-    return [int(index) for index in zeros if not np.any(boxes.mask[int(index)])]
 
 
 def _policy(item: SegmentItem) -> OnBadPrompt:
@@ -131,7 +124,5 @@ def _finish(
     if job.on_bad_prompt == "skip":
         reasons = [answer.skipped.get(index, "") for index in range(len(detections))]
         detections.data["prompt_error"] = np.array(reasons, np.str_)
-        finite = np.nan_to_num(detections.data["prompt_xyxy"], nan=0, posinf=0, neginf=0)
-        detections.data["prompt_xyxy"] = finite  # what is written must be numbers
     keep = np.asarray(detections.data["iou_prediction"], dtype=float) >= item.min_confidence
     return {"predictions": cast(sv.Detections, detections[keep])}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.markup import escape
 from rich.table import Table
 
+from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def detections_table(detections: sv.Detections, title: str) -> Table:
     columns = ("#", "class", "confidence", "predicted IoU", "area px", "box xyxy")
     table = Table(*columns, title=escape(title))
     shown = cast("sv.Detections", detections[:MAX_ROWS])
-    for index, row in enumerate(detections_to_rows(shown, polygons=False)):
+    for index, row in enumerate(detections_to_rows(shown, DumpOptions(polygons=False))):
         box = " ".join(f"{edge:.0f}" for edge in row["box_xyxy"])
         area = str(row.get("area_px", ""))
         name = escape(str(row.get("class_name", "")))

@@ -10,6 +10,7 @@ from PIL import Image as Pil
 
 from sam2_blocks.engine.hookspecs import Exporter
 from sam2_blocks.files.atomic import json_text, write_atomically, write_text
+from sam2_blocks.formats.plain import to_plain
 from sam2_blocks.values import Image
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def export_detections(detections: sv.Detections, path: Path) -> Path:
 
 def export_json(value: Any, path: Path) -> Path:
     """Write a plain value as JSON."""
-    return write_text(path.with_name(f"{path.name}.json"), json_text(value, indent=1) + "\n")
+    text = json_text(to_plain(value), indent=1)
+    return write_text(path.with_name(f"{path.name}.json"), f"{text}\n")
 
 
 BUILTIN_EXPORTERS: Mapping[str, Exporter] = {

@@ -23,7 +23,7 @@ from sam2_blocks.errors import (
     StepError,
     did_you_mean,
 )
-from sam2_blocks.kinds import check_value, parse_value
+from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
 from sam2_blocks.language.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
 from sam2_blocks.values import UNNAMED, Image
@@ -210,7 +210,7 @@ class Runner:
             value = item.inputs.get(name, declared.default)
             try:
                 given = value() if callable(value) else value
-                kinds = [self.pipeline.kinds[kind] for kind in declared.kinds]
+                kinds = kinds_named(declared.kinds, self.pipeline.kinds)
                 value = None if given is None else parse_value(given, kinds)
                 if value is not given and isinstance(value, Image) and value.id == UNNAMED:
                     value = replace(value, id=item.id)
@@ -306,7 +306,7 @@ class Runner:
             self._fail(step, progress, str(result) or type(result).__name__, result)
             return None
         try:
-            self._check_outputs(step, result)
+            result = self._checked_outputs(step, result)
         except Exception as error:  # a plugin's kind may fail in any way, too
             self._fail(step, progress, str(error), error)
             return None
@@ -314,15 +314,18 @@ class Runner:
             progress.values[StepRef(step.id, name)] = value
         return result
 
-    def _check_outputs(self, step: Step, result: Outputs) -> None:
+    def _checked_outputs(self, step: Step, result: Outputs) -> Outputs:
         declared = step.manifest.outputs
         if set(result) != set(declared):
             raise ValueError(f"the block promises {sorted(declared)}, but gave {sorted(result)}")
+        settled: dict[str, Any] = {}
         for name, socket in declared.items():
             try:
-                check_value(result[name], [self.pipeline.kinds[kind] for kind in socket.kinds])
+                kinds = kinds_named(socket.kinds, self.pipeline.kinds)
+                settled[name] = check_value(result[name], kinds)
             except TypeError as error:
                 raise TypeError(f"the block's output {name!r} is wrong: {error}") from error
+        return settled
 
     def _fail(self, step: Step, progress: _Progress, message: str, cause: Exception) -> None:
         progress.fail(step.id, step.manifest.id, message, cause)

@@ -14,6 +14,7 @@ from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Item, Outputs, Runner
 from sam2_blocks.errors import StepError
 from sam2_blocks.forks import after_fork
+from sam2_blocks.kinds import dump_value, element_kind, kinds_named
 from sam2_blocks.language.manifest import Manifest
 from sam2_blocks.language.pipeline import load_pipeline, one_step
 
@@ -176,6 +177,16 @@ class BlockBridge:
             raise StepError(step, self._manifest.id, of_many + errors[0].message)
         return [result.outputs for result in results]
 
+    def dump(self, name: str, value: Any) -> Any:
+        """Make plain data of an output, by its kind.
+
+        Raises:
+            TypeError: if it cannot be plain data.
+        """
+        return dump_value(
+            value, kinds_named(self._manifest.outputs[name].kinds, self._plugins.kinds)
+        )
+
     def finish(self) -> None:
         """Let the block write what it holds."""
         with self._lock:
@@ -198,6 +209,6 @@ def _obstacle(manifest: Manifest, kinds: Collection[str], reserved: Collection[s
     if clash:
         return f"{clash[0]!r} is a name the host keeps for itself"
     for name, socket in (*manifest.inputs.items(), *manifest.outputs.items()):
-        if not set(socket.kinds) & set(kinds):
+        if not {element_kind(kind) for kind in socket.kinds} & set(kinds):
             return f"the kind of {name!r}, {' or '.join(socket.kinds)}, does not exist there"
     return ""

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import SchemaError
 
 from sam2_blocks.errors import ManifestError, Problem, did_you_mean
-from sam2_blocks.kinds import ANY, Kind, check_value, parse_value
+from sam2_blocks.kinds import Kind, check_value, find_kind, kinds_fit, kinds_named, parse_value
 from sam2_blocks.language.documents import Document, parse_yaml, validation_problems
 from sam2_blocks.language.selectors import iter_selectors
 
@@ -82,7 +82,7 @@ class Socket(Section):
     """One input or output of a block.
 
     Attributes:
-        kind: a kind, or the list of kinds it accepts or may give.
+        kind: a kind, or the list of kinds it accepts or may give. ``list of K`` is a kind, too.
         description: what it means, with units.
     """
 
@@ -387,7 +387,7 @@ def iter_yaml_files(folder: Path) -> Iterator[Path]:
 
 def sockets_fit(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     """Whether an output of kinds ``given`` may be wired to an input of kinds ``wanted``."""
-    return ANY in given or ANY in wanted or bool(set(given) & set(wanted))
+    return any(kinds_fit(one, other) for one in given for other in wanted)
 
 
 def _unless_selector(annotation: Any) -> Any:
@@ -398,20 +398,19 @@ def _unless_selector(annotation: Any) -> Any:
 
 
 def _kind_checker(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
-    accepted = [kinds[name] for name in socket.kinds]
+    accepted = kinds_named(socket.kinds, kinds)
 
-    def check(value: object) -> object:
+    def check(value: object) -> Any:
         try:
-            check_value(value, accepted)
+            return check_value(value, accepted)
         except TypeError as error:
             raise ValueError(str(error)) from error
-        return value
 
     return check
 
 
 def _literal_parser(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
-    accepted = [kinds[name] for name in socket.kinds if kinds[name].literal]
+    accepted = [kind for kind in kinds_named(socket.kinds, kinds) if kind.literal]
 
     def parse(value: object) -> object:
         if value is None and not (isinstance(socket, Input) and socket.required):
@@ -433,7 +432,7 @@ def _unknown_kinds(
     for section, sockets in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         for name, socket in sockets.items():
             for kind in socket.kinds:
-                if kind not in kinds:
+                if find_kind(kind, kinds) is None:
                     message = f"unknown kind {kind!r}.{did_you_mean(kind, kinds)}"
                     yield document.problem((section, name, "kind"), message)
 

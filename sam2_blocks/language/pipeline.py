@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from sam2_blocks.errors import PipelineError, Problem, did_you_mean
-from sam2_blocks.kinds import Kind, parse_value
+from sam2_blocks.formats.plain import DumpOptions
+from sam2_blocks.kinds import Kind, dump_value, find_kind, kinds_named, parse_value
 from sam2_blocks.language.documents import (
     Document,
     DocumentPath,
@@ -101,6 +102,18 @@ class Pipeline:
             return self.inputs[selector.name].kinds
         step = next(step for step in self.steps if step.id == selector.step)
         return step.manifest.outputs[selector.output].kinds
+
+    def dump(self, name: str, value: Any, options: DumpOptions | None = None) -> Any:
+        """Make plain data of the value of an output, by its kind.
+
+        Raises:
+            TypeError: if it cannot be plain data; the message names the output.
+        """
+        kinds = kinds_named(self.kinds_of(self.outputs[name]), self.kinds)
+        try:
+            return dump_value(value, kinds, options)
+        except TypeError as error:
+            raise TypeError(f"output {name!r}: {error}") from error
 
 
 def load_pipeline(
@@ -206,9 +219,9 @@ class _Checker:
 
     def check_input(self, name: str) -> InputDeclaration:
         declared = self.written.inputs[name]
-        known = [self.kinds[kind] for kind in declared.kinds if kind in self.kinds]
+        known = kinds_named(declared.kinds, self.kinds)
         for kind in declared.kinds:
-            if kind not in self.kinds:
+            if find_kind(kind, self.kinds) is None:
                 hint = did_you_mean(kind, self.kinds)
                 self.report(("inputs", name, "kind"), f"unknown kind {kind!r}.{hint}")
         if declared.required or declared.default is None or not known:

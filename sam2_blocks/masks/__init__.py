@@ -1,7 +1,7 @@
 """Masks in plain numpy: run lengths, outlines, boxes and `supervision.Detections`.
 
 The reference for anything faster. The way of a mask: `rle` (exact), `polygons` (what people draw),
-`boxes` (where it is), `detections` (what leaves the library).
+`boxes` (where it is), `stack` (all of a picture), `detections` (what leaves the library).
 """
 
 from sam2_blocks.masks.rle import (
@@ -21,6 +21,7 @@ from sam2_blocks.masks.rle import (
     rle_to_spans,
     rles_to_boxes_xyxy,
     spans_to_rle,
+    spread_prediction,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "rle_to_spans",
     "rles_to_boxes_xyxy",
     "spans_to_rle",
+    "spread_prediction",
 ]

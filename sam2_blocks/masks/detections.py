@@ -1,29 +1,28 @@
-"""Predictions as `supervision.Detections`: one prompt, one detection."""
+"""Predictions as `supervision.Detections`: one prompt, one detection, whose mask is in one place.
+
+``mask`` is the truth. Run lengths are made of it with `to_rles` when something is written or sent,
+so that whatever moved, cut or changed the mask meanwhile is in them. Predictions of others that
+have their masks only as ``data["rle_mask"]`` are taken in with `settle_masks`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
-from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_coco, rles_to_boxes_xyxy
-from sam2_blocks.values import (
-    AutomaticMasks,
-    Float32Array,
-    Hw,
-    Int64Array,
-    MaskPrediction,
-    Prompt,
-    PromptSet,
-    Rle,
-)
+from sam2_blocks.masks.rle import coco_to_rle, rle_area, rles_to_boxes_xyxy
+from sam2_blocks.masks.stack import MaskStack
+from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle
 
-_STALE_FIELDS = ("polygon",)
+RLE_COLUMN = "rle_mask"
+"""Where other engines put COCO run lengths; nothing of ours leaves with it."""
+
+_STALE_FIELDS = ("polygon", RLE_COLUMN)
 """Fields that draw the shape of the prompting detection and would be taken for ours."""
 
 
@@ -44,10 +43,9 @@ def to_detections(
     - ``class_name``: the detector's; else ``class_name``, or ``class_7`` where it gave only ids.
     - ``detection_id``: a new UUID4.
     - ``parent_id``: the detector's ``detection_id``, else ``image_id``.
-    - ``prompt_index``: number of the prompt, so that rows can be matched after filtering.
-    - ``prompt_xyxy``: the prompting box, else the box around the points, else the whole image.
+    - ``prompt_index``: number of the prompt, so that rows can be matched after filtering, and
+      boxes or points found again, which would be stale once masks are moved.
     - ``iou_prediction``: the model's estimate. ``confidence`` is the detector's, or this without.
-    - ``rle_mask``: the mask as compressed COCO RLE.
 
     Args:
         prediction: the masks. With those found without prompts, the points that led to them are
@@ -59,7 +57,7 @@ def to_detections(
         drop_empty: leave out masks without a single pixel.
 
     Returns:
-        Detections with a `CompactMask`; without masks, all fields are there with length 0.
+        Detections with a `MaskStack`; without masks, all fields are there with length 0.
 
     Raises:
         TypeError: if ``prediction`` is nothing of this kind.
@@ -87,7 +85,7 @@ def to_detections(
     boxes_xyxy = rles_to_boxes_xyxy(prediction.rles)
     detections = sv.Detections(
         xyxy=boxes_xyxy.astype(np.float32),
-        mask=_compact_mask(prediction.rles, boxes_xyxy, prediction.image_hw),
+        mask=MaskStack.from_rles(prediction.rles, prediction.image_hw),
         confidence=_column(source.confidence, prediction.iou_prediction),
         class_id=_column(source.class_id, np.zeros(count, np.int64)),
         tracker_id=None if source.tracker_id is None else source.tracker_id.copy(),
@@ -97,9 +95,7 @@ def to_detections(
             "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
             "parent_id": _parent_ids(source, image_id),
             "prompt_index": np.arange(count),
-            "prompt_xyxy": _prompt_boxes(prompting, prompts, prediction),
             "iou_prediction": np.array(prediction.iou_prediction, np.float32),
-            "rle_mask": _objects([rle_to_coco(rle) for rle in prediction.rles]),
             **stability,
         },
         metadata=dict(source.metadata),
@@ -109,15 +105,76 @@ def to_detections(
     return detections
 
 
-def _compact_mask(rles: Sequence[Rle], boxes_xyxy: Int64Array, image_hw: Hw) -> CompactMask:
-    """Store each mask as the run lengths of its tight box; an empty mask is one clear pixel."""
-    crops = [rle_crop(rle, box) for rle, box in zip(rles, boxes_xyxy, strict=True)]
-    return CompactMask(
-        [crop.counts.astype(np.int32) for crop in crops],
-        np.array([crop.size for crop in crops], np.int32).reshape(-1, 2),
-        boxes_xyxy[:, :2].astype(np.int32),
-        image_hw,
-    )
+def to_rles(detections: sv.Detections, image_hw: Hw | None = None) -> tuple[Rle, ...]:
+    """Make run lengths of the masks, whatever form they have; the one place that does.
+
+    Args:
+        detections: with masks; a `CompactMask` is never made a full-size array.
+        image_hw: size of the picture they belong to, if it is known.
+
+    Returns:
+        One a row, in order.
+
+    Raises:
+        ValueError: if there are boxes alone, or the masks have another size than the picture.
+    """
+    mask = settle_masks(detections).mask
+    if not len(detections):
+        return ()
+    if mask is None:
+        raise ValueError(
+            "wants detections with masks, got boxes alone. Make masks of them with sam2/segment."
+        )
+    if image_hw is not None and mask.shape[1:] != tuple(image_hw):
+        (height, width), (high, wide) = mask.shape[1:], image_hw
+        raise ValueError(
+            f"the masks are {width}x{height} pixels, their picture is {wide}x{high}. Give the "
+            "picture they were made on, or move or scale them with it."
+        )
+    return MaskStack.of(mask).to_rles()
+
+
+def settle_masks(detections: sv.Detections) -> sv.Detections:
+    """Leave a detection its mask in one place, `Detections.mask`.
+
+    Args:
+        detections: of any origin; not changed.
+
+    Returns:
+        The same, if there are no COCO run lengths in ``data["rle_mask"]``. Else without them: where
+        there are masks, these are the truth; where there are none, they are made.
+
+    Raises:
+        ValueError: if run lengths that are needed are wrong, or of different sizes.
+    """
+    if RLE_COLUMN not in detections.data:
+        return detections
+    data = {name: column for name, column in detections.data.items() if name != RLE_COLUMN}
+    if detections.mask is not None or not len(detections):
+        return replace(detections, data=data)
+    rles = [_checked_rle(index, coco) for index, coco in enumerate(detections.data[RLE_COLUMN])]
+    try:
+        return replace(detections, mask=MaskStack.from_rles(rles, rles[0].size), data=data)
+    except ValueError as error:
+        raise ValueError(f"data[{RLE_COLUMN!r}]: {error}") from error
+
+
+def has_pixels(detections: sv.Detections) -> NDArray[np.bool_]:
+    """Say which rows have anything in them, (N,): an empty mask has no box either.
+
+    Rows without masks have.
+    """
+    mask = settle_masks(detections).mask
+    if mask is None:
+        return np.ones(len(detections), bool)
+    return np.array([rle_area(rle) > 0 for rle in to_rles(detections)], bool)
+
+
+def _checked_rle(index: int, coco: Any) -> Rle:
+    try:
+        return coco_to_rle(coco)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"data[{RLE_COLUMN!r}] of row {index}: {error}") from error
 
 
 def _column(given: NDArray[Any] | None, otherwise: NDArray[Any]) -> NDArray[Any]:
@@ -140,28 +197,3 @@ def _class_names(source: sv.Detections, class_name: str) -> NDArray[np.str_]:
 def _parent_ids(source: sv.Detections, image_id: str) -> NDArray[np.str_]:
     detector_ids = source.data.get("detection_id", [None] * len(source))
     return np.array([image_id if id_ is None else id_ for id_ in detector_ids], np.str_)
-
-
-def _prompt_boxes(
-    prompting: sv.Detections | None, prompts: PromptSet | None, prediction: MaskPrediction
-) -> Float32Array:
-    if prompting is not None:
-        return np.array(prompting.xyxy, np.float32)
-    given = prompts.prompts if prompts is not None else [Prompt()] * len(prediction)
-    boxes = [_prompt_box(prompt, prediction.image_hw) for prompt in given]
-    return np.array(boxes, np.float32).reshape(-1, 4)
-
-
-def _prompt_box(prompt: Prompt, image_hw: Hw) -> Sequence[float] | Float32Array:
-    if prompt.box_xyxy is not None:
-        return prompt.box_xyxy
-    if prompt.point_coords is not None:
-        return np.concatenate((prompt.point_coords.min(axis=0), prompt.point_coords.max(axis=0)))
-    return (0, 0, image_hw[1], image_hw[0])
-
-
-def _objects(values: Sequence[object]) -> NDArray[np.object_]:
-    """Make one array cell of each value; numpy would look into a list of lists."""
-    column = np.empty(len(values), np.object_)
-    column[:] = values
-    return column

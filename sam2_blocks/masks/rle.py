@@ -115,7 +115,7 @@ def coco_to_rle(coco: Mapping[str, Any]) -> Rle:
             f"COCO counts must not be negative and must sum to H * W = {size[0] * size[1]}, "
             f"got a sum of {runs.sum()} and a smallest run of {runs.min(initial=0)}"
         )
-    return Rle(size, _merge_empty_runs(runs))
+    return Rle(size, merge_empty_runs(runs))
 
 
 def _checked_size(size: object) -> Hw:
@@ -161,7 +161,7 @@ def _decompress(text: str | bytes) -> Int64Array:
     return runs
 
 
-def _merge_empty_runs(runs: Int64Array) -> Int64Array:
+def merge_empty_runs(runs: Int64Array) -> Int64Array:
     """Give each mask its one form: no run but the first is empty."""
     if (runs[1:] > 0).all():
         return runs
@@ -327,6 +327,36 @@ def paste_prediction(
         rles=rles,
         iou_prediction=prediction.iou_prediction,
         low_res_logits=np.zeros((len(prediction), 0, 0), np.float32),
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
+    )
+
+
+def spread_prediction(prediction: MaskPrediction, rows: Int64Array, count: int) -> MaskPrediction:
+    """Put masks at some rows of a prediction whose other masks are empty.
+
+    Args:
+        prediction: M masks.
+        rows: int, (M,), where they go, ascending.
+        count: rows of the result.
+
+    Returns:
+        The prediction itself if it fills all rows; else one without candidates, whose new rows have
+        no pixels, logits far below any threshold and an estimate of 0.
+    """
+    if len(rows) == count:
+        return prediction
+    height, width = prediction.image_hw
+    rles = [Rle((height, width), np.array([height * width]))] * count
+    for row, rle in zip(rows, prediction.rles, strict=True):
+        rles[row] = rle
+    iou = np.zeros(count, np.float32)
+    logits = np.full((count, *prediction.low_res_logits.shape[1:]), -32, np.float32)
+    iou[rows], logits[rows] = prediction.iou_prediction, prediction.low_res_logits
+    return MaskPrediction(
+        image_hw=prediction.image_hw,
+        rles=tuple(rles),
+        iou_prediction=iou,
+        low_res_logits=logits,
         mask_box_xyxy=rles_to_boxes_xyxy(rles),
     )
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-from PIL import Image as Pil
 
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask
 from sam2_blocks.requests import Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
-from sam2_blocks.values import Embedding, Float32Array, Image, MaskPrediction, Rle
+from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Rle
 
 
 def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> MaskPrediction:
@@ -124,34 +120,3 @@ def _npz(**arrays: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
-
-
-# --- outputs of pipelines ---------------------------------------------------------------------
-
-
-def to_plain(value: Any) -> Any:
-    """Turn an output of a pipeline into what JSON can say.
-
-    Images become base64 PNG, in the form of a request's image; detections become rows.
-    """
-    import supervision as sv
-
-    if isinstance(value, Image):
-        return {"type": "base64", "value": _to_png(value)}
-    if isinstance(value, sv.Detections):
-        from sam2_blocks.formats.rows import detections_to_rows
-
-        return detections_to_rows(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [to_plain(item) for item in value]
-    return value
-
-
-def _to_png(image: Image) -> str:
-    stream = io.BytesIO()
-    Pil.fromarray(image.pixels).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.runner import Item, ItemResult, Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
+from sam2_blocks.kinds import LIST_OF, element_kind
 from sam2_blocks.language.manifest import iter_yaml_files
 from sam2_blocks.language.pipeline import Pipeline, Step, load_pipeline
 from sam2_blocks.requests import InferenceRequestImage
@@ -26,7 +27,8 @@ from sam2_blocks.service.errors import RequestError, UnknownNameError
 from sam2_blocks.service.runs import Run, RunModels
 from sam2_blocks.service.threads import to_the_end
 
-UNSENDABLE = frozenset({"image_embedding", "prompts"})
+UNSENDABLE = "image_embedding"
+"""Megabytes that only the model that made them can use."""
 UNSAID_MODEL = "nano"
 """Default of blocks that take any model; it need not be served."""
 THREADS = 4
@@ -64,7 +66,7 @@ class PipelineRunner:
             inputs: values by input; an image in the form of a request's image.
 
         Returns:
-            Outputs by name, as `to_plain` makes them.
+            Outputs by name, as their kinds dump them.
 
         Raises:
             PipelineError: with every problem of the pipeline.
@@ -104,8 +106,9 @@ class PipelineRunner:
 
     async def _run(self, pipeline: Pipeline, inputs: Mapping[str, Any]) -> dict[str, Any]:
         for name, selector in pipeline.outputs.items():
-            if UNSENDABLE.intersection(pipeline.kinds_of(selector)):
+            if UNSENDABLE in map(element_kind, pipeline.kinds_of(selector)):
                 raise RequestError(f"pipeline: output {name!r} has no form in JSON; leave it out.")
+        _refuse_lists_of_images(pipeline, inputs)
         # Read images here: a plain string would be a path on this machine to the runner.
         images = {
             f"inputs.{name}": _to_request(f"inputs.{name}", value)
@@ -139,7 +142,7 @@ class PipelineRunner:
                 raise _cause_of(error) from error
         if result.errors:
             raise RequestError(_describe(result))
-        return run.answer(result.outputs)
+        return run.answer(result.outputs, pipeline)
 
 
 def _pipelines_in(folder: Path | None) -> dict[str, Path]:
@@ -188,6 +191,17 @@ def _to_request(field: str, value: Any) -> InferenceRequestImage:
         raise RequestError(
             f'{field}: wants an image such as {{"type": "base64", "value": "…"}}: {reason}.'
         ) from error
+
+
+def _refuse_lists_of_images(pipeline: Pipeline, inputs: Mapping[str, Any]) -> None:
+    """A text in such a list would be a path on this machine to the runner."""
+    for name in inputs:
+        declared = pipeline.inputs.get(name)
+        for kind in declared.kinds if declared else ():
+            if kind.startswith(LIST_OF) and element_kind(kind) == "image":
+                raise RequestError(
+                    f"inputs.{name}: a {kind} cannot be sent. Give each image an input of its own."
+                )
 
 
 def _is_image(pipeline: Pipeline, name: str, value: Any) -> bool:

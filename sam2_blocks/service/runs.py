@@ -21,8 +21,13 @@ from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.executors import Executor, MaskProposer
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.service.answers import to_plain
-from sam2_blocks.service.errors import GivenUpError, RunTooLargeError, TooLargeError
+from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.service.errors import (
+    GivenUpError,
+    RequestError,
+    RunTooLargeError,
+    TooLargeError,
+)
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.strategies.automatic import mask_proposer
@@ -96,10 +101,11 @@ class Run:
         if most > limits.max_points:
             raise RunTooLargeError(f"a prompt has {most} points, the limit is {limits.max_points}.")
 
-    def answer(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Make plain data of the outputs, see `to_plain`.
+    def answer(self, outputs: Mapping[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+        """Make plain data of the outputs, by their kinds.
 
         Raises:
+            RequestError: if one cannot be plain data.
             GivenUpError: if nobody waits any more.
             TooLargeError: if the answer is too large.
         """
@@ -108,7 +114,10 @@ class Run:
         nbytes = 0
         for name, value in outputs.items():
             self.check()
-            plain[name] = to_plain(value)
+            try:
+                plain[name] = pipeline.dump(name, value)
+            except TypeError as error:
+                raise RequestError(f"pipeline: {error}. Leave it out.") from error
             nbytes += len(to_json(plain[name], inf_nan_mode="null"))
             if nbytes > limit:
                 raise TooLargeError(

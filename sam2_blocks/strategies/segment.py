@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sam2_blocks.executors import Executor
-from sam2_blocks.masks.rle import masks_to_prediction
+from sam2_blocks.masks.rle import masks_to_prediction, spread_prediction
 from sam2_blocks.prompts import CheckedPrompts, split_prompts
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.strategies.tiles import segment_in_tiles
@@ -120,7 +120,7 @@ class _Work(NamedTuple):
         skipped, count = self.skipped, len(self.job.prompts)
         if skipped:
             kept = [index for index in range(count) if index not in skipped]
-            prediction = prediction.spread(kept, count)
+            prediction = spread_prediction(prediction, np.array(kept, np.int64), count)
         return SegmentAnswer(prediction, skipped)
 
 

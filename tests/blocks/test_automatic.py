@@ -22,7 +22,8 @@ def test_automatic_masks_say_where_they_come_from(run_one_step):
     image = sample_image()
     found = run_one_step("sam2/automatic@v1", {"image": image}, {"points_per_side": 2})
     detections = found.outputs["predictions"]
-    assert detections.data["prompt_xyxy"][:, :2].tolist() == [[8, 6], [24, 6], [8, 18], [24, 18]]
+    assert detections.data["prompt_index"].tolist() == [0, 1, 2, 3]
+    assert detections.xyxy[:, :2].tolist() == [[6, 4], [22, 4], [6, 16], [22, 16]]
     assert detections.data["stability_score"].tolist() == [1, 1, 1, 1]
     assert set(detections.data["parent_id"]) == {image.id}
 
@@ -45,7 +46,7 @@ def test_automatic_looks_into_crops_of_a_picture(run_one_step):
     params = {"points_per_side": 2, "crop_n_layers": 1}
     found = run_one_step("sam2/automatic@v1", {"image": image}, params).outputs["predictions"]
     assert len(found) == 16
-    assert found.data["rle_mask"][0]["size"] == [200, 300]
+    assert found.mask.shape == (16, 200, 300)
     assert set(found.data["parent_id"]) == {"large.png"}
 
 

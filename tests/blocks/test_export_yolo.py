@@ -5,7 +5,7 @@ import pytest
 
 from sam2_blocks import Item, Runner
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.formats.rows import load_yolo
+from sam2_blocks.formats.yolo import load_yolo
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.polygons import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, masks_to_prediction

@@ -22,7 +22,7 @@ def test_filter_keeps_what_passes(run_one_step, params, kept):
     result = run_one_step("detections/filter@v1", {"detections": found}, params)
     passed = result.outputs["detections"]
     assert passed.data["class_name"].tolist() == kept
-    assert len(passed.data["rle_mask"]) == len(kept)
+    assert len(passed.mask) == len(kept)
 
 
 def test_filter_by_class_wants_class_names(run_one_step):

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from sam2_blocks.formats.coco import _category_ids
-from sam2_blocks.formats.rows import CocoBoxes
+from sam2_blocks.formats.coco import CocoBoxes, _category_ids
 from sam2_blocks.testing import sample_image
 
 

@@ -13,11 +13,11 @@ import supervision as sv
 from sam2_blocks import MissingExtraError, PipelineError, PromptSet, StepError
 from sam2_blocks.cli.app import app
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.executor.embedding_json import embedding_to_json, json_to_embedding
 from sam2_blocks.hosts import HOSTS, roboflow
 from sam2_blocks.hosts.bridge import BlockBridge, make_offer
 from sam2_blocks.hosts.roboflow import engine
-from sam2_blocks.hosts.wire import embedding_to_json, json_to_embedding, prompts_to_json
-from sam2_blocks.kinds import parse_prompts
+from sam2_blocks.kinds import parse_prompts, prompts_to_plain
 from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.testing import FakeExecutor, check_host, sample_detections, sample_image
 from sam2_blocks.values import Embedding, ExecutorSpec, Prompt
@@ -204,13 +204,13 @@ def test_a_wrong_embedding_is_refused(value):
 
 def test_prompts_travel():
     rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
-    assert prompts_to_json(parse_prompts(rows)) == rows
+    assert prompts_to_plain(parse_prompts(rows)) == rows
 
 
 def test_mask_input_does_not_travel():
     prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
     with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
-        prompts_to_json(prompts)
+        prompts_to_plain(prompts)
 
 
 def test_without_an_engine_the_message_names_the_extra(monkeypatch):

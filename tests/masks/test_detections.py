@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks.detections import to_detections
-from sam2_blocks.masks.rle import coco_to_rle, mask_to_rle, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.masks.detections import has_pixels, settle_masks, to_detections, to_rles
+from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.masks.stack import MaskStack
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.values import AutomaticSettings, MaskPrediction, Prompt, PromptSet
+from sam2_blocks.values import AutomaticSettings, MaskPrediction, PromptSet
 
 OUR_FIELDS = {
     "class_name",
     "detection_id",
     "parent_id",
     "prompt_index",
-    "prompt_xyxy",
     "iou_prediction",
-    "rle_mask",
 }
 STACKS = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda nhw: arrays(bool, nhw)
@@ -77,9 +76,9 @@ def detections(request) -> sv.Detections:
 @given(STACKS)
 def test_every_pixel_survives(masks):
     detections = to_detections(predicted(masks))
-    assert isinstance(detections.mask, CompactMask)
+    assert isinstance(detections.mask, MaskStack)
     assert np.array_equal(detections.mask.to_dense(), masks)
-    decoded = [rle_to_mask(coco_to_rle(coco)) for coco in detections.data["rle_mask"]]
+    decoded = [rle_to_mask(rle) for rle in to_rles(detections)]
     assert np.array_equal(np.array(decoded).reshape(masks.shape), masks)
 
 
@@ -103,7 +102,6 @@ def test_the_fields_of_the_detector_are_carried_over():
         assert getattr(detections, name).tolist() == getattr(detector, name).tolist()
     assert detections.data["class_name"].tolist() == ["cat 0", "cat 1", "cat 2", "cat 3"]
     assert detections.data["speed"] == [0, 0.5, 1, 1.5]
-    assert detections.data["prompt_xyxy"].tolist() == detector.xyxy.tolist()
     assert detections.data["parent_id"].tolist() == ["box-0", "box-1", "box-2", "box-3"]
     assert detections.metadata == {"camera": "north"}
 
@@ -140,7 +138,6 @@ def test_without_a_detector_the_model_gives_the_confidence():
     assert detections.data["class_name"].tolist() == ["thing"] * 4
     assert detections.data["parent_id"].tolist() == ["x.jpg"] * 4
     assert detections.data["prompt_index"].tolist() == [0, 1, 2, 3]
-    assert detections.data["prompt_xyxy"].tolist() == [[0, 0, 40, 30]] * 4
 
 
 def test_both_scores_are_kept():
@@ -154,18 +151,6 @@ def test_class_ids_without_names_get_names_that_differ():
     detector = sv.Detections(xyxy=np.ones((4, 4)), class_id=np.array([2, 0, 2, 1]))
     detections = to_detections(predicted(sample_masks()), prompting=detector)
     assert detections.data["class_name"].tolist() == ["class_2", "class_0", "class_2", "class_1"]
-
-
-def test_prompts_say_where_a_mask_came_from():
-    prompts = PromptSet(
-        (
-            Prompt(box_xyxy=np.array([1, 2, 3, 4], np.float32)),
-            Prompt(point_coords=np.array([[9, 2], [5, 8]], np.float32)),
-            Prompt(mask_input=np.zeros((1, 4, 4), np.float32)),
-        )
-    )
-    detections = to_detections(predicted(sample_masks()[:3]), prompts=prompts)
-    assert detections.data["prompt_xyxy"].tolist() == [[1, 2, 3, 4], [5, 2, 9, 8], [0, 0, 40, 30]]
 
 
 def test_empty_masks_are_dropped_on_request():
@@ -200,6 +185,94 @@ def test_no_masks_have_the_types_of_some_masks():
 def test_a_detector_that_found_nothing_is_no_special_case():
     none = to_detections(predicted(sample_masks()[:0]), prompting=sv.Detections.empty())
     assert set(none.data) == OUR_FIELDS
+
+
+# --- one truth --------------------------------------------------------------------------------
+
+
+def masks_of(detections: sv.Detections) -> np.ndarray:
+    return np.array([rle_to_mask(rle) for rle in to_rles(detections)])
+
+
+def coco_column(masks: np.ndarray) -> np.ndarray:
+    column = np.empty(len(masks), object)
+    column[:] = [rle_to_coco(mask_to_rle(mask)) for mask in masks]
+    return column
+
+
+def test_what_moves_and_cuts_masks_is_in_their_run_lengths():
+    detections = to_detections(predicted(sample_masks()))
+    detections.mask = detections.mask.with_offset(30, -6, (50, 60))
+    moved = np.zeros((4, 50, 60), bool)
+    moved[:, :24, 30:] = sample_masks()[:, 6:, :30]
+    assert np.array_equal(masks_of(detections), moved)
+
+
+def test_masks_of_any_form_have_run_lengths():
+    detections = to_detections(predicted(sample_masks()))
+    merged = sv.Detections.merge([detections, detections])
+    assert type(merged.mask) is CompactMask
+    assert np.array_equal(masks_of(merged), np.concatenate([sample_masks()] * 2))
+    detections.mask = sample_masks()
+    assert np.array_equal(masks_of(detections), sample_masks())
+
+
+def test_run_lengths_alone_become_masks():
+    detections = to_detections(predicted(sample_masks()))
+    detections.mask, detections.data["rle_mask"] = None, coco_column(sample_masks())
+    settled = settle_masks(detections)
+    assert np.array_equal(settled.mask, sample_masks())
+    assert "rle_mask" not in settled.data
+    assert np.array_equal(masks_of(detections), sample_masks())
+    assert detections.mask is None  # what was given is as it was
+
+
+def test_of_masks_and_run_lengths_the_masks_are_true():
+    detections = to_detections(predicted(sample_masks()))
+    detections.data["rle_mask"] = coco_column(np.zeros((4, 9, 9), bool))
+    assert np.array_equal(masks_of(detections), sample_masks())
+    assert "rle_mask" not in settle_masks(detections).data
+
+
+def test_detections_in_one_form_stay_what_they_are(detections):
+    assert settle_masks(detections) is detections
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([None], r"data\['rle_mask'\] of row 0: "),
+        ([{"size": [2, 2]}], r"of row 0: a COCO RLE needs 'size' and 'counts'"),
+        (
+            [{"size": [2, 2], "counts": [4]}, {"size": [2, 3], "counts": [6]}],
+            r"data\['rle_mask'\]: mask 1 has size \(2, 3\), the others \(2, 2\)",
+        ),
+    ],
+)
+def test_wrong_run_lengths_are_named(column, message):
+    detections = sv.Detections(np.zeros((len(column), 4)))
+    detections.data["rle_mask"] = np.array([*column, None], object)[:-1]
+    with pytest.raises(ValueError, match=message):
+        settle_masks(detections)
+
+
+def test_masks_of_another_picture_are_refused():
+    detections = to_detections(predicted(sample_masks()))
+    assert len(to_rles(detections, (30, 40))) == 4
+    with pytest.raises(ValueError, match="the masks are 40x30 pixels, their picture is 80x60"):
+        to_rles(detections, (60, 80))
+    assert to_rles(detections[:0], (60, 80)) == ()
+
+
+def test_boxes_alone_have_no_run_lengths():
+    with pytest.raises(ValueError, match="wants detections with masks, got boxes alone"):
+        to_rles(detected(2))
+    assert to_rles(sv.Detections.empty()) == ()
+
+
+def test_an_empty_mask_has_no_pixels_and_a_box_has():
+    assert has_pixels(to_detections(predicted(sample_masks()))).tolist() == [True] * 3 + [False]
+    assert has_pixels(detected(2)).tolist() == [True, True]
 
 
 # --- what supervision does with them ----------------------------------------------------------
@@ -267,4 +340,3 @@ def test_masks_found_without_prompts_bring_their_points_and_stability():
     masks = generate_masks(executor, embedding, AutomaticSettings(points_per_side=2))
     found = to_detections(masks)
     assert found.data["stability_score"].tolist() == masks.stability_score.tolist()
-    assert found.data["prompt_xyxy"][:, :2].tolist() == masks.point_xy.tolist()

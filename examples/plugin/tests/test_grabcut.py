@@ -5,7 +5,6 @@ import pytest
 import supervision as sv
 
 from sam2_blocks import Image
-from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 
 HEIGHT, WIDTH = 90, 120
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -36,7 +35,7 @@ def cut(run_block):
 
 
 def masks_of(predictions):
-    return [rle_to_mask(coco_to_rle(rle)) for rle in predictions.data["rle_mask"]]
+    return list(predictions.mask)
 
 
 def test_cuts_the_object_out(cut, disc):
@@ -79,7 +78,7 @@ def test_class_confidence_and_id_of_the_boxes_arrive(cut, disc):
 def test_no_boxes_give_typed_empty_predictions(cut, disc):
     predictions = cut(disc, sv.Detections.empty())
     assert predictions.xyxy.shape == (0, 4)
-    assert len(predictions.data["rle_mask"]) == 0
+    assert len(predictions.mask) == 0
 
 
 def test_a_box_that_reaches_outside_counts_as_far_as_the_picture_goes(cut, disc):

@@ -73,8 +73,10 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
                 raise StepError(step, manifest.id, " ".join(problems))
             made = bridge.run(rows, step=step, before_row=_stop_if_interrupted)
             try:
-                return outputs_to_values(made, rows, slots, individual_masks=individual_masks)
-            except ValueError as error:
+                return outputs_to_values(
+                    made, rows, slots, individual_masks=individual_masks, dump=bridge.dump
+                )
+            except (TypeError, ValueError) as error:
                 raise StepError(step, manifest.id, str(error)) from error
 
     Node.__name__ = Node.__qualname__ = node_name(manifest.id)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from sam2_blocks.kinds import ANY
+from sam2_blocks.kinds import ANY, LIST_OF, element_kind
 from sam2_blocks.language.manifest import Input, Manifest, Output, Param
 
 HOST = "comfyui"
@@ -19,6 +19,9 @@ MASKS = ("rle_instance_segmentation_prediction", "instance_segmentation_predicti
 DETECTIONS = (BOXES, *MASKS, "keypoint_detection_prediction")
 AS_JSON = ("prompts", "list_of_values", "dictionary")
 """Kinds that are written as text."""
+
+PLAIN = ("string", "integer", "float", "boolean", *AS_JSON, ANY)
+"""Kinds whose values are plain data."""
 
 TYPES: Mapping[str, str] = {
     "image": "IMAGE",
@@ -99,13 +102,13 @@ def accepts(socket: Input, kinds: Iterable[str]) -> bool:
 
 def is_json(socket: Input) -> bool:
     """Whether an input is a text that holds JSON."""
-    return set(AS_JSON).issuperset(socket.kinds)
+    return all(map(_is_text, socket.kinds))
 
 
 def _own_slot(name: str, socket: Output) -> Slot:
     if "image" in socket.kinds:
         return Slot(_type_of(socket), name, socket.description, name, "image")
-    plain = {"string", "integer", "float", "boolean", *AS_JSON, ANY}.issuperset(socket.kinds)
+    plain = all(kind in PLAIN or _is_text(kind) for kind in socket.kinds)
     return Slot(_type_of(socket), name, socket.description, name, "plain" if plain else "own")
 
 
@@ -120,7 +123,18 @@ def _converted_slots(manifest: Manifest) -> Iterator[Slot]:
 
 
 def _type_of(socket: Input | Output) -> str:
-    return ",".join(dict.fromkeys(TYPES.get(k, f"SAM2_BLOCKS_{k.upper()}") for k in socket.kinds))
+    return ",".join(dict.fromkeys(map(_type_named, socket.kinds)))
+
+
+def _type_named(kind: str) -> str:
+    if _is_text(kind):
+        return "STRING"
+    return TYPES.get(kind, f"SAM2_BLOCKS_{kind.replace(' ', '_').upper()}")
+
+
+def _is_text(kind: str) -> bool:
+    """Whether values of a kind are written as JSON: lists of plain values are."""
+    return kind in AS_JSON or (kind.startswith(LIST_OF) and element_kind(kind) in PLAIN)
 
 
 def _input_field(socket: Input) -> Field:

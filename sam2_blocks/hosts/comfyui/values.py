@@ -17,10 +17,9 @@ import numpy as np
 from sam2_blocks.formats.images import array_to_image
 from sam2_blocks.hosts.comfyui.boxes import boxes_to_rows
 from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_json
-from sam2_blocks.hosts.wire import prompts_to_json
 from sam2_blocks.language.manifest import Input, Manifest
-from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from sam2_blocks.values import Embedding, Hw, Image, PromptSet
+from sam2_blocks.masks.rle import rle_to_mask
+from sam2_blocks.values import Embedding, Hw, Image
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -74,6 +73,7 @@ def outputs_to_values(
     slots: Iterable[Slot],
     *,
     individual_masks: bool,
+    dump: Callable[[str, Any], Any],
 ) -> tuple[Any, ...]:
     """Put what a block made of each picture together as a node's outputs.
 
@@ -82,8 +82,10 @@ def outputs_to_values(
         rows: what the block was given, by picture.
         slots: the outputs of the node.
         individual_masks: one mask an object, else one a picture.
+        dump: makes plain data of the value of an output, by its kind.
 
     Raises:
+        TypeError: if a value cannot be plain data.
         ValueError: if pictures or masks of different sizes would be in one batch.
     """
     values: list[Any] = []
@@ -99,7 +101,8 @@ def outputs_to_values(
             boxes = [detections.xyxy.tolist() for detections in made]
             values.append(boxes[0] if len(boxes) == 1 else boxes)
         else:
-            values.append([_to_plain(v) for v in made] if slot.form == "plain" else Batch(made))
+            plain = slot.form == "plain"
+            values.append([_text_of(dump(slot.output, v)) for v in made] if plain else Batch(made))
     return tuple(values)
 
 
@@ -222,16 +225,12 @@ def _parse_points(text: str) -> list[list[float]]:
         raise ValueError(f'wants points [{{"x": 12, "y": 9}}, …], got {text!r:.80}') from error
 
 
-def _to_plain(value: Any) -> Any:
+def _text_of(value: Any) -> Any:
     """Plain values as they are, anything with parts as JSON."""
     from pydantic_core import to_json
 
-    from sam2_blocks.service.answers import to_plain
-
-    if isinstance(value, PromptSet):
-        value = prompts_to_json(value)
     if isinstance(value, list | dict):
-        return to_json(to_plain(value), inf_nan_mode="null").decode()
+        return to_json(value, inf_nan_mode="null").decode()
     return value
 
 
@@ -247,9 +246,11 @@ def _masks_of(detections: sv.Detections, row: Mapping[str, Any], *, individual: 
 
 def _iter_masks(detections: sv.Detections) -> Iterator[NDArray[np.bool_]]:
     """Decode masks one at a time; boxes alone have none."""
-    if "rle_mask" in detections.data:
-        return (rle_to_mask(coco_to_rle(rle)) for rle in detections.data["rle_mask"])
-    return iter([] if detections.mask is None else np.asarray(detections.mask, bool))
+    from sam2_blocks.masks.detections import to_rles
+
+    if detections.mask is None:
+        return iter(())
+    return (rle_to_mask(rle) for rle in to_rles(detections))
 
 
 def _hw_of(detections: sv.Detections, row: Mapping[str, Any]) -> Hw:

@@ -12,6 +12,7 @@ from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.runner import Item, Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline
+from sam2_blocks.values import Image
 
 
 class PipelineStage:
@@ -65,7 +66,7 @@ class PipelineStage:
         count = len(next(iter(batch.values())))
         results = list(self._runner.run([self._item(batch, row) for row in range(count)]))
         outputs = {
-            name: _column([_to_cell(result.outputs.get(name)) for result in results])
+            name: _column([self._to_cell(name, result.outputs.get(name)) for result in results])
             for name in self._pipeline.outputs
         }
         errors = ["; ".join(error.message for error in result.errors) for result in results]
@@ -86,6 +87,14 @@ class PipelineStage:
             raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
         item_id = row if self._id_column is None else batch[self._id_column][row]
         return Item(str(item_id), given)
+
+    def _to_cell(self, name: str, value: Any) -> Any:
+        """Pictures as arrays, which Arrow takes; all else as JSON, by its kind."""
+        from pydantic_core import to_json
+
+        if value is None or isinstance(value, Image):
+            return None if value is None else value.pixels
+        return to_json(self._pipeline.dump(name, value), inf_nan_mode="null").decode()
 
 
 def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:
@@ -112,19 +121,6 @@ def _from_cell(cell: Any) -> Any:
     if isinstance(cell, np.ndarray) and cell.dtype != np.uint8:
         return cell.tolist()
     return cell
-
-
-def _to_cell(value: Any) -> Any:
-    from pydantic_core import to_json
-
-    from sam2_blocks.service.answers import to_plain
-    from sam2_blocks.values import Image
-
-    if value is None:
-        return None
-    if isinstance(value, Image):
-        return value.pixels
-    return to_json(to_plain(value), inf_nan_mode="null").decode()
 
 
 def _column(cells: Sequence[Any]) -> Any:

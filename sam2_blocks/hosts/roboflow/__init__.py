@@ -16,14 +16,14 @@ from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.resources import LOCAL_MODELS_SWITCH, Resources
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, make_offer
 from sam2_blocks.hosts.roboflow.blocks import workflow_block, workflow_type
-from sam2_blocks.hosts.roboflow.engine import OUR_KINDS, load_engine
+from sam2_blocks.hosts.roboflow.engine import OUR_KINDS, RLE_KIND, Engine, load_engine
 from sam2_blocks.hosts.roboflow.values import (
     deserialize_embedding,
-    deserialize_prompts,
     serialize_embedding,
+    serialize_masks,
+    serialize_rle_masks,
 )
-from sam2_blocks.hosts.wire import prompts_to_json
-from sam2_blocks.kinds import BUILTIN_KINDS
+from sam2_blocks.kinds import Kind, dump_value, parse_value
 
 DISTRIBUTIONS = ("roboflow-workflows", "inference", "inference-gpu", "inference-cpu")
 
@@ -39,15 +39,20 @@ def shared_resources() -> Resources:
     return _plugins().resources(local_models=os.environ.get(LOCAL_MODELS_SWITCH) == "1")
 
 
+@cache
+def _engine() -> Engine:
+    return load_engine().with_kinds(_plugins().kinds)
+
+
 def load_kinds() -> list[Any]:
     """Give the engine the kinds it does not have."""
-    return [load_engine().kinds[name] for name in OUR_KINDS]
+    return [_engine().kinds[kind.name] for kind in _our_kinds() if kind.name in _engine().kinds]
 
 
 @cache  # the engine asks at every compilation, and wants the same classes
 def load_blocks() -> list[type[Any]]:
     """Give the engine a class for every block that can work there."""
-    engine = load_engine()
+    engine = _engine()
     offer = find_offer(_plugins(), engine.kinds)
     return [workflow_block(manifest, _plugins(), engine) for manifest in offer.blocks.values()]
 
@@ -65,16 +70,41 @@ def report(plugins: Plugins) -> HostReport:
         title="Roboflow Workflows",
         installed=installed_version(*DISTRIBUTIONS),
         how=f"set WORKFLOWS_PLUGINS={__name__}",
-        offer=find_offer(plugins, [kind.name for kind in BUILTIN_KINDS]),
+        offer=find_offer(plugins, plugins.kinds),
     )
 
 
 REGISTERED_INITIALIZERS: dict[str, Callable[[], Any]] = {"resources": shared_resources}
-KINDS_SERIALIZERS: dict[str, Callable[[Any], Any]] = {
-    "image_embedding": serialize_embedding,
-    "prompts": prompts_to_json,
-}
-KINDS_DESERIALIZERS: dict[str, Callable[[str, Any], Any]] = {
-    "image_embedding": deserialize_embedding,
-    "prompts": deserialize_prompts,
-}
+
+
+def __getattr__(name: str) -> Any:
+    """Make what the engine asks for when it loads us, since plugins' kinds are among it."""
+    if name == "KINDS_SERIALIZERS":
+        return {
+            **{kind.name: _serializer(kind) for kind in _our_kinds()},
+            "image_embedding": serialize_embedding,
+            "instance_segmentation_prediction": serialize_masks,
+            RLE_KIND: serialize_rle_masks,
+        }
+    if name == "KINDS_DESERIALIZERS":
+        return {
+            **{kind.name: _deserializer(kind) for kind in _our_kinds() if kind.parse},
+            "image_embedding": deserialize_embedding,
+        }
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _our_kinds() -> list[Kind]:
+    """Those of our kinds, plugins' among them, that the engine does not have."""
+    theirs = load_engine().kinds
+    return [
+        kind for name, kind in _plugins().kinds.items() if name in OUR_KINDS or name not in theirs
+    ]
+
+
+def _serializer(kind: Kind) -> Callable[[Any], Any]:
+    return lambda value: dump_value(value, [kind])
+
+
+def _deserializer(kind: Kind) -> Callable[[str, Any], Any]:
+    return lambda parameter, value: parse_value(value, [kind])

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from sam2_blocks.errors import MissingExtraError
-from sam2_blocks.kinds import BUILTIN_KINDS, Kind
+from sam2_blocks.kinds import BUILTIN_KINDS, LIST_OF, Kind
 from sam2_blocks.language.manifest import Param, Socket
 
 ENGINES = ("roboflow_workflows", "inference.core.workflows")
@@ -30,13 +30,31 @@ class Engine(NamedTuple):
     types: ModuleType
     block: ModuleType
     utils: ModuleType
+    serializers: ModuleType
     kinds: Mapping[str, Any]
 
     def find_kinds(self, socket: Socket | Param) -> list[Any]:
         """The kinds of a socket, without those that this engine is too old for."""
-        names = [name for kind in socket.kinds for name in (kind, *ALSO_ACCEPTED.get(kind, ()))]
+        names = [name for kind in socket.kinds for name in _names_there(kind)]
         names.sort(key=lambda name: name != RLE_KIND)  # serialised by the first that can
         return [self.kinds[name] for name in names if name in self.kinds]
+
+    def with_kinds(self, kinds: Mapping[str, Kind]) -> Engine:
+        """The same engine with the kinds of plugins, where it has none of that name."""
+        builtin = {kind.name for kind in BUILTIN_KINDS}
+        more = {
+            name: _their_kind(kind, self.types)
+            for name, kind in kinds.items()
+            if name not in builtin and name not in self.kinds
+        }
+        return self._replace(kinds={**self.kinds, **more})
+
+
+def _names_there(kind: str) -> tuple[str, ...]:
+    """The engine's names of a kind of ours; of lists it knows one kind."""
+    if kind.startswith(LIST_OF):
+        return ("list_of_values",)
+    return (kind, *ALSO_ACCEPTED.get(kind, ()))
 
 
 @cache
@@ -61,6 +79,7 @@ def load_engine() -> Engine:
         types=types,
         block=import_module(f"{root}.prototypes.block"),
         utils=import_module(f"{root}.core_steps.common.utils"),
+        serializers=import_module(f"{root}.core_steps.common.serializers"),
         kinds={**theirs, **ours},
     )
 

@@ -7,7 +7,7 @@ and a few columns more, without which the engine's own blocks and serialisers re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -15,12 +15,15 @@ from uuid import uuid4
 import numpy as np
 
 from sam2_blocks.hosts.roboflow.engine import Engine, load_engine
-from sam2_blocks.hosts.wire import embedding_to_json, json_to_embedding
-from sam2_blocks.prompts import parse_prompts
-from sam2_blocks.values import Embedding, Hw, Image, PromptSet
+from sam2_blocks.kinds import BUILTIN_KINDS, dump_value
+from sam2_blocks.masks.rle import rle_to_coco
+from sam2_blocks.values import Embedding, Hw, Image
 
 if TYPE_CHECKING:
     import supervision as sv
+
+
+EMBEDDING = next(kind for kind in BUILTIN_KINDS if kind.name == "image_embedding")
 
 
 class Lineage(NamedTuple):
@@ -46,6 +49,8 @@ def row_to_ours(row: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
 def _value_to_ours(value: Any, engine: Engine) -> Any:
     if isinstance(value, engine.base.WorkflowImageData):
         return _picture_to_image(value)
+    if type(value) is list:
+        return [_value_to_ours(one, engine) for one in value]
     return value.embedding if isinstance(value, TracedEmbedding) else value
 
 
@@ -63,6 +68,8 @@ def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine) -> Any:
 
     picture = next((v for v in row.values() if isinstance(v, engine.base.WorkflowImageData)), None)
     traced = next((v for v in row.values() if isinstance(v, TracedEmbedding)), None)
+    if type(value) is list:
+        return [value_to_theirs(one, row, engine) for one in value]
     if isinstance(value, Image):
         return _image_to_picture(value, picture, engine.base)
     if isinstance(value, Embedding) and picture is not None:
@@ -129,13 +136,43 @@ def _prediction_type(detections: sv.Detections) -> str:
 def serialize_embedding(value: TracedEmbedding) -> dict[str, Any]:
     """Write an embedding and its lineage as JSON."""
     lineage = {name: asdict(origin) for name, origin in value.lineage._asdict().items()}
-    return {**embedding_to_json(value.embedding), "lineage": lineage}
+    return {**dump_value(value.embedding, [EMBEDDING]), "lineage": lineage}
+
+
+def serialize_masks(value: sv.Detections) -> Any:
+    """Write detections as the engine does, with the outline of every mask.
+
+    Of those whose masks are run lengths alone, the engine's own would write the boxes.
+    """
+    from sam2_blocks.masks.detections import settle_masks
+
+    return load_engine().serializers.serialise_sv_detections(settle_masks(value))
+
+
+def serialize_rle_masks(value: sv.Detections) -> Any:
+    """Write detections as the engine does, with the run lengths of every mask.
+
+    They are made of the masks as these are now; the engine's own would write those of the block
+    that first made them, wherever its other blocks have moved or changed the masks since.
+    """
+    from sam2_blocks.masks.detections import settle_masks, to_rles
+
+    settled = settle_masks(value)
+    serialise = load_engine().serializers.serialise_sv_detections
+    if settled.mask is None:
+        return serialise(settled)
+    written = serialise(replace(settled, mask=None))
+    for row, rle in zip(written["predictions"], to_rles(settled), strict=True):
+        row["rle_mask"] = dict(rle_to_coco(rle))
+    return written
 
 
 def deserialize_embedding(parameter: str, value: Any) -> TracedEmbedding:
     """Read the value of a workflow's input of kind ``image_embedding``."""
     if isinstance(value, TracedEmbedding):
         return value
+    from sam2_blocks.executor.embedding_json import json_to_embedding
+
     base = load_engine().base
     embedding = json_to_embedding(value)
     origins = {
@@ -146,8 +183,3 @@ def deserialize_embedding(parameter: str, value: Any) -> TracedEmbedding:
         for name, origin in value["lineage"].items()
     }
     return TracedEmbedding(embedding, Lineage(**origins))
-
-
-def deserialize_prompts(parameter: str, value: Any) -> PromptSet:
-    """Read the value of a workflow's input of kind ``prompts``."""
-    return value if isinstance(value, PromptSet) else parse_prompts(value)

@@ -12,7 +12,7 @@ from typing import Any
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import PipelineError, Problem, UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS, SUFFIXES, read_image
-from sam2_blocks.kinds import parse_value
+from sam2_blocks.kinds import kinds_named, parse_value
 from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.pipeline import Pipeline
 
@@ -126,7 +126,7 @@ def _only_results(source: str, out: Path | None) -> UsageError:
 def _parse(pair: str, text: str, names: Sequence[str], pipeline: Pipeline) -> Any:
     value = text if {"string", "image"}.intersection(names) else _yaml(pair, text)
     try:
-        return parse_value(value, [pipeline.kinds[name] for name in names])
+        return parse_value(value, kinds_named(names, pipeline.kinds))
     except (TypeError, ValueError) as error:
         raise UsageError(f"--set {pair!r}: {error}.") from error
 

@@ -13,6 +13,7 @@ from PIL import Image as Pil
 
 from sam2_blocks import load_plugins, read_image
 from sam2_blocks.hosts import comfyui
+from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.testing import run_block
 from tests.conftest import PICTURES, ROOT
@@ -105,7 +106,7 @@ def test_the_example_runs_in_comfyui(tmp_path):
     inputs = {"image": image, "prompts": prompts}
     ours = run_block("sam2/segment@v1", inputs, resources=resources, model="nano").outputs
     written = sorted(tmp_path.glob("sam2_blocks_mask_*.png"))
-    for path, rle in zip(written, ours["predictions"].data["rle_mask"], strict=True):
+    for path, rle in zip(written, to_rles(ours["predictions"]), strict=True):
         with Pil.open(path) as mask:
             assert np.array_equal(np.asarray(mask)[..., 0] > 127, rle_to_mask(coco_to_rle(rle)))
 

@@ -15,7 +15,6 @@ from sam2_blocks.hosts.comfyui.values import (
     Batch,
     images_to_tensor,
 )
-from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.testing import FakeExecutor, check_host, run_block, sample_detections
 from tests.conftest import PICTURES
 from tests.hosts.comfyui.conftest import picture
@@ -36,7 +35,7 @@ def test_a_mask_is_that_of_our_own_runner(classes):
     node = classes["sam2_blocks_segment_v1"]()
     _, masks, boxes = node.run(image=pixels, boxes=[CUP], model="nano", device="cpu")
     assert (masks.dtype, tuple(masks.shape)) == (torch.float32, (1, 400, 600))
-    expected = rle_to_mask(coco_to_rle(ours.data["rle_mask"][0]))
+    expected = ours.mask[0]
     assert masks.numpy().tobytes() == expected[None].astype(np.float32).tobytes()
     assert boxes == ours.xyxy.tolist()
 
@@ -90,14 +89,14 @@ def test_clicks_are_one_object(segment):
     clicks = {"positive_coords": "[{'x': 9, 'y': 8}]", "negative_coords": '[{"x": 1, "y": 2}]'}
     assert len(segment(image=picture(), **clicks, prompts="")[0][0]) == 1
     [found] = segment(image=picture(), **clicks, prompts=prompts)[0]
-    assert found.data["prompt_xyxy"].tolist() == [[2, 3, 12, 15], [1, 2, 9, 8]]
+    assert found.xyxy.tolist() == [[2, 3, 11, 14], [7, 6, 11, 10]]
 
 
 def test_masks_of_others_are_prompts_too(segment):
     mask = torch.zeros(1, 24, 32)
     mask[0, 5:10, 4:20] = 1
     [found] = segment(image=picture(), boxes=mask)[0]
-    assert found.data["prompt_xyxy"].tolist() == [[4, 5, 19, 9]]
+    assert found.xyxy.tolist() == [[4, 5, 18, 8]]
 
 
 def test_polygons_are_one_text_a_picture(node):

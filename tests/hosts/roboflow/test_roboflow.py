@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks import Image, read_image
+from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.testing import FakeExecutor, check_host
 from tests.conftest import PICTURES, ROOT
 from tests.hosts.roboflow.conftest import (
@@ -111,7 +112,7 @@ def test_eight_steps_at_once_run_the_encoder_once(start, nano):
     before = executor.cache_stats().misses
     result = run_one(engine, image=picture(8), boxes=detector_output(2))
     assert executor.cache_stats().misses == before + 1
-    masks = [[rle["counts"] for rle in result[name].data["rle_mask"]] for name in names]
+    masks = [[rle.counts.tolist() for rle in to_rles(result[name])] for name in names]
     assert masks == [masks[0]] * 8
 
 
@@ -122,7 +123,7 @@ def test_two_workflows_at_once(start, nano):
 
     def masks_of(job):
         found = run_one(job[0], image=job[1], boxes=detector_output(2))["predictions"]
-        return [rle["counts"] for rle in found.data["rle_mask"]]
+        return [rle.counts.tolist() for rle in to_rles(found)]
 
     alone = [masks_of(job) for job in jobs]
     with ThreadPoolExecutor(6) as pool:
@@ -140,7 +141,7 @@ def test_an_embedding_is_sent_from_one_workflow_to_another(start, nano):
     here = start([{**SEGMENT, **model}], PREDICTIONS, resources=nano)
     found = run_one(receiver, embedding=[sent], boxes=[detector_output(2)])["predictions"]
     wanted = run_one(here, image=picture(), boxes=detector_output(2))["predictions"]
-    assert found.data["rle_mask"].tolist() == wanted.data["rle_mask"].tolist()
+    assert found.mask == wanted.mask
     assert found.data["root_parent_id"].tolist() == ["image", "image"]
 
 

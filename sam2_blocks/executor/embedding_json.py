@@ -1,4 +1,4 @@
-"""Embeddings and prompts as JSON, for hosts that send values between processes."""
+"""Embeddings as JSON, for hosts that send values between processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
-from sam2_blocks.values import Embedding, ExecutorSpec, Prompt, PromptSet
+from sam2_blocks.values import Embedding, ExecutorSpec
 
 
 def embedding_to_json(embedding: Embedding) -> dict[str, Any]:
@@ -52,23 +52,3 @@ def json_to_embedding(value: object) -> Embedding:
         )
     except Exception as error:  # the parsers and the device raise errors of many types
         raise ValueError(f"not a serialised embedding, or not for this machine: {error}") from error
-
-
-def prompts_to_json(prompts: PromptSet) -> list[dict[str, Any]]:
-    """Write prompts as the rows that `sam2_blocks.kinds.parse_prompts` reads.
-
-    Raises:
-        ValueError: if a prompt has ``mask_input``, which has no such form.
-    """
-    return [_prompt_to_json(index, prompt) for index, prompt in enumerate(prompts.prompts)]
-
-
-def _prompt_to_json(index: int, prompt: Prompt) -> dict[str, Any]:
-    if prompt.mask_input is not None:
-        raise ValueError(f"prompt {index}: mask_input cannot be written as JSON; leave it out")
-    arrays = {
-        "box_xyxy": prompt.box_xyxy,
-        "point_coords": prompt.point_coords,
-        "point_labels": prompt.point_labels,
-    }
-    return {name: array.tolist() for name, array in arrays.items() if array is not None}
