@@ -349,12 +349,13 @@ def _look_normalized(prompts: Sequence[Prompt], image_hw: Hw) -> bool:
     if min(image_hw) < HUNDREDS_PX:
         return False
     boxes = [prompt.box_xyxy for prompt in prompts if prompt.box_xyxy is not None]
-    return any(box.any() for box in boxes) and all(box.max() <= 1 for box in boxes)
+    fractions = any((box % 1).any() for box in boxes)  # [0, 0, 1, 1] may be a pixel
+    return fractions and all(box.max() <= 1 for box in boxes)
 
 
 def _normalized_message(prompts: Sequence[Prompt], image_hw: Hw) -> str:
     height, width = image_hw
-    box = next(p.box_xyxy for p in prompts if p.box_xyxy is not None and p.box_xyxy.any())
+    box = next(p.box_xyxy for p in prompts if p.box_xyxy is not None and (p.box_xyxy % 1).any())
     return (
         f"every box lies between 0 and 1, such as {_shown(box.tolist())}, in an image of "
         f"{width}x{height} pixels. Boxes are in pixels: multiply shares by {width} and {height}"

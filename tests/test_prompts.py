@@ -155,8 +155,8 @@ def test_shares_of_the_picture_are_warned_of():
     with pytest.warns(UserWarning, match=message):
         check_prompts(boxes, BIG, name="a.png")
     check_prompts(boxes, HW)  # a pixel of a picture this small may be meant
-    check_prompts(PromptSet.from_boxes([[0, 0, 1, 1], [5, 5, 9, 9]]), BIG)
-    check_prompts(PromptSet.from_boxes([[0, 0, 0, 0]]), BIG)
+    check_prompts(PromptSet.from_boxes([[0.5, 0, 1, 1], [5, 5, 9, 9]]), BIG)
+    check_prompts(PromptSet.from_boxes([[0, 0, 0, 0], [0, 0, 1, 1]]), BIG)
 
 
 def test_bad_prompts_are_parted_from_good_ones():
