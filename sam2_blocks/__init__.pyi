@@ -24,6 +24,7 @@ from .masks.detections import to_detections as to_detections
 from .masks.detections import to_rles as to_rles
 from .masks.rle import masks_to_prediction as masks_to_prediction
 from .prompts import check_prompts as check_prompts
+from .runs.once import segment as segment
 from .runs.run import run_pipeline as run_pipeline
 from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
@@ -37,6 +38,7 @@ from .values import MaskPrediction as MaskPrediction
 from .values import Prompt as Prompt
 from .values import PromptSet as PromptSet
 from .values import Rle as Rle
+from .values import SegmentOptions as SegmentOptions
 
 __all__: list[str]
 __version__: str

@@ -69,7 +69,7 @@ class Executor(Loaded, Protocol):
         max_sprinkle_area: int = 0,
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
-        """Decode the prompts of several images together."""
+        """Decode the prompts of several images together; see `SegmentOptions`."""
         ...
 
 

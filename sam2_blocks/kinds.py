@@ -20,6 +20,7 @@ import numpy as np
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats import images
 from sam2_blocks.formats.plain import DumpOptions, to_plain
+from sam2_blocks.prompts import parse_prompts
 from sam2_blocks.values import Embedding, ExecutorSpec, Image, Prompt, PromptSet
 
 if TYPE_CHECKING:
@@ -251,13 +252,17 @@ def _check_detections(value: object) -> None:
         raise TypeError(f"wants supervision.Detections, got {_shape_of(value)}")
     if value.xyxy.ndim != 2 or value.xyxy.shape[1] != 4:
         raise ValueError(f"wants xyxy of shape (N, 4), got {value.xyxy.shape}")
-    if not np.isfinite(value.xyxy).all():
-        row = int(np.flatnonzero(~np.isfinite(value.xyxy).all(axis=1))[0])
-        raise ValueError(f"box {row} is not finite: {value.xyxy[row].tolist()}")
 
 
 def _check_masks(value: Any) -> None:
+    """Check detections that have masks; boxes without may be NaN, which a detector gives at times.
+
+    One such box must not cost the picture its others: who uses boxes looks at them row by row.
+    """
     _check_detections(value)
+    if not np.isfinite(value.xyxy).all():
+        row = int(np.flatnonzero(~np.isfinite(value.xyxy).all(axis=1))[0])
+        raise ValueError(f"box {row} is not finite: {value.xyxy[row].tolist()}")
     if len(value) and value.mask is None and "rle_mask" not in value.data:
         raise ValueError("wants detections with masks, got detections without")
 
@@ -278,40 +283,6 @@ def _parse_detections(value: object) -> sv.Detections:
     from sam2_blocks.formats.rows import rows_to_detections
 
     return rows_to_detections(value)
-
-
-def parse_prompts(value: object) -> PromptSet:
-    """Make prompts from a list of mappings.
-
-    Args:
-        value: list of ``{box_xyxy, point_coords, point_labels}``; labels default to foreground.
-
-    Raises:
-        TypeError: if it is not a list of mappings.
-        ValueError: if a mapping is empty, has unknown keys or rows of the wrong length.
-    """
-    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
-        raise TypeError(f"wants a list of mappings with box_xyxy or point_coords, got {value!r}")
-    return PromptSet(tuple(_parse_prompt(i, row) for i, row in enumerate(value)))
-
-
-def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
-    unknown = set(row) - {"box_xyxy", "point_coords", "point_labels"}
-    if unknown or not row:
-        raise ValueError(
-            f"prompt {index}: wants box_xyxy, point_coords and point_labels, got {sorted(row)}"
-        )
-    try:
-        box = np.asarray(row["box_xyxy"], np.float32).reshape(4) if "box_xyxy" in row else None
-        if "point_coords" not in row:
-            return Prompt(box_xyxy=box)
-        coords = np.asarray(row["point_coords"], np.float32).reshape(-1, 2)
-        labels = np.asarray(row.get("point_labels", np.ones(len(coords))))
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"labels are 1 (foreground) or 0 (background), got {labels.tolist()}")
-        return Prompt(box, coords, labels.astype(np.int32).reshape(len(coords)))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"prompt {index}: {error}") from error
 
 
 def prompts_to_plain(prompts: PromptSet, options: DumpOptions | None = None) -> list[Any]:

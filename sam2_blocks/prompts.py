@@ -1,15 +1,33 @@
-"""The check every prompt passes before it reaches a model, wherever it came from."""
+"""What stands for prompts, and the check they pass before they reach a model."""
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_blocks.errors import PromptWarning
-from sam2_blocks.values import Float32Array, Hw, Prompt, PromptSet
+from sam2_blocks.values import (
+    AutomaticMasks,
+    Float32Array,
+    Hw,
+    MaskPrediction,
+    Prompt,
+    PromptSet,
+)
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+SLACK_PX = 1.0
+"""How far a box or a point may be outside without a word: rounding, or a click on the edge."""
+
+HUNDREDS_PX = 100
+"""From this size on, boxes between 0 and 1 are no boxes in pixels."""
 
 NO_PROMPT = Prompt(
     point_coords=np.full((1, 2), -1, np.float32), point_labels=np.full(1, -1, np.int32)
@@ -20,10 +38,25 @@ Source: what ``SAM2ImagePredictor`` pads prompts without a box with.
 """
 
 
+class CheckedPrompts(PromptSet):
+    """Prompts that `check_prompts` has passed for pictures of one size; it takes them as they are.
+
+    Args:
+        prompts: float32 and int32, inside the picture.
+        image_hw: its size in pixels.
+    """
+
+    def __init__(self, prompts: tuple[Prompt, ...], image_hw: Hw) -> None:
+        super().__init__(prompts)
+        object.__setattr__(self, "image_hw", image_hw)  # the class is frozen
+
+    image_hw: Hw
+
+
 def check_prompts(
     prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True, name: str = ""
-) -> PromptSet:
-    """Refuse prompts that mean nothing in this picture, and clip boxes to it.
+) -> CheckedPrompts:
+    """Refuse prompts that mean nothing in this picture, and clip the others to it.
 
     Args:
         prompt_set: the prompts of one picture; may be empty.
@@ -33,30 +66,143 @@ def check_prompts(
         name: of the picture, for the warning.
 
     Returns:
-        The same prompts, float32 and int32, every box inside the picture.
+        The same prompts, float32 and int32, every box and point inside the picture.
 
     Raises:
         ValueError: naming the prompt, if it is empty; if a box, point or mask has a wrong shape or
-            is not finite; if a box is inverted or wholly outside; if a point is outside; if a
-            label is neither 0 nor 1.
+            is not finite; if a box is inverted or wholly outside; if a point is more than a pixel
+            outside; if a label is neither 0 nor 1.
 
     Warns:
-        PromptWarning: if boxes reach outside the picture and were clipped.
+        PromptWarning: if boxes reach more than a pixel outside and were clipped; if all boxes lie
+            between 0 and 1 in a picture of hundreds of pixels.
     """
-    prompts = tuple(
-        _checked(prompt, f"prompt {index}", image_hw)
-        for index, prompt in enumerate(prompt_set.prompts)
-    )
-    clipped = [
-        index
-        for index, (before, after) in enumerate(zip(prompt_set.prompts, prompts, strict=True))
-        if before.box_xyxy is not None and not _same(before.box_xyxy, after.box_xyxy)
-    ]
+    checked, bad = split_prompts(prompt_set, image_hw, warn=warn, name=name)
+    if bad:
+        raise ValueError(next(iter(bad.values())))
+    return checked
+
+
+def split_prompts(
+    prompt_set: PromptSet, image_hw: Hw, *, warn: bool = True, name: str = ""
+) -> tuple[CheckedPrompts, dict[int, str]]:
+    """Part the prompts that mean something in this picture from those that do not.
+
+    Args:
+        prompt_set: the prompts of one picture; may be empty.
+        image_hw: its size in pixels.
+        warn: see `check_prompts`.
+        name: of the picture, for the warning.
+
+    Returns:
+        The good ones in their order, as `check_prompts` returns them, and why each of the others is
+        bad, by index.
+
+    Warns:
+        PromptWarning: as `check_prompts` does.
+    """
+    if isinstance(prompt_set, CheckedPrompts) and prompt_set.image_hw == image_hw:
+        return prompt_set, {}
+    good: list[Prompt] = []
+    bad: dict[int, str] = {}
+    clipped: list[int] = []
+    for index, prompt in enumerate(prompt_set.prompts):
+        try:
+            good.append(_checked(prompt, f"prompt {index}", image_hw))
+        except ValueError as error:
+            bad[index] = str(error)
+        else:
+            if _reaches_outside(prompt, image_hw):
+                clipped.append(index)
     if clipped and warn:
-        message = _clipping_message(clipped, prompt_set, image_hw)
-        text = f"{name}: {message}" if name else message
-        warnings.warn(text, PromptWarning, stacklevel=2)
-    return PromptSet(prompts)
+        _warn(name, _clipping_message(clipped, prompt_set, image_hw))
+    if warn and _look_normalized(good, image_hw):
+        _warn(name, _normalized_message(good, image_hw))
+    return CheckedPrompts(tuple(good), image_hw), bad
+
+
+def to_prompt_set(given: object) -> PromptSet:
+    """Make prompts of what stands for prompts: a set, one or more of them, detections, rows.
+
+    Args:
+        given: a `PromptSet`; a `Prompt` or a list of them; ``supervision.Detections``, whose boxes
+            are the prompts; an array or a list of boxes (N, 4); or a list of mappings with
+            ``box_xyxy``, ``point_coords`` and ``point_labels``.
+
+    Raises:
+        TypeError: if it is none of these.
+        ValueError: if rows or mappings are not of the right shape.
+    """
+    if isinstance(given, PromptSet):
+        return given
+    if isinstance(given, Prompt):
+        return PromptSet((given,))
+    if is_detections(given):
+        return PromptSet.from_boxes(given.xyxy)
+    if isinstance(given, list | tuple):
+        if given and all(isinstance(one, Prompt) for one in given):
+            return PromptSet(tuple(given))
+        if given and all(isinstance(one, Mapping) for one in given):
+            return parse_prompts(list(given))
+        return PromptSet.from_boxes(given)
+    if isinstance(given, np.ndarray):
+        return PromptSet.from_boxes(given)
+    raise TypeError(
+        "wants prompts: a PromptSet, supervision.Detections, boxes (N, 4) or a list of "
+        f"mappings with box_xyxy or point_coords; got {type(given).__name__}."
+        f"{_advice(given)}"
+    )
+
+
+def is_detections(value: object) -> TypeGuard[sv.Detections]:
+    """Whether a value is ``supervision.Detections``; supervision is imported only if it may be."""
+    if type(value).__module__.partition(".")[0] in {"builtins", "numpy"}:
+        return False
+    import supervision as sv
+
+    return isinstance(value, sv.Detections)
+
+
+def _advice(given: object) -> str:
+    if isinstance(given, AutomaticMasks):
+        return " For the boxes of its masks give to_detections(masks)."
+    if isinstance(given, MaskPrediction):
+        return " For the boxes of its masks give PromptSet.from_boxes(prediction.mask_box_xyxy)."
+    return ""
+
+
+def parse_prompts(value: object) -> PromptSet:
+    """Make prompts from a list of mappings.
+
+    Args:
+        value: list of ``{box_xyxy, point_coords, point_labels}``; labels default to foreground.
+
+    Raises:
+        TypeError: if it is not a list of mappings.
+        ValueError: if a mapping is empty, has unknown keys or rows of the wrong length.
+    """
+    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
+        raise TypeError(f"wants a list of mappings with box_xyxy or point_coords, got {value!r}")
+    return PromptSet(tuple(_parse_prompt(i, row) for i, row in enumerate(value)))
+
+
+def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
+    unknown = set(row) - {"box_xyxy", "point_coords", "point_labels"}
+    if unknown or not row:
+        raise ValueError(
+            f"prompt {index}: wants box_xyxy, point_coords and point_labels, got {sorted(row)}"
+        )
+    where = f"prompt {index}"
+    try:
+        box = _box_of(row["box_xyxy"], where) if "box_xyxy" in row else None
+        if "point_coords" not in row:
+            return Prompt(box_xyxy=box)
+        coords = _coords_of(row["point_coords"], where)
+        labels = row.get("point_labels", np.ones(len(coords)))
+        return Prompt(box, coords, _checked_labels(labels, len(coords), where, "labels are"))
+    except (TypeError, ValueError, OverflowError) as error:
+        message = str(error)
+        raise ValueError(message if message.startswith(where) else f"{where}: {message}") from error
 
 
 def _checked(prompt: Prompt, where: str, image_hw: Hw) -> Prompt:
@@ -76,25 +222,39 @@ def _checked(prompt: Prompt, where: str, image_hw: Hw) -> Prompt:
 
 
 def _checked_box(box_xyxy: object, where: str, image_hw: Hw) -> Float32Array:
-    box = _float32(box_xyxy)
-    if box.shape != (4,):
-        raise ValueError(f"{where}: a box wants 4 numbers, got shape {box.shape}")
+    box = _box_of(box_xyxy, where)
     x_min, y_min, x_max, y_max = edges = box.tolist()
     height, width = image_hw
-    if not np.isfinite(box).all():
+    if not all(map(math.isfinite, edges)):
         raise ValueError(f"{where}: box {_shown(edges)} is not finite; drop it or fix its source")
     if x_min > x_max or y_min > y_max:
         raise ValueError(
-            f"{where}: box {_shown(edges)} is inverted; give it as x_min, y_min, x_max, y_max"
+            f"{where}: box {_shown(edges)} is inverted; give it as x_min, y_min, x_max, y_max."
+            f"{_xywh_hint(edges, image_hw)}"
         )
-    if _is_outside(x_min, x_max, width) or _is_outside(y_min, y_max, height):
+    if min(x_min, y_min) >= 0 and x_max <= width and y_max <= height:
+        return box
+    nearly_inside = (
+        min(x_min, y_min) >= -SLACK_PX and max(x_max - width, y_max - height) <= SLACK_PX
+    )
+    misses = _is_outside(x_min, x_max, width) or _is_outside(y_min, y_max, height)
+    if misses and not nearly_inside:
         raise ValueError(
             f"{where}: box {_shown(edges)} lies wholly outside the {width}x{height} image; "
             f"is it in pixels of this image?"
         )
-    if min(x_min, y_min) < 0 or x_max > width or y_max > height:
-        return np.clip(box, 0, np.array([width, height, width, height], np.float32))
-    return box
+    return np.clip(box, 0, np.array([width, height, width, height], np.float32))
+
+
+def _xywh_hint(edges: Sequence[float], image_hw: Hw) -> str:
+    """What an inverted box would be if its last two numbers were a size, if it fits then."""
+    x, y, box_width, box_height = edges
+    height, width = image_hw
+    fits = x >= 0 and y >= 0 and x + box_width <= width + SLACK_PX
+    if not fits or y + box_height > height + SLACK_PX or min(box_width, box_height) <= 0:
+        return ""
+    meant = _shown([x, y, x + box_width, y + box_height])
+    return f" As x, y, width, height it would be {meant}: is that what was meant?"
 
 
 def _is_outside(low: float, high: float, size: int) -> bool:
@@ -102,28 +262,56 @@ def _is_outside(low: float, high: float, size: int) -> bool:
     return low >= size or (low < 0 and high <= 0)
 
 
-def _checked_points(point_coords: object, where: str, image_hw: Hw) -> Float32Array:
+def _box_of(box_xyxy: object, where: str) -> Float32Array:
+    box = _float32(box_xyxy)
+    if box.shape != (4,):
+        hint = ""
+        if box.ndim == 1 and len(box) > 4:
+            hint = " The rest is probably confidence and class: give the four edges alone."
+        raise ValueError(f"{where}: a box wants 4 numbers, got shape {box.shape}.{hint}")
+    return box
+
+
+def _coords_of(point_coords: object, where: str) -> Float32Array:
     coords = _float32(point_coords)
+    if coords.shape == (0,):
+        return coords.reshape(0, 2)
     if coords.ndim != 2 or coords.shape[1] != 2:
-        raise ValueError(f"{where}: point_coords wants shape (P, 2), got {coords.shape}")
+        hint = ""
+        if coords.ndim == 2 and coords.shape[1] == 3:
+            hint = " The third column is probably the label: give it as point_labels."
+        elif coords.ndim == 1:
+            hint = " For one point give [[x, y]]."
+        raise ValueError(f"{where}: point_coords wants shape (P, 2), got {coords.shape}.{hint}")
+    return coords
+
+
+def _checked_points(point_coords: object, where: str, image_hw: Hw) -> Float32Array:
+    coords = _coords_of(point_coords, where)
     height, width = image_hw
-    inside = (coords >= 0).all(axis=1) & (coords <= (width, height)).all(axis=1)  # False for NaN
-    if not inside.all():
-        point = int(np.argmin(inside))
+    last = np.array([width, height], np.float32)
+    inside = (coords >= 0).all() and (coords <= last).all()  # False for NaN
+    if inside:
+        return coords
+    near = (coords >= -SLACK_PX).all(axis=1) & (coords <= last + SLACK_PX).all(axis=1)
+    if not near.all():
+        point = int(np.argmin(near))
         raise ValueError(
             f"{where}: point {point} at {_shown(coords[point].tolist())} is not inside the "
             f"{width}x{height} image"
         )
-    return coords
+    return np.clip(coords, 0, last)
 
 
-def _checked_labels(point_labels: object, count: int, where: str) -> NDArray[np.int32]:
+def _checked_labels(
+    point_labels: object, count: int, where: str, wanted: str = "point_labels must be"
+) -> NDArray[np.int32]:
     labels = np.asarray(point_labels)
     if labels.shape != (count,):
         raise ValueError(f"{where}: point_labels wants {count} labels, got shape {labels.shape}")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(
-            f"{where}: point_labels must be 1 (foreground) or 0 (background), got {labels.tolist()}"
+            f"{where}: {wanted} 1 (foreground) or 0 (background), got {labels.tolist()}"
         )
     return labels.astype(np.int32)
 
@@ -137,6 +325,15 @@ def _checked_mask_input(mask_input: object, where: str) -> Float32Array:
     return logits
 
 
+def _reaches_outside(prompt: Prompt, image_hw: Hw) -> bool:
+    """Whether a good prompt's box had to be clipped by more than rounding."""
+    if prompt.box_xyxy is None:
+        return False
+    x_min, y_min, x_max, y_max = map(float, prompt.box_xyxy)
+    height, width = image_hw
+    return min(x_min, y_min) < -SLACK_PX or max(x_max - width, y_max - height) > SLACK_PX
+
+
 def _clipping_message(clipped: Sequence[int], prompt_set: PromptSet, image_hw: Hw) -> str:
     height, width = image_hw
     first = np.asarray(prompt_set.prompts[clipped[0]].box_xyxy).tolist()
@@ -147,8 +344,35 @@ def _clipping_message(clipped: Sequence[int], prompt_set: PromptSet, image_hw: H
     )
 
 
-def _same(before: object, after: object) -> bool:
-    return np.array_equal(_float32(before), np.asarray(after))
+def _look_normalized(prompts: Sequence[Prompt], image_hw: Hw) -> bool:
+    """Whether all boxes lie between 0 and 1 where that is a corner of a pixel or less."""
+    if min(image_hw) < HUNDREDS_PX:
+        return False
+    boxes = [prompt.box_xyxy for prompt in prompts if prompt.box_xyxy is not None]
+    fractions = any((box % 1).any() for box in boxes)  # [0, 0, 1, 1] may be a pixel
+    return fractions and all(box.max() <= 1 for box in boxes)
+
+
+def _normalized_message(prompts: Sequence[Prompt], image_hw: Hw) -> str:
+    height, width = image_hw
+    box = next(p.box_xyxy for p in prompts if p.box_xyxy is not None and (p.box_xyxy % 1).any())
+    return (
+        f"every box lies between 0 and 1, such as {_shown(box.tolist())}, in an image of "
+        f"{width}x{height} pixels. Boxes are in pixels: multiply shares by {width} and {height}"
+    )
+
+
+def _warn(name: str, message: str) -> None:
+    text = f"{name}: {message}" if name else message
+    warnings.warn(text, PromptWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How far up the caller of this module is, as ``stacklevel`` counts from `_warn`."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _float32(values: object) -> Float32Array:

@@ -23,9 +23,9 @@ from sam2_blocks.kinds import (
     sample_embedding,
     sample_image,
 )
+from sam2_blocks.language.items import item_problems
 from sam2_blocks.language.manifest import Example, Manifest
-from sam2_blocks.language.pipeline import Pipeline, load_pipeline
-from sam2_blocks.language.selectors import InputRef, iter_selectors, parse_selectors
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline, one_step
 from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
 from sam2_blocks.values import (
     DEFAULT_FAMILY,
@@ -40,6 +40,7 @@ from sam2_blocks.values import (
     Prompt,
     PromptSet,
     Rle,
+    SegmentOptions,
 )
 
 __all__ = [
@@ -86,6 +87,7 @@ class FakeExecutor:
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
         """Fill the prompts."""
+        SegmentOptions(multimask_output, mask_threshold, max_hole_area, max_sprinkle_area).checked()
         return [_fill_prompts(embedding.image_hw, prompts) for embedding, prompts in items]
 
     def propose_masks(
@@ -140,17 +142,7 @@ def run_block(
     """
     plugins = plugins or load_plugins(strict=True)
     manifest = plugins.manifests[block_id]
-    document = {
-        "pipeline_version": 1,
-        "inputs": {name: {"kind": list(manifest.inputs[name].kinds)} for name in inputs},
-        "steps": {
-            "block": {
-                "use": block_id,
-                "with": {**{name: f"$inputs.{name}" for name in inputs}, **params},
-            }
-        },
-        "outputs": {name: f"$steps.block.{name}" for name in manifest.outputs},
-    }
+    document = one_step({name: f"$inputs.{name}" for name in inputs} | params, manifest)
     pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
     [result] = _run(pipeline, [Item("item", inputs)], plugins, resources)
     return result
@@ -174,6 +166,8 @@ def check_block(
 ) -> None:
     """Run every example of a block's manifest and check what comes out.
 
+    Where the block declares a `Protocol` of its items, that is compared with the manifest.
+
     Each example becomes a pipeline of one step. It is run on sample values of its inputs' kinds and
     on empty ones; the runner checks the outputs against their kinds.
 
@@ -184,7 +178,8 @@ def check_block(
         resources: executors; the ``fake`` one if not given.
 
     Raises:
-        AssertionError: if the block has no example, or an example fails.
+        AssertionError: if the block has no example, an example fails, or the block's items are not
+            those of the manifest.
     """
     plugins = plugins or load_plugins(strict=True)
     if block_id not in plugins.manifests:
@@ -194,6 +189,9 @@ def check_block(
         raise AssertionError(
             f"{block_id}: the manifest has no examples, so there is nothing to run"
         )
+    differences = list(item_problems(manifest.load_entry(), manifest))
+    if differences:
+        raise AssertionError(f"{block_id}: " + "; ".join(differences))
     for example in manifest.examples:
         _run_example(manifest, example, plugins, samples or {}, resources)
 
@@ -298,19 +296,7 @@ def _counts(detections: Any) -> list[list[int]]:
 
 def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:
     """The pipeline of one step that an example stands for."""
-    inputs: dict[str, Any] = {}
-    for key, value in parse_selectors(example.with_).items():
-        for selector in iter_selectors(value):
-            if isinstance(selector, InputRef):
-                socket = manifest.inputs.get(key) or manifest.params[key]
-                inputs[selector.name] = {"kind": list(socket.kinds)}
-    document = {
-        "pipeline_version": 1,
-        "inputs": inputs,
-        "steps": {"block": {"use": manifest.id, "with": example.with_}},
-        "outputs": {name: f"$steps.block.{name}" for name in manifest.outputs},
-    }
-    return load_pipeline(document, plugins.manifests, plugins.kinds)
+    return load_pipeline(one_step(example.with_, manifest), plugins.manifests, plugins.kinds)
 
 
 def _fill_prompts(image_hw: Hw, prompts: PromptSet) -> MaskPrediction:

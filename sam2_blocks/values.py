@@ -8,10 +8,11 @@ must not be written to once they are inside a value. Checks happen at the border
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ UInt8Array = NDArray[np.uint8]
 Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
 Hw = tuple[int, int]
+Settings = TypeVar("Settings")
 
 UNNAMED = "image"
 """Id of a picture that nobody named; a runner gives it the name of its item."""
@@ -115,6 +117,12 @@ class Embedding:
         levels = {f"high_res_feats.{i}": level for i, level in enumerate(self.high_res_feats)}
         return {"image_embed": self.image_embed, **levels}
 
+    def __repr__(self) -> str:
+        return (
+            f"Embedding(image_id={self.image_id!r}, image_hw={self.image_hw}, "
+            f"image_embed={tuple(self.image_embed.shape)}, spec={'/'.join(self.spec[:3])})"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -147,9 +155,12 @@ class PromptSet:
         """Make one box prompt per row.
 
         Args:
-            boxes_xyxy: float, (N, 4), pixels of the original image.
+            boxes_xyxy: float, (N, 4), pixels of the original image; an empty list is none.
+
+        Raises:
+            ValueError: if the rows are not of four numbers.
         """
-        boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
+        boxes = _rows_of(boxes_xyxy, 4, "boxes_xyxy", _BOX_HINTS)
         return cls(tuple(Prompt(box_xyxy=box) for box in boxes))
 
     @classmethod
@@ -157,10 +168,37 @@ class PromptSet:
         """Make one prompt, a foreground click, per row.
 
         Args:
-            points_xy: float, (N, 2), pixels of the original image.
+            points_xy: float, (N, 2), pixels of the original image; an empty list is none.
+
+        Raises:
+            ValueError: if the rows are not of two numbers.
         """
-        points = np.asarray(points_xy, dtype=np.float32).reshape(-1, 1, 2)
-        return cls(tuple(Prompt(None, coords, np.ones(1, np.int32)) for coords in points))
+        points = _rows_of(points_xy, 2, "points_xy", _POINT_HINTS)
+        return cls(tuple(Prompt(None, row[None], np.ones(1, np.int32)) for row in points))
+
+
+_BOX_HINTS = {
+    1: " For one box give a list of one row, [[x_min, y_min, x_max, y_max]].",
+    5: " Rows of 5 are usually xyxy and a confidence: give boxes[:, :4].",
+    6: " Rows of 6 are usually xyxy, confidence, class: give boxes[:, :4].",
+    7: " Rows of 7 are usually xyxy, track id, confidence, class: give boxes[:, :4].",
+}
+_POINT_HINTS = {
+    1: " For one point give a list of one row, [[x, y]].",
+    3: " The third column is probably the label: give labels on their own, as point_labels.",
+}
+
+
+def _rows_of(given: object, width: int, name: str, hints: Mapping[int, str]) -> Float32Array:
+    """Make (N, width) of rows, which are never reshaped into something else."""
+    with np.errstate(over="ignore"):  # becomes inf, which the check of prompts refuses by name
+        rows = np.asarray(given).astype(np.float32)
+    if rows.shape == (0,):
+        return rows.reshape(0, width)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        hint = hints.get(rows.shape[-1] if rows.ndim == 2 else rows.ndim, "")
+        raise ValueError(f"{name} wants shape (N, {width}), got {rows.shape}.{hint}")
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +255,13 @@ class MaskPrediction:
     def __len__(self) -> int:
         return len(self.rles)
 
+    def __repr__(self) -> str:
+        extra = "" if self.candidates is None else f", candidates={len(self.candidates.rles)}"
+        return (
+            f"MaskPrediction({len(self)} masks, image_hw={self.image_hw}, "
+            f"low_res_logits={self.low_res_logits.shape}{extra})"
+        )
+
     @classmethod
     def concatenate(cls, predictions: Sequence[MaskPrediction]) -> MaskPrediction:
         """Gather masks of one image in their order, without their candidates; at least one part."""
@@ -237,6 +282,47 @@ class MaskPrediction:
             low_res_logits=self.low_res_logits[indices],
             mask_box_xyxy=self.mask_box_xyxy[indices],
         )
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How to turn prompts into masks; each is a keyword of `Executor.segment`.
+
+    Attributes:
+        multimask_output: propose three masks for each prompt and keep the one with the highest
+            predicted IoU; False proposes one.
+        mask_threshold: a pixel belongs to the mask where its logit is above.
+        max_hole_area: fill holes up to this many low-resolution pixels; 0 fills none.
+        max_sprinkle_area: remove specks up to this many low-resolution pixels; 0 removes none.
+    """
+
+    multimask_output: bool = True
+    mask_threshold: float = 0.0
+    max_hole_area: int = 0
+    max_sprinkle_area: int = 0
+
+    def keywords(self) -> dict[str, Any]:
+        """Return them by name, for `Executor.segment`."""
+        return asdict(self)
+
+    def checked(self) -> SegmentOptions:
+        """Return these options.
+
+        Raises:
+            ValueError: if one is out of its range.
+        """
+        if not isfinite(self.mask_threshold):
+            raise ValueError(f"mask_threshold wants a finite number, got {self.mask_threshold}")
+        for name in ("max_hole_area", "max_sprinkle_area"):
+            if not getattr(self, name) >= 0:  # NaN is not
+                raise ValueError(f"{name} wants 0 or more, got {getattr(self, name)}")
+        return self
+
+
+def settings_of(of: type[Settings], item: object) -> Settings:
+    """Read a dataclass of settings from whatever has an attribute for each of its fields."""
+    names = [field.name for field in fields(of)]  # type: ignore[arg-type]
+    return of(**{name: getattr(item, name) for name in names})
 
 
 @dataclass(frozen=True)

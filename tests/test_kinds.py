@@ -52,11 +52,13 @@ def test_a_wrong_value_says_what_came(kind, value, message):
         KINDS[kind].check(value)
 
 
-def test_boxes_must_be_finite():
+def test_boxes_of_masks_must_be_finite():
     boxes = sv.Detections(np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.float32))
     boxes.xyxy[1, 1] = np.nan
+    BOXES.check(boxes)  # a detector's: who uses it, skips that row
+    boxes.mask = np.ones((2, 4, 4), bool)
     with pytest.raises(ValueError, match=r"box 1 is not finite: \[0.0, nan, 1.0, 1.0\]"):
-        BOXES.check(boxes)
+        KINDS["instance_segmentation_prediction"].check(boxes)
 
 
 def test_masks_are_wanted_where_the_kind_has_them():
@@ -135,9 +137,9 @@ def test_prompts_are_parsed():
     [
         ({"box_xyxy": [0, 0, 1, 1]}, "wants a list of mappings"),
         ([{}], "prompt 0: wants box_xyxy, point_coords and point_labels, got"),
-        ([{"box_xyxy": [0, 0, 1]}], "prompt 0: cannot reshape"),
+        ([{"box_xyxy": [0, 0, 1]}], "prompt 0: .*wants"),
         ([{"box_xyxy": [0, 0, 1, 10**400]}], "prompt 0: int too large to convert to float"),
-        ([{"point_coords": [[1, 1]], "point_labels": [1, 0]}], "prompt 0: cannot reshape"),
+        ([{"point_coords": [[1, 1]], "point_labels": [1, 0]}], "prompt 0: .*wants"),
         ([{"point_coords": [[1, 1]], "point_labels": [0.7]}], "prompt 0: labels are 1"),
     ],
 )

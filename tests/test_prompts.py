@@ -1,7 +1,12 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
+import supervision as sv
 
-from sam2_blocks.prompts import check_prompts
+from sam2_blocks.masks.rle import masks_to_prediction
+from sam2_blocks.prompts import check_prompts, parse_prompts, split_prompts, to_prompt_set
+from sam2_blocks.testing import sample_image
 from sam2_blocks.values import Prompt, PromptSet
 
 HW = (60, 80)
@@ -85,8 +90,8 @@ def test_boxes_are_clipped_silently_when_asked_to():
         ({"point_coords": [[1, 1]]}, "point_coords and point_labels go together"),
         ({"point_labels": [1]}, "point_coords and point_labels go together"),
         (
-            {"point_coords": [[1, 1], [81, 5]], "point_labels": [1, 1]},
-            r"point 1 at \[81, 5\] is not inside the 80x60 image",
+            {"point_coords": [[1, 1], [82, 5]], "point_labels": [1, 1]},
+            r"point 1 at \[82, 5\] is not inside the 80x60 image",
         ),
         ({"point_coords": [[1, NAN]], "point_labels": [1]}, r"point 0 at \[1, nan\] is not inside"),
         ({"point_coords": [1, 1], "point_labels": [1]}, r"wants shape \(P, 2\), got \(2,\)"),
@@ -110,3 +115,97 @@ def test_ten_thousand_boxes_all_come_through():
     boxes = np.tile(np.float32([1, 1, 9, 9]), (10_000, 1))
     checked = check_prompts(PromptSet.from_boxes(boxes), HW)
     assert np.array_equal([prompt.box_xyxy for prompt in checked.prompts], boxes)
+
+
+BIG = (480, 640)
+
+
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ([-0.001, 2, 80.001, 60.001], [0, 2, 80, 60]),
+        ([-1, -1, 81, 61], [0, 0, 80, 60]),
+        ([80.5, 3, 81, 5], [80, 3, 80, 5]),
+    ],
+)
+def test_up_to_a_pixel_outside_is_clipped_without_a_word(box, clipped):
+    [prompt] = check_prompts(PromptSet.from_boxes([box]), HW).prompts
+    assert prompt.box_xyxy.tolist() == clipped
+
+
+def test_a_click_up_to_a_pixel_outside_is_moved_to_the_edge():
+    prompts = one(point_coords=[[-0.5, 61], [3, 4]], point_labels=[1, 0])
+    [prompt] = check_prompts(prompts, HW).prompts
+    assert prompt.point_coords.tolist() == [[0, 60], [3, 4]]
+
+
+def test_inverted_boxes_that_fit_as_sizes_get_a_hint():
+    message = r"As x, y, width, height it would be \[400, 300, 500, 350\]"
+    with pytest.raises(ValueError, match=message):
+        check_prompts(PromptSet.from_boxes([[400, 300, 100, 50]]), BIG)
+    with pytest.raises(ValueError, match=r"x_max, y_max\.$"):  # 650 px are too wide
+        check_prompts(PromptSet.from_boxes([[600, 300, 50, 250]]), BIG)
+
+
+def test_shares_of_the_picture_are_warned_of():
+    boxes = PromptSet.from_boxes([[0.1, 0.2, 0.5, 0.9], [0, 0, 1, 1]])
+    message = (
+        r"a.png: every box lies between 0 and 1, such as \[0.1, 0.2, 0.5, 0.9\], in an image of"
+    )
+    with pytest.warns(UserWarning, match=message):
+        check_prompts(boxes, BIG, name="a.png")
+    check_prompts(boxes, HW)  # a pixel of a picture this small may be meant
+    check_prompts(PromptSet.from_boxes([[0.5, 0, 1, 1], [5, 5, 9, 9]]), BIG)
+    check_prompts(PromptSet.from_boxes([[0, 0, 0, 0], [0, 0, 1, 1]]), BIG)
+
+
+def test_bad_prompts_are_parted_from_good_ones():
+    boxes = [[1, 1, 5, 5], [NAN, 1, 5, 5], [2, 2, 6, 6], [9, 9, 3, 3], [200, 1, 300, 9]]
+    good, bad = split_prompts(PromptSet.from_boxes(boxes), HW)
+    assert [prompt.box_xyxy.tolist() for prompt in good.prompts] == [boxes[0], boxes[2]]
+    assert list(bad) == [1, 3, 4]
+    assert "prompt 4: box [200, 1, 300, 9] lies wholly outside" in bad[4]
+
+
+def test_checked_prompts_are_not_checked_again(monkeypatch):
+    checked = check_prompts(PromptSet.from_boxes([[1, 1, 5, 5]]), HW)
+    assert check_prompts(checked, HW) is checked
+    with pytest.raises(ValueError, match="wholly outside the 3x3 image"):  # of another size
+        check_prompts(check_prompts(PromptSet.from_boxes([[5, 5, 9, 9]]), HW), (3, 3))
+
+
+def test_what_stands_for_prompts_becomes_prompts():
+    boxes = [[1, 2, 3, 4], [5, 6, 7, 8]]
+    detections = sv.Detections(np.array(boxes, float))
+    for given in (boxes, np.array(boxes), detections, [{"box_xyxy": box} for box in boxes]):
+        prompts = to_prompt_set(given).prompts
+        assert [prompt.box_xyxy.tolist() for prompt in prompts] == boxes
+    click = Prompt(None, np.array([[3, 4]], np.float32), np.array([1], np.int32))
+    assert to_prompt_set(click).prompts == to_prompt_set([click]).prompts == (click,)
+    assert len(to_prompt_set([])) == len(to_prompt_set(sv.Detections.empty())) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "wants prompts: a PromptSet, supervision.Detections, .*; got int"),
+        (sample_image(), "got Image"),
+        (masks_to_prediction(np.ones((1, 4, 4), bool)), "from_boxes.prediction.mask_box_xyxy"),
+    ],
+)
+def test_what_does_not_is_refused_in_our_words(given, message):
+    with pytest.raises(TypeError, match=message):
+        to_prompt_set(given)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"point_coords": [[80, 60, 1], [10, 10, 0]]}, "probably the label: give it as point_lab"),
+        ({"point_coords": [80, 60]}, r"For one point give \[\[x, y\]\]"),
+        ({"box_xyxy": [1, 2, 3, 4, 0.9, 0]}, "prompt 0: a box wants 4 numbers.*confidence and cl"),
+    ],
+)
+def test_mappings_are_never_reshaped(row, message):
+    with pytest.raises(ValueError, match=message):
+        parse_prompts([row])

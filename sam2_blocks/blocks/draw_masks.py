@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import supervision as sv
@@ -14,18 +14,30 @@ from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.values import Hw, Image
 
 
+class DrawMasksItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    masks: bool
+    boxes: bool
+    labels: bool
+    opacity: float
+    color_by: Literal["index", "class"]
+
+
 class DrawMasks:
     """Draw masks, boxes and labels with supervision's annotators."""
 
     def __init__(self, resources: Resources) -> None:
         pass
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[DrawMasksItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         return [{"image": _draw(item)} for item in items]
 
 
-def _draw(item: Any) -> Image:
+def _draw(item: DrawMasksItem) -> Image:
     found = _visible(item.predictions, item.image.hw)
     look = sv.ColorLookup.CLASS if item.color_by == "class" else sv.ColorLookup.INDEX
     width = max(1, round(min(item.image.hw) / 250))
@@ -50,7 +62,7 @@ def _draw(item: Any) -> Image:
 def _visible(found: sv.Detections, image_hw: Hw) -> sv.Detections:
     """Those that have a place in the picture; an empty mask has none, and no box either."""
     if found.mask is None or not len(found):
-        return found
+        return found.select(np.isfinite(found.xyxy).all(axis=1))
     areas = [rle_area(rle) for rle in to_rles(found, image_hw)]
     return found.select(np.array(areas) > 0)
 

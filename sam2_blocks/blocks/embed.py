@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.values import Embedding
+from sam2_blocks.executors import Executor
+from sam2_blocks.strategies.segment import embed_pictures
+from sam2_blocks.values import Embedding, Image
+
+
+class ModelItem(Protocol):
+    """What names a model, in every block that runs one."""
+
+    model: str
+    device: str
+    dtype: str
+
+
+class EmbedItem(ModelItem, Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
 
 
 class Embed:
@@ -16,19 +31,16 @@ class Embed:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[EmbedItem]) -> Sequence[Mapping[str, Embedding]]:
         """See the manifest."""
-        return [{"embedding": embedding} for embedding in embed(self._resources, items)]
+        pictures = [(executor_for(self._resources, item), item.image) for item in items]
+        return [{"embedding": embedding} for embedding in embed_pictures(pictures)]
 
 
-def embed(resources: Resources, items: Sequence[Any]) -> list[Embedding]:
-    """Embed ``item.image`` with ``item.model``, ``item.device`` and ``item.dtype``, in order."""
-    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for index, item in enumerate(items):
-        groups[item.model, item.device, item.dtype].append(index)
-    embeddings: dict[int, Embedding] = {}
-    for (model, device, dtype), indices in groups.items():
-        executor = resources.executor(model, device=device, dtype=dtype)
-        made = executor.embed([items[index].image for index in indices])
-        embeddings.update(zip(indices, made, strict=True))
-    return [embeddings[index] for index in range(len(items))]
+def executor_for(
+    resources: Resources, item: ModelItem, embedding: Embedding | None = None
+) -> Executor:
+    """Return the executor that made the embedding, or the one that the item names."""
+    if embedding is not None:
+        return resources.executor_of(embedding)
+    return resources.executor(item.model, device=item.device, dtype=item.dtype)

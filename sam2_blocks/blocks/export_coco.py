@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
+
+import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.coco import CocoWriter, detections_to_annotations
+from sam2_blocks.values import Image
+
+
+class ExportCocoItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    path: str
+    segmentation: Literal["rle", "polygons"]
+    tolerance: float
 
 
 class ExportCoco:
@@ -19,7 +32,7 @@ class ExportCoco:
         self._outputs = resources.files
         self._files: dict[Path, CocoWriter] = {}
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[ExportCocoItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._add_or_error(item) for item in items]
 
@@ -32,7 +45,7 @@ class ExportCoco:
                 stack.callback(self._open(path).finish)
         self._files.clear()
 
-    def _add_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+    def _add_or_error(self, item: ExportCocoItem) -> Mapping[str, Any] | Exception:
         try:
             picture = _picture(item)
             path = self._outputs.claim(item.path, self)
@@ -48,7 +61,7 @@ class ExportCoco:
         return self._files[path]
 
 
-def _picture(item: Any) -> dict[str, Any]:
+def _picture(item: ExportCocoItem) -> dict[str, Any]:
     height, width = item.image.hw
     annotations = detections_to_annotations(
         item.predictions,

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
+
+import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.files.per_picture import FilePerPicture
 from sam2_blocks.formats.labelme import detections_to_labelme
+from sam2_blocks.values import Image
+
+
+class ExportLabelmeItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    predictions: sv.Detections
+    path: str
+    shape: Literal["polygon", "mask"]
+    tolerance: float
 
 
 class ExportLabelme:
@@ -17,12 +30,12 @@ class ExportLabelme:
     def __init__(self, resources: Resources) -> None:
         self._files = FilePerPicture(resources.files)
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[ExportLabelmeItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._files.write(item, _text) for item in items]
 
 
-def _text(item: Any, folder: Path) -> str:
+def _text(item: ExportLabelmeItem, folder: Path) -> str:
     return detections_to_labelme(
         item.predictions,
         item.image,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import supervision as sv
@@ -14,19 +14,30 @@ from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import rle_area
 
 
+class FilterDetectionsItem(Protocol):
+    """One picture; see the manifest."""
+
+    detections: sv.Detections
+    classes: list[str] | None
+    min_confidence: float
+    min_area: float
+    max_area: float | None
+    max_count: int | None
+
+
 class FilterDetections:
     """Keep the detections that pass every rule, in their order."""
 
     def __init__(self, resources: Resources) -> None:
         pass
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[FilterDetectionsItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         return [{"detections": _filter(item)} for item in items]
 
 
-def _filter(item: Any) -> sv.Detections:
-    found: sv.Detections = item.detections
+def _filter(item: FilterDetectionsItem) -> sv.Detections:
+    found = item.detections
     keep = np.ones(len(found), dtype=bool)
     if item.classes is not None:
         keep &= np.isin(_class_names(found), item.classes)

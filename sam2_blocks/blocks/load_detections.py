@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import supervision as sv
 
@@ -13,6 +13,17 @@ from sam2_blocks.files.per_picture import path_beside
 from sam2_blocks.formats.coco import CocoBoxes
 from sam2_blocks.formats.rows import boxes_to_detections, load_json
 from sam2_blocks.formats.yolo import load_yolo
+from sam2_blocks.values import Image
+
+
+class LoadDetectionsItem(Protocol):
+    """One picture; see the manifest."""
+
+    image: Image
+    path: str
+    format: Literal["auto", "json", "coco", "yolo"]
+    classes: list[str]
+    missing: Literal["error", "empty"]
 
 
 class LoadDetections:
@@ -21,17 +32,17 @@ class LoadDetections:
     def __init__(self, resources: Resources) -> None:
         self._coco: dict[Path, CocoBoxes] = {}
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any] | Exception]:
+    def run(self, items: Sequence[LoadDetectionsItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
         return [self._load_or_error(item) for item in items]
 
-    def _load_or_error(self, item: Any) -> Mapping[str, Any] | Exception:
+    def _load_or_error(self, item: LoadDetectionsItem) -> Mapping[str, Any] | Exception:
         try:
             return {"detections": self._load(item)}
         except (OSError, TypeError, ValueError) as error:
             return error
 
-    def _load(self, item: Any) -> sv.Detections:
+    def _load(self, item: LoadDetectionsItem) -> sv.Detections:
         path = path_beside(item.path, item.image)
         if not path.exists():
             if item.missing == "empty":

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
+
+import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.values import Rle
+
+
+class MaskPolygonsItem(Protocol):
+    """One picture; see the manifest."""
+
+    predictions: sv.Detections
+    hole_policy: Literal["keep", "bridge", "fill"]
+    multipolygon_policy: Literal["all", "bridge", "largest"]
+    tolerance: float
+    max_vertices: int | None
 
 
 class MaskPolygons:
@@ -17,16 +29,16 @@ class MaskPolygons:
     def __init__(self, resources: Resources) -> None:
         pass
 
-    def run(self, items: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    def run(self, items: Sequence[MaskPolygonsItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
         return [{"polygons": _trace_all(item)} for item in items]
 
 
-def _trace_all(item: Any) -> list[dict[str, Any]]:
+def _trace_all(item: MaskPolygonsItem) -> list[dict[str, Any]]:
     return [_trace(item, index, rle) for index, rle in enumerate(to_rles(item.predictions))]
 
 
-def _trace(item: Any, index: int, rle: Rle) -> dict[str, Any]:
+def _trace(item: MaskPolygonsItem, index: int, rle: Rle) -> dict[str, Any]:
     data = item.predictions.data
     traced = rle_to_polygons(
         rle,

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import supervision as sv
 
-from sam2_blocks.blocks.embed import embed
+from sam2_blocks.blocks.embed import ModelItem, executor_for
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import has_pixels, to_detections
-from sam2_blocks.masks.rle import spread_prediction
-from sam2_blocks.prompts import check_prompts
-from sam2_blocks.strategies.tiles import segment_in_tiles
-from sam2_blocks.values import Embedding, MaskPrediction, PromptSet
+from sam2_blocks.strategies.segment import OnBadPrompt, SegmentAnswer, SegmentJob, segment_jobs
+from sam2_blocks.values import Embedding, Image, PromptSet, SegmentOptions, settings_of
 
-Result = Mapping[str, Any] | Exception
+NO_MASK = "the mask that it comes from is empty and has no box"
+
+
+class SegmentItem(ModelItem, Protocol):
+    """One picture and its prompts; see the manifest."""
+
+    image: Image | None
+    embedding: Embedding | None
+    boxes: sv.Detections | None
+    prompts: PromptSet | None
+    multimask_output: bool
+    min_confidence: float
+    mask_threshold: float
+    max_hole_area: int
+    max_sprinkle_area: int
+    tile_px: int
+    on_bad_prompt: Literal["auto", "error", "skip"]
 
 
 class Segment:
@@ -26,93 +40,89 @@ class Segment:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def run(self, items: Sequence[Any]) -> Sequence[Result]:
+    def run(
+        self, items: Sequence[SegmentItem]
+    ) -> Sequence[Mapping[str, sv.Detections] | Exception]:
         """See the manifest."""
-        prompts: dict[int, PromptSet] = {}
-        results: dict[int, Result] = {}
-        for index, item in enumerate(items):
-            try:
-                name = _name_of(item)
-                prompts[index] = check_prompts(_prompts_of(item), _size_of(item), name=name)
-            except ValueError as error:
-                results[index] = error
-        tiled = [index for index in prompts if items[index].tile_px]
-        for index in tiled:
-            results[index] = self._in_tiles(items[index], prompts.pop(index))
-        embeddings = self._embeddings({index: items[index] for index in prompts})
-        for index, prediction in self._segment(items, embeddings, prompts).items():
-            results[index] = {"predictions": _finish(items[index], prediction)}
-        return [results[index] for index in range(len(items))]
+        made = [self._job_or_error(item) for item in items]
+        jobs = [job for job in made if isinstance(job, SegmentJob)]
+        answers = iter(segment_jobs(jobs))
+        return [
+            _finish(item, job, next(answers)) if isinstance(job, SegmentJob) else job
+            for item, job in zip(items, made, strict=True)
+        ]
 
-    def _in_tiles(self, item: Any, prompts: PromptSet) -> Result:
-        if item.image is None:
-            return ValueError(
-                f"tile_px = {item.tile_px} cuts the picture itself, and got its embedding. Give "
-                "'image' instead of 'embedding', or no tile_px."
-            )
-        executor = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+    def _job_or_error(self, item: SegmentItem) -> SegmentJob | ValueError:
         try:
-            prediction = segment_in_tiles(
-                executor, item.image, prompts, tile_px=item.tile_px, **_options(item)
-            )
-        except ValueError as error:  # a prompt, or the size of a tile
+            prompts, no_object = join_prompts(item.boxes, item.prompts)
+        except ValueError as error:
             return error
-        return {"predictions": _finish(item, prediction)}
-
-    def _embeddings(self, items: Mapping[int, Any]) -> dict[int, Embedding]:
-        found = {index: item.embedding for index, item in items.items() if item.embedding}
-        missing = [index for index in items if index not in found]
-        made = embed(self._resources, [items[index] for index in missing])
-        return found | dict(zip(missing, made, strict=True))
-
-    def _segment(
-        self,
-        items: Sequence[Any],
-        embeddings: Mapping[int, Embedding],
-        prompts: Mapping[int, PromptSet],
-    ) -> dict[int, MaskPrediction]:
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for index, embedding in embeddings.items():
-            key = (embedding.spec, *_options(items[index]).values())
-            groups[key].append(index)
-        predictions: dict[int, MaskPrediction] = {}
-        for indices in groups.values():
-            executor = self._resources.executor_of(embeddings[indices[0]])
-            pairs = [(embeddings[index], prompts[index]) for index in indices]
-            made = executor.segment(pairs, **_options(items[indices[0]]))
-            predictions.update(zip(indices, made, strict=True))
-        return predictions
+        picture = item.embedding or item.image
+        assert picture is not None  # the manifest requires one of them
+        return SegmentJob(
+            executor=executor_for(self._resources, item, item.embedding),
+            picture=picture,
+            prompts=prompts,
+            options=settings_of(SegmentOptions, item),
+            tile_px=item.tile_px,
+            on_bad_prompt=_policy(item),
+            no_object=no_object,
+        )
 
 
-def _options(item: Any) -> dict[str, Any]:
-    """What the item asks of `Executor.segment`."""
-    names = ("multimask_output", "mask_threshold", "max_hole_area", "max_sprinkle_area")
-    return {name: getattr(item, name) for name in names}
+def join_prompts(
+    boxes: sv.Detections | None, prompts: PromptSet | None
+) -> tuple[PromptSet, Mapping[int, str]]:
+    """Make one prompt an object of detections, of prompts, or of both, matched by order.
 
+    Returns:
+        The prompts, and those that stand for no object with the reason: an empty mask has no box.
 
-def _size_of(item: Any) -> tuple[int, int]:
-    size: tuple[int, int] = item.embedding.image_hw if item.embedding else item.image.hw
-    return size
-
-
-def _name_of(item: Any) -> str:
-    name: str = item.embedding.image_id if item.embedding else item.image.id
-    return name
-
-
-def _prompts_of(item: Any) -> PromptSet:
-    prompts: PromptSet | None = item.prompts
+    Raises:
+        ValueError: if there are not as many prompts as detections, or a prompt has a box, too.
+    """
+    if boxes is None:
+        return prompts or PromptSet(), {}
+    joined = PromptSet.from_boxes(boxes.xyxy)
     if prompts is not None:
-        return prompts
-    return PromptSet.from_boxes(item.boxes.xyxy[has_pixels(item.boxes)])
+        joined = _add_prompts(joined, prompts)
+    rows = np.flatnonzero(~has_pixels(boxes)).tolist()
+    return joined, {index: f"prompt {index}: {NO_MASK}" for index in rows}
 
 
-def _finish(item: Any, prediction: MaskPrediction) -> sv.Detections:
-    if item.boxes is not None:  # an empty mask has no box to be a prompt
-        rows = np.flatnonzero(has_pixels(item.boxes))
-        prediction = spread_prediction(prediction, rows, len(item.boxes))
+def _add_prompts(boxes: PromptSet, prompts: PromptSet) -> PromptSet:
+    if len(boxes) != len(prompts):
+        raise ValueError(
+            f"boxes and prompts are matched by order, one of each an object; got {len(boxes)} "
+            f"boxes and {len(prompts)} prompts. Give as many, or only one of the two."
+        )
+    both = [i for i, prompt in enumerate(prompts.prompts) if prompt.box_xyxy is not None]
+    if both:
+        raise ValueError(
+            f"prompt {both[0]} has a box of its own, and 'boxes' gives it another. Give points "
+            "in 'prompts', or only one of the two."
+        )
+    pairs = zip(boxes.prompts, prompts.prompts, strict=True)
+    return PromptSet(tuple(replace(prompt, box_xyxy=box.box_xyxy) for box, prompt in pairs))
+
+
+def _policy(item: SegmentItem) -> OnBadPrompt:
+    """A detector's boxes are nobody's mistake; what somebody wrote is."""
+    if item.on_bad_prompt == "auto":
+        return "error" if item.boxes is None else "skip"
+    return item.on_bad_prompt
+
+
+def _finish(
+    item: SegmentItem, job: SegmentJob, answer: SegmentAnswer | ValueError
+) -> Mapping[str, sv.Detections] | Exception:
+    if isinstance(answer, ValueError):
+        return answer
     detections = to_detections(
-        prediction, prompting=item.boxes, prompts=item.prompts, image_id=_name_of(item)
+        answer.prediction, prompting=item.boxes, prompts=job.prompts, image_id=job.name
     )
+    if job.on_bad_prompt == "skip":
+        reasons = [answer.skipped.get(index, "") for index in range(len(detections))]
+        detections.data["prompt_error"] = np.array(reasons, np.str_)
     keep = np.asarray(detections.data["iou_prediction"], dtype=float) >= item.min_confidence
-    return cast(sv.Detections, detections[keep])
+    return {"predictions": cast(sv.Detections, detections[keep])}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
+    import torch
+
     from sam2_blocks.executor.sam2.executor import Sam2Executor
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
@@ -25,8 +27,8 @@ __all__ = ["DEFAULT_CACHE_BYTES", "load"]
 def load(
     model: str | Path = "nano",
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     mode: Literal["strict", "fast"] | None = None,
     compile: Literal["off", "encoder", "all"] = "off",
     config: str | Path | None = None,
@@ -44,9 +46,10 @@ def load(
     Args:
         model: a name in the catalogue (``nano``, ``hiera_tiny``, ``sam2/hiera_large``, …), or the
             path of a checkpoint (``.pt`` or ``.safetensors``).
-        device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``.
+        device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``;
+            or a ``torch.device``.
         dtype: ``auto`` (float32; bfloat16 in mode ``fast``, but on a CPU without instructions for
-            it), ``float32``, ``bfloat16`` or ``float16``.
+            it), ``float32``, ``bfloat16`` or ``float16``; or a ``torch.dtype``.
         mode: ``strict`` is float32, with the masks of the official predictor on the same device;
             ``fast`` computes in half precision, or in TF32 if ``dtype`` is float32 and the device
             has it, and replays CUDA graphs. By default it follows ``dtype``.
@@ -57,7 +60,8 @@ def load(
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
         cache_bytes: how many bytes of embeddings to keep on the device; 0 keeps none, and turns
-            off what is not asked for below.
+            off what is not asked for below. The decoder keeps what it derives from each picture
+            beside, in as many bytes at most and never more than 256 MiB (1 GiB on CUDA).
         cache_entries: how many embeddings to keep on the device.
         host_cache_bytes: how many bytes of embeddings to keep in host memory when the device has no
             room for them; by default 2 GiB beside CUDA, else 0.

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from sam2_blocks.forks import after_fork
+
 ERRORS_FILE = "errors.json"
 JOURNAL_FILE = ".finished.jsonl"
 LOCK_FILE = ".finished.lock"
@@ -46,6 +48,10 @@ class OutputFiles:
         self._claimed: set[Path] = set()
         self._shared: dict[Path, str] = {}
         self._by_item: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
 
     def claim(self, path: str | Path, writer: object, item: str = "") -> Path:

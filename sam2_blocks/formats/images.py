@@ -19,7 +19,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 
 
 def read_image(
-    source: str | Path | bytes,
+    source: str | Path | bytes | Pil.Image,
     *,
     image_id: str | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -28,7 +28,7 @@ def read_image(
     """Read one picture.
 
     Args:
-        source: a path, or the bytes of an encoded picture.
+        source: a path, the bytes of an encoded picture, or an open Pillow picture.
         image_id: name of the result; the file name if not given.
         max_pixels: refuse larger pictures before decoding them. Pillow refuses those of more than
             twice ``PIL.Image.MAX_IMAGE_PIXELS`` on its own.
@@ -42,6 +42,13 @@ def read_image(
     Raises:
         ImageError: if the file is missing, truncated, too large, empty or not a picture.
     """
+    if isinstance(source, Pil.Image):
+        return Image(pil_to_rgb(source), image_id or _name_of(source))
+    if not isinstance(source, str | Path | bytes):
+        raise ImageError(
+            "wants a path, the bytes of a picture or a Pillow picture, got "
+            f"{type(source).__name__}. For an RGB array use Image(pixels, id)."
+        )
     name = image_id or (Path(source).name if isinstance(source, str | Path) else UNNAMED)
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
     try:
@@ -64,6 +71,11 @@ def read_image(
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
     return Image(pixels, name, None if isinstance(source, bytes) else Path(source))
+
+
+def _name_of(picture: Pil.Image) -> str:
+    """The name of the file that a Pillow picture was opened from, if any."""
+    return Path(str(getattr(picture, "filename", "") or UNNAMED)).name
 
 
 def pil_to_rgb(picture: Pil.Image) -> UInt8Array:

@@ -13,9 +13,10 @@ from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Item, Outputs, Runner
 from sam2_blocks.errors import StepError
+from sam2_blocks.forks import after_fork
 from sam2_blocks.kinds import dump_value, element_kind, kinds_named
 from sam2_blocks.language.manifest import Manifest
-from sam2_blocks.language.pipeline import load_pipeline
+from sam2_blocks.language.pipeline import load_pipeline, one_step
 
 BATCH_SIZE = 32
 
@@ -130,6 +131,10 @@ class BlockBridge:
         self._resources = resources
         self._batch_size = batch_size
         self._runners: dict[tuple[str, ...], Runner] = {}
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
 
     def run(
@@ -190,25 +195,12 @@ class BlockBridge:
 
     def _runner(self, names: tuple[str, ...]) -> Runner:
         if names not in self._runners:
-            document = _one_step(self._manifest, names)
+            document = one_step({name: f"$inputs.{name}" for name in names}, self._manifest)
             pipeline = load_pipeline(document, self._plugins.manifests, self._plugins.kinds)
             self._runners[names] = Runner(
                 pipeline, self._plugins, resources=self._resources, batch_size=self._batch_size
             )
         return self._runners[names]
-
-
-def _one_step(manifest: Manifest, names: Sequence[str]) -> dict[str, Any]:
-    """A pipeline of one step, all of whose values are inputs of the pipeline."""
-    sockets = {name: manifest.inputs.get(name) or manifest.params[name] for name in names}
-    return {
-        "pipeline_version": 1,
-        "inputs": {name: {"kind": list(socket.kinds)} for name, socket in sockets.items()},
-        "steps": {
-            "step": {"use": manifest.id, "with": {name: f"$inputs.{name}" for name in names}}
-        },
-        "outputs": {name: f"$steps.step.{name}" for name in manifest.outputs},
-    }
 
 
 def _obstacle(manifest: Manifest, kinds: Collection[str], reserved: Collection[str]) -> str:

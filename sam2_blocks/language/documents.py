@@ -25,7 +25,7 @@ MAX_DEPTH = 40
 PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 
-Path = tuple[str | int, ...]
+DocumentPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Document:
 
     source: str
     data: Any
-    positions: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    positions: Mapping[DocumentPath, tuple[int, int]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
-    def problem(self, path: Path, message: str) -> Problem:
+    def problem(self, path: DocumentPath, message: str) -> Problem:
         """Make a problem that points at ``path``, or at the closest parent that has a place."""
         where = ".".join(str(part) for part in path)
         for end in range(len(path), -1, -1):
@@ -86,7 +86,7 @@ def data_document(data: object, source: str = "<data>") -> Document:
 
 
 def validation_problems(
-    document: Document, error: ValidationError, model: type[BaseModel], at: Path = ()
+    document: Document, error: ValidationError, model: type[BaseModel], at: DocumentPath = ()
 ) -> list[Problem]:
     """Say each pydantic error in our words, at its place in the document.
 
@@ -99,8 +99,8 @@ def validation_problems(
     return [_explain(document, detail, model, at) for detail in error.errors(include_url=False)]
 
 
-def _explain(document: Document, detail: Any, model: type[BaseModel], at: Path) -> Problem:
-    inner: Path = tuple(detail["loc"])
+def _explain(document: Document, detail: Any, model: type[BaseModel], at: DocumentPath) -> Problem:
+    inner: DocumentPath = tuple(detail["loc"])
     path = (*at, *inner)
     if detail["type"] == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), _field_names(model, inner[:-1]))
@@ -113,7 +113,7 @@ def _explain(document: Document, detail: Any, model: type[BaseModel], at: Path) 
     return document.problem(path, f"{message}, got {_shorten(detail['input'])}.")
 
 
-def _field_names(model: type[BaseModel], path: Path) -> list[str]:
+def _field_names(model: type[BaseModel], path: DocumentPath) -> list[str]:
     """Names YAML may use inside the value at ``path`` of a model."""
     for part in path:
         for name, info in model.model_fields.items():
@@ -139,13 +139,13 @@ class _NodeReader:
     """Turns the composed node graph into data; one instance reads one document."""
 
     def __init__(self) -> None:
-        self.positions: dict[Path, tuple[int, int]] = {}
+        self.positions: dict[DocumentPath, tuple[int, int]] = {}
         self.problems: list[Problem] = []
         self._constructor = YAML(typ="safe", pure=True).constructor
         self._read = 0
         self._too_deep = False
 
-    def read(self, node: Node, path: Path) -> Any:
+    def read(self, node: Node, path: DocumentPath) -> Any:
         self.positions.setdefault(path, _place(node))
         self._read += 1
         if self._read > MAX_NODES:
@@ -166,7 +166,7 @@ class _NodeReader:
             return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
         return self._read_scalar(node, path)
 
-    def _read_mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+    def _read_mapping(self, node: MappingNode, path: DocumentPath) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if self._read > MAX_NODES:
@@ -185,7 +185,7 @@ class _NodeReader:
                 data[key] = self.read(value_node, child)
         return data
 
-    def _read_scalar(self, node: Node, path: Path) -> Any:
+    def _read_scalar(self, node: Node, path: DocumentPath) -> Any:
         if str(node.tag) == TIMESTAMP_TAG:
             return str(node.value)  # dates stay the text they were written as
         try:
@@ -199,10 +199,10 @@ class _NodeReader:
             return None
         return value if isinstance(value, str | bool | int | float | None) else str(node.value)
 
-    def _refuse_tag(self, node: Node, path: Path) -> None:
+    def _refuse_tag(self, node: Node, path: DocumentPath) -> None:
         self._report(node, path, f"the tag {node.tag!s} is not allowed: YAML is only data here")
 
-    def _report(self, node: Node, path: Path, message: str) -> None:
+    def _report(self, node: Node, path: DocumentPath, message: str) -> None:
         self.problems.append(Problem(message, ".".join(map(str, path)), *_place(node)))
 
 

@@ -13,8 +13,13 @@ from pydantic import BaseModel, Field, ValidationError
 from sam2_blocks.errors import PipelineError, Problem, did_you_mean
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.kinds import Kind, dump_value, find_kind, kinds_named, parse_value
-from sam2_blocks.language.documents import Document, data_document, parse_yaml, validation_problems
-from sam2_blocks.language.documents import Path as DocumentPath
+from sam2_blocks.language.documents import (
+    Document,
+    DocumentPath,
+    data_document,
+    parse_yaml,
+    validation_problems,
+)
 from sam2_blocks.language.manifest import (
     Manifest,
     Name,
@@ -147,6 +152,31 @@ def load_pipeline(
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(str(source), [Problem(f"cannot be read: {error}")]) from error
     return check_pipeline(parse_yaml(text, str(source)), manifests, kinds, checks)
+
+
+def one_step(values: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """Write the pipeline that is one step ``block``, all of whose outputs are its own.
+
+    Args:
+        values: the step's ``with``; what ``$inputs`` selects becomes an input of the pipeline, of
+            the kinds of the socket that it is wired to.
+        manifest: the block.
+
+    Returns:
+        A document for `load_pipeline`.
+    """
+    inputs: dict[str, Any] = {}
+    for key, value in parse_selectors(dict(values)).items():
+        socket = manifest.inputs.get(key) or manifest.params.get(key)
+        for selector in iter_selectors(value):
+            if isinstance(selector, InputRef) and socket is not None:
+                inputs[selector.name] = {"kind": list(socket.kinds)}
+    return {
+        "pipeline_version": 1,
+        "inputs": inputs,
+        "steps": {"block": {"use": manifest.id, "with": dict(values)}},
+        "outputs": {name: f"$steps.block.{name}" for name in manifest.outputs},
+    }
 
 
 def check_pipeline(

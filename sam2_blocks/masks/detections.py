@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
-from sam2_blocks.values import Hw, MaskPrediction, PromptSet, Rle
+from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle
 
 RLE_COLUMN = "rle_mask"
 """Where other engines put COCO run lengths; nothing of ours leaves with it."""
@@ -27,7 +27,7 @@ _STALE_FIELDS = ("polygon", RLE_COLUMN)
 
 
 def to_detections(
-    prediction: MaskPrediction,
+    prediction: MaskPrediction | AutomaticMasks,
     *,
     prompting: sv.Detections | None = None,
     prompts: PromptSet | None = None,
@@ -48,7 +48,8 @@ def to_detections(
     - ``iou_prediction``: the model's estimate. ``confidence`` is the detector's, or this without.
 
     Args:
-        prediction: the masks.
+        prediction: the masks. With those found without prompts, the points that led to them are
+            the prompts, and ``stability_score`` is a column more.
         prompting: the detections whose boxes were the prompts, one row a mask.
         prompts: the prompts, where there were no detections.
         image_id: name of the image.
@@ -59,8 +60,21 @@ def to_detections(
         Detections with a `MaskStack`; without masks, all fields are there with length 0.
 
     Raises:
+        TypeError: if ``prediction`` is nothing of this kind.
         ValueError: if ``prompting`` or ``prompts`` has not one row for each mask.
     """
+    stability = {}
+    if isinstance(prediction, AutomaticMasks):
+        stability["stability_score"] = np.array(prediction.stability_score, np.float32)
+        if prompting is None and prompts is None:
+            prompts = PromptSet.from_points(prediction.point_xy)
+        prediction = prediction.prediction
+    if not isinstance(prediction, MaskPrediction):
+        hint = " Turn them one by one." if isinstance(prediction, list) else ""
+        raise TypeError(
+            "wants a MaskPrediction, as executor.segment returns one for each picture, or "
+            f"AutomaticMasks, got {type(prediction).__name__}.{hint}"
+        )
     count = len(prediction)
     for name, given in (("prompting", prompting), ("prompts", prompts)):
         if given is not None and len(given) != count:
@@ -82,6 +96,7 @@ def to_detections(
             "parent_id": _parent_ids(source, image_id),
             "prompt_index": np.arange(count),
             "iou_prediction": np.array(prediction.iou_prediction, np.float32),
+            **stability,
         },
         metadata=dict(source.metadata),
     )

@@ -44,6 +44,7 @@ from sam2_blocks.values import (
     Hw,
     MaskPrediction,
     PromptSet,
+    SegmentOptions,
 )
 
 # What the public server sends to the model when there is no prompt.
@@ -183,7 +184,9 @@ class Service:
         prompts = _prompts_of(request, embedding.image_hw)
         if request.load_logits_from_cache:
             prompts = await self.in_thread(lambda: self._logits.load(embedding, prompts))
-        job = DecodeJob(embedding, prompts or PADDING, request.multimask_output)
+        job = DecodeJob(
+            embedding, prompts or PADDING, SegmentOptions(multimask_output=request.multimask_output)
+        )
         prediction = await self._lanes[embedding.spec].segment(job)
         if request.save_logits_to_cache and prompts:
             await self.in_thread(lambda: self._logits.save(embedding, prompts, prediction))

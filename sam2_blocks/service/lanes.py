@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.strategies.automatic import point_batches
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -21,6 +21,7 @@ from sam2_blocks.values import (
     Image,
     MaskPrediction,
     PromptSet,
+    SegmentOptions,
 )
 
 Stage = Literal["encode", "decode"]
@@ -32,7 +33,7 @@ class DecodeJob(NamedTuple):
 
     embedding: Embedding
     prompts: PromptSet
-    multimask_output: bool
+    options: SegmentOptions
 
 
 class Lane:
@@ -143,12 +144,8 @@ class Lane:
         self._thread.shutdown(cancel_futures=True)
 
     def _decode(self, jobs: Sequence[DecodeJob]) -> list[MaskPrediction]:
-        groups: dict[bool, list[int]] = defaultdict(list)
-        for index, job in enumerate(jobs):
-            groups[job.multimask_output].append(index)
-        predictions: dict[int, MaskPrediction] = {}
-        for multimask_output, indices in groups.items():
-            items = [(jobs[index].embedding, jobs[index].prompts) for index in indices]
-            made = self.executor.segment(items, multimask_output=multimask_output)
-            predictions.update(zip(indices, made, strict=True))
-        return [predictions[index] for index in range(len(jobs))]
+        def segment(options: SegmentOptions, same: Sequence[DecodeJob]) -> list[MaskPrediction]:
+            items = [(job.embedding, job.prompts) for job in same]
+            return self.executor.segment(items, **options.keywords())
+
+        return map_groups(jobs, lambda job: job.options, segment)

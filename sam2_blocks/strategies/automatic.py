@@ -12,6 +12,7 @@ Source: sam2 ``automatic_mask_generator.py``, ``utils/amg.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -51,8 +52,14 @@ def generate_masks(
 
     Raises:
         ModelError: if the executor cannot segment without prompts.
+        TypeError: if it is no embedding.
         ValueError: if a setting is out of its range.
     """
+    if not isinstance(embedding, Embedding):
+        raise TypeError(
+            f"wants the Embedding of a picture, got {type(embedding).__name__}. Encode it first: "
+            "[embedding] = executor.embed([image])."
+        )
     settings = settings or AutomaticSettings()
     proposer = require(executor, MaskProposer)
     batches = propose_batches(proposer, embedding, settings, return_logits=return_logits)
@@ -81,7 +88,13 @@ def _check_ranges(settings: AutomaticSettings) -> None:
         value = getattr(settings, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name} wants 0 to 1, got {value}")
-    if settings.points_per_side < 1:
+    for name in ("stability_score_offset", "min_mask_region_area"):
+        value = getattr(settings, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} wants 0 or more, got {value}")
+    if not math.isfinite(settings.mask_threshold):
+        raise ValueError(f"mask_threshold wants a finite number, got {settings.mask_threshold}")
+    if not settings.points_per_side >= 1:
         raise ValueError(f"points_per_side wants 1 or more, got {settings.points_per_side}")
 
 

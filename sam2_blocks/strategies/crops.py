@@ -37,10 +37,11 @@ from sam2_blocks.values import (
 )
 
 CROPS_PER_BATCH = 8
+MOST_LAYERS = 8  # the last has 65,536 crops
 NEAR_PX = 20  # a mask this close to the edge of its crop counts as cut off
 
 
-class Crop(NamedTuple):
+class Window(NamedTuple):
     """A part of a picture.
 
     Attributes:
@@ -91,9 +92,11 @@ def generate_masks_in_crops(
 
     Raises:
         ModelError: if the executor cannot segment without prompts.
-        ValueError: if a layer would have no points, or crops overlap by all their length.
+        ValueError: if a setting is out of its range, a layer would have no points, or crops overlap
+            by all their length.
     """
     settings, crops = settings or AutomaticSettings(), crops or CropSettings(crop_n_layers=1)
+    _check_ranges(crops)
     proposer = require(executor, MaskProposer)
     grids = [_settings_of_layer(settings, crops, n) for n in range(crops.crop_n_layers + 1)]
     places = list(crop_places(image.hw, crops))
@@ -117,7 +120,7 @@ def generate_masks_in_crops(
     )
 
 
-def crop_places(image_hw: Hw, crops: CropSettings) -> Iterator[Crop]:
+def crop_places(image_hw: Hw, crops: CropSettings) -> Iterator[Window]:
     """Lay crops over a picture, the whole of it first, then layer by layer, column by column.
 
     Raises:
@@ -130,7 +133,7 @@ def crop_places(image_hw: Hw, crops: CropSettings) -> Iterator[Crop]:
             f"crop_overlap_ratio must be at least 0 and below 1, got {crops.crop_overlap_ratio}"
         )
     height, width = image_hw
-    yield Crop(0, 0, width, height, 0)
+    yield Window(0, 0, width, height, 0)
     for layer in range(1, crops.crop_n_layers + 1):
         count = 2**layer
         overlap = int(crops.crop_overlap_ratio * min(image_hw) * (2 / count))
@@ -139,9 +142,21 @@ def crop_places(image_hw: Hw, crops: CropSettings) -> Iterator[Crop]:
         )
         for column, row in product(range(count), repeat=2):
             x, y = column * (across - overlap), row * (down - overlap)
-            crop = Crop(x, y, min(x + across, width), min(y + down, height), layer)
+            crop = Window(x, y, min(x + across, width), min(y + down, height), layer)
             if x < width and y < height:  # a picture of a few pixels has no more crops
                 yield crop
+
+
+def _check_ranges(crops: CropSettings) -> None:
+    if not 0 <= crops.crop_n_layers <= MOST_LAYERS:
+        raise ValueError(f"crop_n_layers wants 0 to {MOST_LAYERS}, got {crops.crop_n_layers}")
+    if not 0 <= crops.crop_nms_thresh <= 1:
+        raise ValueError(f"crop_nms_thresh wants 0 to 1, got {crops.crop_nms_thresh}")
+    if not crops.crop_n_points_downscale_factor >= 1:
+        raise ValueError(
+            "crop_n_points_downscale_factor wants 1 or more, got "
+            f"{crops.crop_n_points_downscale_factor}"
+        )
 
 
 def _settings_of_layer(
@@ -157,7 +172,7 @@ def _settings_of_layer(
     return replace(settings, points_per_side=points)
 
 
-def _drop_cut_off(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticMasks:
+def _drop_cut_off(masks: AutomaticMasks, crop: Window, image_hw: Hw) -> AutomaticMasks:
     """Drop masks that end where their crop does, unless the picture ends there, too."""
     boxes = masks.prediction.mask_box_xyxy + _offset(crop)
     near_crop, near_image = (
@@ -166,7 +181,7 @@ def _drop_cut_off(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticM
     return masks.select(np.flatnonzero(~(near_crop & ~near_image).any(axis=1)))
 
 
-def _paste(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticMasks:
+def _paste(masks: AutomaticMasks, crop: Window, image_hw: Hw) -> AutomaticMasks:
     """Move masks of a crop to where the crop lies in the picture."""
     return replace(
         masks,
@@ -175,5 +190,5 @@ def _paste(masks: AutomaticMasks, crop: Crop, image_hw: Hw) -> AutomaticMasks:
     )
 
 
-def _offset(crop: Crop) -> Int64Array:
+def _offset(crop: Window) -> Int64Array:
     return np.array([crop.x_start, crop.y_start] * 2, np.int64)

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction
-from sam2_blocks.prompts import check_prompts
-from sam2_blocks.strategies.crops import Crop
-from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet
+from sam2_blocks.prompts import CheckedPrompts, check_prompts, to_prompt_set
+from sam2_blocks.strategies.crops import Window
+from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet, SegmentOptions
 
 TILES_PER_BATCH = 8
 
@@ -31,7 +30,7 @@ def segment_in_tiles(
     prompts: PromptSet,
     *,
     tile_px: int = 1024,
-    **options: Any,
+    options: SegmentOptions | None = None,
 ) -> MaskPrediction:
     """Segment a picture, each prompt on the tile that has it nearest to its middle.
 
@@ -40,7 +39,7 @@ def segment_in_tiles(
         image: the picture.
         prompts: boxes and points in pixels of the picture.
         tile_px: length of a tile's sides in pixels, at least 2.
-        options: of ``executor.segment``, such as ``multimask_output``.
+        options: of the executor; the defaults if not given.
 
     Returns:
         Masks of the whole picture, one a prompt, in order; without logits, whose grids are those
@@ -52,14 +51,16 @@ def segment_in_tiles(
     """
     if tile_px < 2:
         raise ValueError(f"tile_px wants 2 or more, got {tile_px}")
-    prompts = check_prompts(prompts, image.hw, name=image.id)
-    by_tile: dict[Crop, list[int]] = defaultdict(list)
+    prompts = check_prompts(to_prompt_set(prompts), image.hw, name=image.id)
+    by_tile: dict[Window, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts.prompts):
         if prompt.mask_input is not None:
             raise ValueError(f"prompt {index}: mask_input is for whole pictures, not for tiles")
         by_tile[_tile_of(prompt, image.hw, tile_px)].append(index)
     order, predictions = [], []
-    for tile, prediction in _segment_tiles(executor, image, prompts, by_tile, options):
+    for tile, prediction in _segment_tiles(
+        executor, image, prompts, by_tile, options or SegmentOptions()
+    ):
         order += by_tile[tile]
         predictions.append(paste_prediction(prediction, tile[:2], image.hw))
     if not predictions:
@@ -71,22 +72,25 @@ def _segment_tiles(
     executor: Executor,
     image: Image,
     prompts: PromptSet,
-    by_tile: Mapping[Crop, Sequence[int]],
-    options: Mapping[str, Any],
-) -> Iterator[tuple[Crop, MaskPrediction]]:
+    by_tile: Mapping[Window, Sequence[int]],
+    options: SegmentOptions,
+) -> Iterator[tuple[Window, MaskPrediction]]:
     tiles = list(by_tile)
     for start in range(0, len(tiles), TILES_PER_BATCH):
         batch = tiles[start : start + TILES_PER_BATCH]
         embeddings = executor.embed([tile.cut(image) for tile in batch])
         moved = [
-            PromptSet(tuple(_move(prompts.prompts[index], tile) for index in by_tile[tile]))
+            CheckedPrompts(
+                tuple(_move(prompts.prompts[index], tile) for index in by_tile[tile]),
+                (tile.y_stop - tile.y_start, tile.x_stop - tile.x_start),
+            )
             for tile in batch
         ]
         items = list(zip(embeddings, moved, strict=True))
-        yield from zip(batch, executor.segment(items, **options), strict=True)
+        yield from zip(batch, executor.segment(items, **options.keywords()), strict=True)
 
 
-def _tile_of(prompt: Prompt, image_hw: Hw, tile_px: int) -> Crop:
+def _tile_of(prompt: Prompt, image_hw: Hw, tile_px: int) -> Window:
     """The tile with the widest margin around a prompt, or the whole picture if none has one."""
     height, width = image_hw
     given = [part for part in (prompt.box_xyxy, prompt.point_coords) if part is not None]
@@ -94,8 +98,8 @@ def _tile_of(prompt: Prompt, image_hw: Hw, tile_px: int) -> Crop:
     (x_low, y_low), (x_high, y_high) = points.min(axis=0), points.max(axis=0)
     x, y = _best_start(x_low, x_high, width, tile_px), _best_start(y_low, y_high, height, tile_px)
     if x is None or y is None:
-        return Crop(0, 0, width, height, 0)
-    return Crop(x, y, min(x + tile_px, width), min(y + tile_px, height), 0)
+        return Window(0, 0, width, height, 0)
+    return Window(x, y, min(x + tile_px, width), min(y + tile_px, height), 0)
 
 
 def _best_start(low: float, high: float, length: int, tile_px: int) -> int | None:
@@ -110,7 +114,7 @@ def _best_start(low: float, high: float, length: int, tile_px: int) -> int | Non
     return int(starts[best]) if margins[best] >= 0 else None
 
 
-def _move(prompt: Prompt, tile: Crop) -> Prompt:
+def _move(prompt: Prompt, tile: Window) -> Prompt:
     corner = np.array(tile[:2], np.float32)
     box, points = prompt.box_xyxy, prompt.point_coords
     return replace(

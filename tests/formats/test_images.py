@@ -152,3 +152,18 @@ def test_only_the_formats_asked_for_are_read(save):
     assert read_image(path, formats=("BMP",)).hw == (4, 4)
     with pytest.raises(ImageError, match="not a picture that Pillow can read"):
         read_image(path, formats=("PNG", "JPEG"))
+
+
+def test_a_pillow_picture_is_read_as_its_file_would_be(save):
+    path = save(Pil.new("L", (4, 3), 7), "grey.png")
+    with Pil.open(path) as picture:
+        image = read_image(picture)
+    assert image.id == "grey.png"
+    assert np.array_equal(image.pixels, read_image(path).pixels)
+    assert read_image(Pil.new("RGB", (4, 3)), image_id="new").id == "new"
+
+
+@pytest.mark.parametrize("given", [None, 3, np.zeros((3, 4, 3), np.uint8)])
+def test_what_is_no_picture_at_all_is_refused(given):
+    with pytest.raises(ImageError, match="wants a path, the bytes of a picture or a Pillow"):
+        read_image(given)

@@ -66,7 +66,10 @@ def test_literals_are_parsed(bridge):
 
 def test_a_failing_row_names_the_hosts_step_and_the_item(bridge):
     outside = sv.Detections(np.array([[500.0, 500, 600, 600]]))
-    rows = [{"image": sample_image(), "boxes": boxes} for boxes in (sample_detections(), outside)]
+    rows = [
+        {"image": sample_image(), "boxes": boxes, "on_bad_prompt": "error"}
+        for boxes in (sample_detections(), outside)
+    ]
     with pytest.raises(StepError, match=r"step 'cut' \(sam2/segment@v1\): item 1 of 2: prompt 0"):
         bridge.run(rows, step="cut")
 
@@ -78,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_names_the_hosts_step(bridge):
 
 
 def test_missing_inputs_are_reported(bridge):
-    with pytest.raises(PipelineError, match="give exactly one of 'boxes', 'prompts'; got none"):
+    with pytest.raises(PipelineError, match="give at least one of 'boxes', 'prompts'"):
         bridge.run([{"image": sample_image()}])
 
 

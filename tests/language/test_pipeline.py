@@ -94,7 +94,7 @@ def test_selectors_become_references(check):
         (
             "boxes: $inputs.boxes",
             "max_hole_area: 0",
-            "give exactly one of 'boxes', 'prompts'; got none.",
+            "give at least one of 'boxes', 'prompts'.",
         ),
         ("with: {image: $inputs.image}}", "with: {}}", "'image' is required."),
         (

@@ -13,7 +13,9 @@ from supervision.detection.compact_mask import CompactMask
 from sam2_blocks.masks.detections import has_pixels, settle_masks, to_detections, to_rles
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
-from sam2_blocks.values import MaskPrediction, PromptSet
+from sam2_blocks.strategies.automatic import generate_masks
+from sam2_blocks.testing import FakeExecutor, sample_image
+from sam2_blocks.values import AutomaticSettings, MaskPrediction, PromptSet
 
 OUR_FIELDS = {
     "class_name",
@@ -324,3 +326,17 @@ def test_they_are_exported_to_coco(detections, tmp_path):
     dataset.as_coco(annotations_path=str(tmp_path / "coco.json"))
     rows = json.loads((tmp_path / "coco.json").read_text())["annotations"]
     assert [row["area"] for row in rows] == [280, 91][: len(visible)]
+
+
+@pytest.mark.parametrize(("value", "got"), [([], "list. Turn them one by one"), (3, "int")])
+def test_only_masks_become_detections(value, got):
+    with pytest.raises(TypeError, match=f"wants a MaskPrediction, .* AutomaticMasks, got {got}"):
+        to_detections(value)
+
+
+def test_masks_found_without_prompts_bring_their_points_and_stability():
+    executor = FakeExecutor()
+    [embedding] = executor.embed([sample_image()])
+    masks = generate_masks(executor, embedding, AutomaticSettings(points_per_side=2))
+    found = to_detections(masks)
+    assert found.data["stability_score"].tolist() == masks.stability_score.tolist()

@@ -397,7 +397,17 @@ def test_an_output_that_json_cannot_say_is_refused(runner):
 
 def test_a_step_that_fails_says_which(runner):
     with pytest.raises(RequestError, match=r"step 'step': prompt 0.*: box .* wholly outside"):
-        run(runner, boxes=[[100, 100, 120, 120]])
+        run(
+            runner,
+            document(
+                values={
+                    "image": "$inputs.image",
+                    "boxes": "$inputs.boxes",
+                    "on_bad_prompt": "error",
+                }
+            ),
+            boxes=[[100, 100, 120, 120]],
+        )
 
 
 def test_pipelines_of_the_operator_run_by_name(make_service, plugins, tmp_path):

@@ -62,3 +62,26 @@ def test_an_executor_without_it_says_so():
     [embedding] = executor.embed([sample_image()])
     with pytest.raises(ModelError, match=r"model 'mine' cannot segment without prompts: it has no"):
         generate_masks(Plain(), embedding)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pred_iou_thresh": float("nan")}, "pred_iou_thresh wants 0 to 1, got nan"),
+        ({"stability_score_offset": -1.0}, "stability_score_offset wants 0 or more, got -1"),
+        ({"stability_score_offset": float("nan")}, "stability_score_offset wants 0 or more"),
+        ({"mask_threshold": float("nan")}, "mask_threshold wants a finite number, got nan"),
+        ({"min_mask_region_area": -3}, "min_mask_region_area wants 0 or more, got -3"),
+        ({"points_per_side": 0}, "points_per_side wants 1 or more, got 0"),
+    ],
+)
+def test_automatic_settings_have_ranges(settings, message):
+    executor = FakeExecutor()
+    [embedding] = executor.embed([sample_image()])
+    with pytest.raises(ValueError, match=message):
+        generate_masks(executor, embedding, AutomaticSettings(**settings))
+
+
+def test_a_picture_is_embedded_first():
+    with pytest.raises(TypeError, match=r"wants the Embedding of a picture, got Image. Encode it"):
+        generate_masks(FakeExecutor(), sample_image())

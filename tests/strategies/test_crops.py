@@ -103,3 +103,22 @@ def test_settings_that_leave_no_points_are_refused():
 def test_an_overlap_of_everything_is_refused():
     with pytest.raises(ValueError, match=r"crop_overlap_ratio must be .* below 1, got 1"):
         list(crop_places((10, 10), CropSettings(crop_overlap_ratio=1)))
+
+
+@pytest.mark.parametrize(
+    ("crops", "message"),
+    [
+        ({"crop_n_layers": -1}, "crop_n_layers wants 0 to 8, got -1"),
+        ({"crop_n_layers": 30}, "crop_n_layers wants 0 to 8, got 30"),
+        ({"crop_n_points_downscale_factor": 0}, "downscale_factor wants 1 or more, got 0"),
+        ({"crop_n_points_downscale_factor": float("nan")}, "wants 1 or more, got nan"),
+        ({"crop_nms_thresh": float("nan")}, "crop_nms_thresh wants 0 to 1, got nan"),
+        (
+            {"crop_n_layers": 1, "crop_overlap_ratio": float("nan")},
+            "and below 1, got nan",
+        ),
+    ],
+)
+def test_crop_settings_have_ranges(crops, message):
+    with pytest.raises(ValueError, match=message):
+        generate_masks_in_crops(FakeExecutor(), sample_image(), crops=CropSettings(**crops))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from sam2_blocks.executor.cache.lru import CacheStats
 from sam2_blocks.files.atomic import write_bytes
+from sam2_blocks.forks import after_fork
 from sam2_blocks.values import Embedding, ExecutorSpec
 
 VERSION = 1  # of the layout above
@@ -61,13 +62,18 @@ class EmbeddingFiles:
         self._writable = True
         self._room = 0  # bytes to write before the next look at the folder
         self._stats = CacheStats()
-        self._lock = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
-        self._writer = ThreadPoolExecutor(1, "sam2-blocks-embedding-files")
+        self._start_writer()
+        after_fork(self._start_writer)
         try:
             self._shrink_to(max_bytes)
         except OSError as error:
             self._stop_writing(error)
+
+    def _start_writer(self) -> None:
+        """Make what is made of threads; in a forked child anew, whose parent writes its queue."""
+        self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._writer = ThreadPoolExecutor(1, "sam2-blocks-embedding-files")
 
     def path_of(self, key: str) -> Path:
         """Return where the embedding with this content key is, or would be."""

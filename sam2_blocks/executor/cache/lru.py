@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+from sam2_blocks.forks import after_fork
 
 DEFAULT_CACHE_ENTRIES = 100_000
 DEFAULT_DISK_CACHE_BYTES = 10 * 2**30
@@ -72,6 +74,7 @@ class ByteCache(Generic[Value]):
         self._nbytes = 0
         self._hits = self._misses = self._evictions = 0
         self._lock = threading.Lock()
+        after_fork(self._forget)
 
     def get_many(
         self, keys: Sequence[str], compute: Callable[[Sequence[str]], Sequence[Value]]
@@ -83,18 +86,25 @@ class ByteCache(Generic[Value]):
         Args:
             keys: in any order, duplicates allowed.
             compute: maps the missing keys, each once, to their values; what it raises reaches
-                everybody who waits for one of them.
+                everybody who waits for one of them, but for interruptions: then one of those who
+                wait computes the value.
         """
-        with self._lock:
-            answers = {key: self._find(key) for key in dict.fromkeys(keys)}
-            mine = [key for key, answer in answers.items() if answer is None]
-            promises = {key: self._in_flight.setdefault(key, Future()) for key in mine}
-            self._misses += len(mine)
-            self._hits += len(keys) - len(mine)
-        if mine:
-            self._keep_promises(promises, compute)
+        promises: dict[str, Future[Value]] = {}
+        try:
+            with self._lock:
+                answers = {key: self._find(key) for key in dict.fromkeys(keys)}
+                for key in [key for key, answer in answers.items() if answer is None]:
+                    promises[key] = Future()
+                    self._in_flight[key] = promises[key]
+                self._misses += len(promises)
+                self._hits += len(keys) - len(promises)
+            if promises:
+                self._keep_promises(promises, compute)
+        except BaseException as error:  # Ctrl-C, too: nobody shall wait for what will not come
+            self._break_promises(promises, error)
+            raise
         everything = {**answers, **promises}
-        return [_value_of(everything[key]) for key in keys]
+        return [self._value_of(key, everything[key], compute) for key in keys]
 
     def find(self, key: str) -> Value | None:
         """Return what is held under a key; nothing is computed or waited for."""
@@ -142,24 +152,45 @@ class ByteCache(Generic[Value]):
         promises: dict[str, Future[Value]],
         compute: Callable[[Sequence[str]], Sequence[Value]],
     ) -> None:
-        try:
-            values = compute(list(promises))
-            with self._lock:
-                for key, value in zip(promises, values, strict=True):
-                    self._store(key, value)
-        except BaseException as error:
-            self._withdraw(promises)
-            for promise in promises.values():
-                promise.set_exception(error)
-            raise
-        self._withdraw(promises)
+        values = compute(list(promises))
+        with self._lock:
+            for key, value in zip(promises, values, strict=True):
+                self._store(key, value)
+                self._in_flight.pop(key, None)
         for promise, value in zip(promises.values(), values, strict=True):
             promise.set_result(value)
 
-    def _withdraw(self, keys: Iterable[str]) -> None:
+    def _break_promises(self, promises: Mapping[str, Future[Value]], error: BaseException) -> None:
+        """Tell those who wait; an interruption is the business of the thread it came to alone."""
+        told = error if isinstance(error, Exception) else _GivenUpError()
         with self._lock:
-            for key in keys:
-                del self._in_flight[key]
+            for key, promise in promises.items():
+                if self._in_flight.get(key) is promise:
+                    del self._in_flight[key]
+        for promise in promises.values():
+            if not promise.done():
+                promise.set_exception(told)
+
+    def _value_of(
+        self,
+        key: str,
+        answer: Value | Future[Value] | None,
+        compute: Callable[[Sequence[str]], Sequence[Value]],
+    ) -> Value:
+        assert answer is not None
+        if not isinstance(answer, Future):
+            return answer
+        try:
+            return answer.result()
+        except _GivenUpError:  # whoever computed it was interrupted, so we do
+            return self.get_many([key], compute)[0]
+
+    def _forget(self) -> None:
+        """Make what threads share anew in a forked child: those who held it are not there."""
+        if self._lock.locked():  # in the middle of a change
+            self._entries, self._nbytes = OrderedDict(), 0
+        self._in_flight = {}
+        self._lock = threading.Lock()
 
     def _store(self, key: str, value: Value) -> None:
         if value.nbytes > self._max_bytes:
@@ -180,6 +211,5 @@ class ByteCache(Generic[Value]):
             self._on_drop(key, value)
 
 
-def _value_of(answer: Value | Future[Value] | None) -> Value:
-    assert answer is not None
-    return answer.result() if isinstance(answer, Future) else answer
+class _GivenUpError(Exception):
+    """Whoever computed a value for others, too, was interrupted."""

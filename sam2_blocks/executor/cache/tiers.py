@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
+from sam2_blocks.forks import after_fork
 from sam2_blocks.values import Embedding
 
 Compute = Callable[[Sequence[str]], Sequence[Embedding]]
@@ -48,6 +49,10 @@ class EmbeddingCache:
         self._host: ByteCache[Embedding] | None = ByteCache(host_bytes) if host_bytes else None
         self._files = files
         self._computed = 0
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
 
     def get_many(self, keys: Sequence[str], compute: Compute) -> list[Embedding]:

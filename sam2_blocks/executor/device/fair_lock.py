@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from sam2_blocks.forks import after_fork
+
 
 class FairLock:
     """Hands itself to whoever waits longest; use it with ``with``.
@@ -15,6 +17,11 @@ class FairLock:
     """
 
     def __init__(self) -> None:
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """Be free and new: those who held or wanted it are not in a forked child."""
         self._guard = threading.Lock()  # of the two below; held for moments only
         self._held = False
         self._waiting: deque[threading.Lock] = deque()

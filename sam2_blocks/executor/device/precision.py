@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from sam2_blocks.forks import after_fork
+
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Say whether half precision is faster than float32 on a device.
@@ -38,6 +40,14 @@ class SharedSwitch:
         self._write = write
         self._value = value
         self._found: Any = None
+        self._inside = {True: 0, False: 0}
+        self._left = threading.Condition()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """Put back, in a forked child, what threads had changed that are not there."""
+        if self._inside[True]:
+            self._write(self._found)
         self._inside = {True: 0, False: 0}
         self._left = threading.Condition()
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from sam2_blocks.forks import after_fork
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,10 +21,32 @@ class Workers:
     A prompt is too small a piece of work to share between cores: the cores wait for each other
     after every operation, and a core that is busy elsewhere holds up the rest. One prompt a core
     at a time is about twice as fast, and stays so on a busy machine.
+
+    A forked child starts threads of its own on first use. There torch computes with one thread:
+    those of its OpenMP pool are gone, too, and it would wait for them for ever.
     """
 
     def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
         self.count = torch.get_num_threads()
+        self._started_pool()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """Start again in a forked child, whose only thread is the one that forked."""
+        self._pool = None
+        self._starting = threading.Lock()
+        torch.set_num_threads(1)
+
+    def _started_pool(self) -> ThreadPoolExecutor:
+        with self._starting:
+            if self._pool is None:
+                self._pool = self._start()
+            return self._pool
+
+    def _start(self) -> ThreadPoolExecutor:
+        caller_uses = torch.get_num_threads()
         started = threading.Barrier(self.count + 1)
 
         def use_one_core() -> None:
@@ -30,12 +54,13 @@ class Workers:
             torch.set_num_threads(1)
             started.wait()
 
-        self._pool = ThreadPoolExecutor(self.count, "sam2-blocks", initializer=use_one_core)
+        pool = ThreadPoolExecutor(self.count, "sam2-blocks", initializer=use_one_core)
         for _ in range(self.count):
-            self._pool.submit(bool)
+            pool.submit(bool)
         started.wait()
         # Torch made the last setting the default of threads to come: put it back.
-        torch.set_num_threads(self.count)
+        torch.set_num_threads(caller_uses)
+        return pool
 
     def map_chunks(
         self,
@@ -52,4 +77,6 @@ class Workers:
         """
         size = max(1, min(size, -(-len(items) // self.count)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
-        return [result for results in self._pool.map(function, chunks) for result in results]
+        return [
+            result for results in self._started_pool().map(function, chunks) for result in results
+        ]

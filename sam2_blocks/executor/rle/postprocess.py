@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2_blocks.executor.device.budget import ByteBudget
 from sam2_blocks.executor.rle.columns import find_column_runs
 from sam2_blocks.executor.rle.upsample import (
     Crop,
@@ -30,6 +31,10 @@ from sam2_blocks.values import Hw, Int64Array, Rle
 
 # Bytes of edge marks gathered before they cross to the host together.
 EDGE_BYTES = 32 * 2**20
+# What the threads of a CPU hold together while they upsample: the largest mask of a batch takes up
+# to three float32 a pixel, the marks of all masks one byte.
+CPU_BUDGET = ByteBudget(512 * 2**20)
+PIXEL_BYTES = 12
 # For tiny outputs (H + W <= 128) ATen has another kernel, and there is nothing to save anyway.
 SMALLEST_CROPPED = 256  # H + W
 
@@ -127,9 +132,18 @@ def _find_runs_one_by_one(
     logits: Tensor, crops: Sequence[Crop], image_hw: Hw, threshold: float
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
     sizes = [crop.nbytes for crop in crops]
+    if logits.device.type != "cpu":
+        return _encode_batch(logits, crops, sizes, image_hw, threshold)
+    with CPU_BUDGET.taken(sum(sizes) + PIXEL_BYTES * max(sizes)):
+        return _encode_batch(logits, crops, sizes, image_hw, threshold)
+
+
+def _encode_batch(
+    logits: Tensor, crops: Sequence[Crop], sizes: Sequence[int], image_hw: Hw, threshold: float
+) -> tuple[Int64Array, Int64Array, Int64Array]:
     edges = torch.empty(sum(sizes), dtype=torch.bool, device=logits.device)
     upsample = upsample_crop if _may_crop(logits, image_hw) else upsample_full
-    for crop, marks in zip(crops, torch.split(edges, sizes), strict=True):
+    for crop, marks in zip(crops, torch.split(edges, list(sizes)), strict=True):
         mask = upsample(logits[crop.mask], crop, image_hw) > threshold
         _mark_edges(mask, marks.view(-1, mask.shape[1]))
     toggles, owners = _toggles_to_positions(_find_true(edges), crops, image_hw)

@@ -25,20 +25,10 @@ from sam2_blocks.values import (
     MaskCandidates,
     MaskPrediction,
     Rle,
+    SegmentOptions,
 )
 
 LOGIT_LIMIT = 32.0  # low-resolution logits are handed out clamped, as the official predictor does
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """How to segment; see `Sam2Executor.segment`."""
-
-    multimask_output: bool
-    mask_threshold: float
-    max_hole_area: int
-    max_sprinkle_area: int
-    return_candidates: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +53,17 @@ class SegmentedPrompt:
 
 
 def segment_chunk(
-    decoder: Decoder, rows: Sequence[PromptRow], options: SegmentOptions
+    decoder: Decoder,
+    rows: Sequence[PromptRow],
+    options: SegmentOptions,
+    *,
+    return_candidates: bool = False,
 ) -> list[SegmentedPrompt]:
     """Answer prompts of equal shape; safe to call from several threads."""
     with torch.inference_mode():
         logits, iou = decoder.decode(rows, multimask_output=options.multimask_output)
         chosen = logits[torch.arange(len(rows), device=iou.device), iou.argmax(1)]  # (N, h, w)
-        wanted = logits if options.return_candidates else logits[:, :0]
+        wanted = logits if return_candidates else logits[:, :0]
         download = Download(_clamp(chosen), iou, _clamp(wanted))
         rles, boxes = _encode(chosen, [(row.item, row.embedding.image_hw) for row in rows], options)
         candidate_rles = _encode_candidates(wanted, rows, options)
@@ -79,13 +73,18 @@ def segment_chunk(
 
 
 def gather_prediction(
-    answers: Sequence[SegmentedPrompt], image_hw: Hw, low_res_hw: Hw, options: SegmentOptions
+    answers: Sequence[SegmentedPrompt],
+    image_hw: Hw,
+    low_res_hw: Hw,
+    options: SegmentOptions,
+    *,
+    return_candidates: bool = False,
 ) -> MaskPrediction:
     """Gather the answers of one image, of which there may be none."""
     masks = 3 if options.multimask_output else 1
     iou = _stack([answer.iou for answer in answers], (masks,))
     candidates = None
-    if options.return_candidates:
+    if return_candidates:
         candidates = MaskCandidates(
             rles=tuple(answer.candidate_rles for answer in answers),
             iou_prediction=iou,

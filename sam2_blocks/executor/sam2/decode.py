@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam2_blocks.executor.cache.lru import ByteCache
+from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
 from sam2_blocks.executor.device.chunks import fill_bucket
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.rows import PromptRow, rows_to_tensors
@@ -28,14 +28,23 @@ IMAGE_SIDES_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30, "mps": 256 * 2**20}
 
 
 class Decoder:
-    """Decodes prompts of one model; safe to call from several threads."""
+    """Decodes prompts of one model; safe to call from several threads.
 
-    def __init__(self, model: LoadedModel) -> None:
+    Args:
+        model: the network.
+        cache_bytes: bound of what is kept of each picture beside its embedding, which is never more
+            than `IMAGE_SIDES_BYTES`. With 0 it is kept only until `forget` is called.
+    """
+
+    def __init__(self, model: LoadedModel, *, cache_bytes: int | None = None) -> None:
         self._model = model
         self._network: Any = model.network
         self._shared = is_known(model.network.sam_mask_decoder)
         self._forward = model.accelerate(self._decode_tokens, "decoder")
         budget = IMAGE_SIDES_BYTES.get(model.device.type, IMAGE_SIDES_BYTES["cpu"])
+        self._keeps = cache_bytes is None or cache_bytes > 0
+        if cache_bytes:
+            budget = min(budget, cache_bytes)
         self._image_sides: ByteCache[ImageSide] = ByteCache(budget)
         with torch.inference_mode():
             self._image_pe: Tensor = self._network.sam_prompt_encoder.get_dense_pe()
@@ -48,6 +57,15 @@ class Decoder:
         tokens_bytes = height * width // 16 * self._network.hidden_dim * 4
         budget = CHUNK_BYTES.get(self._model.device.type, CHUNK_BYTES["cpu"])
         return int(max(1, budget // (LIVE_TOKENS * tokens_bytes)))
+
+    def cache_stats(self) -> CacheStats:
+        """Return what is kept of pictures beside their embeddings, and how often it served."""
+        return self._image_sides.stats()
+
+    def forget(self) -> None:
+        """Drop what is kept of pictures if nothing shall be; call it when prompts are answered."""
+        if not self._keeps:
+            self._image_sides.clear()
 
     def decode(self, rows: Sequence[PromptRow], *, multimask_output: bool) -> tuple[Tensor, Tensor]:
         """Decode rows of one group.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from sam2_blocks.errors import ImageError, ModelError
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import (
     DEFAULT_CACHE_ENTRIES,
@@ -20,19 +23,16 @@ from sam2_blocks.executor.cache.tiers import EmbeddingCache
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.sam2.answer import (
-    SegmentedPrompt,
-    SegmentOptions,
-    gather_prediction,
-    segment_chunk,
-)
+from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
-from sam2_blocks.executor.sam2.rows import PromptRow, group_rows, prompts_to_rows
+from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
+from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
-from sam2_blocks.prompts import check_prompts
+from sam2_blocks.prompts import check_prompts, to_prompt_set
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -42,6 +42,7 @@ from sam2_blocks.values import (
     Image,
     MaskPrediction,
     PromptSet,
+    SegmentOptions,
 )
 
 Result = TypeVar("Result")
@@ -51,14 +52,15 @@ HOST_CACHE_BYTES = {"cuda": 2 * 2**30}
 
 
 class Sam2Executor:
-    """Embeds and segments with one model; implements `sam2_blocks.engine.resources.Executor`.
+    """Embeds and segments with one model; implements `sam2_blocks.executors.Executor`.
 
     Stateless for its callers: embeddings are values, and the cache only saves time. Threads may
     share it; work on the device is done by one at a time.
 
     Args:
         model: the network, as `load_model` returns it.
-        cache_bytes: embeddings kept on the device, in bytes.
+        cache_bytes: embeddings kept on the device, in bytes. What the decoder derives from them is
+            kept beside, in as many bytes at most and never more than 256 MiB (1 GiB on CUDA).
         cache_entries: embeddings kept on the device.
         host_cache_bytes: embeddings kept in host memory, in bytes; see `load`.
         cache_dir: folder of embeddings kept on disk, if any.
@@ -78,7 +80,7 @@ class Sam2Executor:
         if host_cache_bytes is None:
             host_cache_bytes = HOST_CACHE_BYTES.get(model.device.type, 0) if cache_bytes else 0
         self._model = model
-        self._decoder = Decoder(model)
+        self._decoder = Decoder(model, cache_bytes=cache_bytes)
         self._cache = EmbeddingCache(
             model.device,
             device_bytes=cache_bytes,
@@ -87,7 +89,25 @@ class Sam2Executor:
             files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
         )
         self._device_lock = FairLock()
+        self._forked = False
+        after_fork(self._notice_fork)
         self._workers = Workers() if model.device.type == "cpu" else None
+
+    def _notice_fork(self) -> None:
+        self._forked = self._model.device.type != "cpu"
+
+    def _refuse_fork(self) -> None:
+        """Say at once what the driver of a device would say later, or not at all.
+
+        Raises:
+            ModelError: if this is a forked child and the model is on a device.
+        """
+        if self._forked:
+            raise ModelError(
+                f"model {self.spec.model!r} was loaded on {self.spec.device!r} before this process "
+                "was forked, and a device cannot be used in a forked child. Load the model in the "
+                "child, or start it with multiprocessing's method 'spawn'."
+            )
 
     @property
     def spec(self) -> ExecutorSpec:
@@ -107,6 +127,10 @@ class Sam2Executor:
     def cache_stats(self) -> CacheStats:
         """Return what the cache of embeddings has done so far."""
         return self._cache.stats()
+
+    def decoder_cache_stats(self) -> CacheStats:
+        """Return what the decoder keeps of pictures beside their embeddings."""
+        return self._decoder.cache_stats()
 
     def find(self, key: str) -> Embedding | None:
         """Return the embedding with this content key if the cache still holds it."""
@@ -136,6 +160,9 @@ class Sam2Executor:
             ImageError: if a picture is not uint8 RGB (H, W, 3).
             ModelError: if the device has no memory for a single picture.
         """
+        self._refuse_fork()
+        if isinstance(images, Image | np.ndarray):
+            raise ImageError("wants a list of pictures, got one. Give embed([image]).")
         for image in images:
             check_image(image)
         keys = embedding_keys(images, self._model)
@@ -164,44 +191,50 @@ class Sam2Executor:
         """Decode the prompts of several images together.
 
         Args:
-            items: embeddings of this executor, each with any number of prompts of any mixture.
-            multimask_output: propose three masks for each prompt and choose the one with the
-                highest predicted IoU; False proposes one.
-            mask_threshold: a pixel belongs to the mask where its logit is above.
-            max_hole_area: fill holes up to this many low-resolution pixels; 0 fills none.
-            max_sprinkle_area: remove specks up to this many low-resolution pixels; 0 removes none.
+            items: embeddings of this executor, each with any number of prompts of any mixture, or
+                with what `to_prompt_set` makes prompts of, such as detections.
+            multimask_output: see `SegmentOptions`, like the next three.
+            mask_threshold: of logits.
+            max_hole_area: low-resolution pixels.
+            max_sprinkle_area: low-resolution pixels.
             return_candidates: also return every proposal.
 
         Returns:
             One prediction an item, with one mask a prompt, in order.
 
         Raises:
-            ValueError: if an embedding is of another executor, or a prompt means nothing in its
-                picture; see `check_prompts`, except that boxes may reach outside.
+            TypeError: if an item is no embedding with prompts.
+            ValueError: if an embedding is of another executor, a prompt means nothing in its
+                picture (see `check_prompts`, except that boxes may reach outside), or an option is
+                out of its range.
             ModelError: if the device has no memory for a single prompt.
         """
         options = SegmentOptions(
-            multimask_output, mask_threshold, max_hole_area, max_sprinkle_area, return_candidates
-        )
-        for embedding, prompts in items:
-            self._check_embedding(embedding)
-            try:
-                check_prompts(prompts, embedding.image_hw, warn=False)
-            except ValueError as error:
-                raise ValueError(f"image {embedding.image_id!r}: {error}") from None
+            multimask_output, mask_threshold, max_hole_area, max_sprinkle_area
+        ).checked()
+        asked = [self._checked(place, item) for place, item in enumerate(items)]
         rows = prompts_to_rows(
-            items, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
+            asked, image_size=self._model.image_size, low_res_hw=self._model.low_res_hw
         )
+
+        def segment(_: object, same: Sequence[PromptRow]) -> list[SegmentedPrompt]:
+            decode = partial(
+                segment_chunk, self._decoder, options=options, return_candidates=return_candidates
+            )
+            return self._map_rows(decode, same)
+
         with self._device_lock:
-            answers = self._answer(rows, options)
+            answers = iter(map_groups(rows, lambda row: row.shape_key, segment))
+            self._decoder.forget()
         return [
             gather_prediction(
-                [answers[item, index] for index in range(len(prompts))],
+                list(islice(answers, len(prompts))),
                 embedding.image_hw,
                 self._model.low_res_hw,
                 options,
+                return_candidates=return_candidates,
             )
-            for item, (embedding, prompts) in enumerate(items)
+            for embedding, prompts in asked
         ]
 
     def propose_masks(
@@ -231,24 +264,9 @@ class Sam2Executor:
                 ),
                 rows,
             )
+            self._decoder.forget()
         low_res_hw = self._model.low_res_hw if return_logits else (0, 0)
         return gather_proposals(proposals, points_xy, embedding.image_hw, low_res_hw)
-
-    def _answer(
-        self, rows: Sequence[PromptRow], options: SegmentOptions
-    ) -> dict[tuple[int, int], SegmentedPrompt]:
-        """Answer all prompts, whatever their images, by item and index."""
-
-        def segment(chunk: Sequence[PromptRow]) -> list[SegmentedPrompt]:
-            return segment_chunk(self._decoder, chunk, options)
-
-        answers: dict[tuple[int, int], SegmentedPrompt] = {}
-        for group in group_rows(rows):
-            results = self._map_rows(segment, group)
-            answers.update(
-                ((row.item, row.index), result) for row, result in zip(group, results, strict=True)
-            )
-        return answers
 
     def _map_rows(
         self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]
@@ -259,7 +277,22 @@ class Sam2Executor:
             return self._workers.map_chunks(function, rows, size)
         return map_chunks(function, rows, size)
 
+    def _checked(
+        self, place: int, item: tuple[Embedding, PromptSet]
+    ) -> tuple[Embedding, PromptSet]:
+        """Check one item of `segment` and make prompts of what stands for them."""
+        embedding, given = _pair_of(place, item)
+        self._check_embedding(embedding)
+        try:
+            prompts = to_prompt_set(given)
+            check_prompts(prompts, embedding.image_hw, warn=False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"image {embedding.image_id!r}: {error}") from None
+        return embedding, prompts
+
     def _check_embedding(self, embedding: Embedding) -> None:
+        self._refuse_fork()
         made_by = embedding.key.rpartition("/")[0]
         if embedding.spec != self.spec or made_by != self._model.key:
             raise ValueError(
@@ -267,6 +300,21 @@ class Sam2Executor:
                 f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
                 f"{self.spec.device!r}. Embed the image with this executor."
             )
+
+
+def _pair_of(place: int, item: object) -> tuple[Embedding, object]:
+    """Read an item of `Sam2Executor.segment`, which people also give pictures or single values."""
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        got = type(item).__name__
+        raise TypeError(f"item {place}: wants a pair (embedding, prompts), got {got}")
+    embedding, prompts = item
+    if isinstance(embedding, Embedding):
+        return embedding, prompts
+    hint = " Encode it first: [embedding] = executor.embed([image])."
+    raise TypeError(
+        f"item {place}: wants an Embedding beside the prompts, got {type(embedding).__name__}."
+        f"{hint if isinstance(embedding, Image | np.ndarray) else ''}"
+    )
 
 
 def _open_files(model: LoadedModel, folder: Path, max_bytes: int) -> EmbeddingFiles:

@@ -139,8 +139,8 @@ class LoadedModel:
 def load_model(
     model: str | Path,
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     mode: Mode | None = None,
     config: str | Path | None = None,
     compile: CompileLevel = "off",
@@ -181,12 +181,15 @@ def load_model(
     )
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """Turn ``auto``, ``cuda``, ``cuda:N``, ``mps`` or ``cpu`` into a device that exists.
+
+    There is one CPU: ``cpu:0`` is ``cpu``.
 
     Raises:
         ModelError: if there is no such device on this machine.
     """
+    name = str(name)
     if name == "auto":
         name = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else name
@@ -207,10 +210,12 @@ def resolve_device(name: str) -> torch.device:
         )
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
-    return device
+    return device if device.type == "cuda" else torch.device(device.type)
 
 
-def resolve_dtype(name: str, mode: Mode | None, device: torch.device) -> tuple[torch.dtype, Mode]:
+def resolve_dtype(
+    name: str | torch.dtype, mode: Mode | None, device: torch.device
+) -> tuple[torch.dtype, Mode]:
     """Agree on dtype and mode; ``auto`` is float32, or in mode ``fast`` bfloat16 if that is faster.
 
     Raises:
@@ -218,6 +223,7 @@ def resolve_dtype(name: str, mode: Mode | None, device: torch.device) -> tuple[t
     """
     if mode not in (None, "strict", "fast"):
         raise ModelError(f"there is no mode {mode!r}.{did_you_mean(mode, ['strict', 'fast'])}")
+    name = str(name).removeprefix("torch.")
     if name == "auto":
         half = mode == "fast" and has_fast_bfloat16(device)
         name = "bfloat16" if half else "float32"

@@ -6,7 +6,7 @@ group prompts of equal shape instead of padding them, because padding tokens cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,14 +68,6 @@ def prompts_to_rows(
             coords, labels = _prompt_to_points(prompt, embedding.image_hw, image_size)
             rows.append(PromptRow(item, index, embedding, coords, labels, prompt.mask_input))
     return rows
-
-
-def group_rows(rows: Iterable[PromptRow]) -> list[list[PromptRow]]:
-    """Gather rows that can be decoded together, keeping their order."""
-    groups: dict[tuple[int, bool], list[PromptRow]] = {}
-    for row in rows:
-        groups.setdefault(row.shape_key, []).append(row)
-    return list(groups.values())
 
 
 def rows_to_tensors(

@@ -24,6 +24,7 @@ from ruamel.yaml.error import YAMLError
 from torch import nn
 
 from sam2_blocks.errors import ModelError
+from sam2_blocks.forks import after_fork
 
 _importing = threading.Lock()
 
@@ -35,6 +36,15 @@ POSTPROCESSING = {
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
+
+
+def _forget() -> None:
+    """Free the lock in a forked child, where whoever held it is not."""
+    global _importing
+    _importing = threading.Lock()
+
+
+after_fork(_forget)
 
 
 def sam2_folder() -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import pytest
@@ -157,3 +158,64 @@ def test_nobody_waits_for_what_failed_after_it_was_computed(max_bytes, given):
     later.start()
     later.join(5)
     assert asked == ["b"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_those_who_wait_for_an_interrupted_thread_get_the_value(interruption):
+    cache: ByteCache[Entry] = ByteCache(100)
+    started, go_on = threading.Event(), threading.Event()
+    answers, raised = [], []
+
+    def interrupted(keys):
+        started.set()
+        go_on.wait(10)
+        raise interruption
+
+    def first():
+        try:
+            cache.get_many(["a", "b"], interrupted)
+        except BaseException as error:
+            raised.append(type(error))
+
+    def later():
+        answers.append(cache.get_many(["a"], entries))
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    started.wait(10)
+    threads += [threading.Thread(target=later) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert raised == [interruption]
+    assert answers == [entries(["a"])] * 3
+    assert cache.get_many(["b"], entries) == entries(["b"])
+
+
+def test_an_interruption_before_the_computation_leaves_nobody_waiting(monkeypatch):
+    cache: ByteCache[Entry] = ByteCache(100)
+
+    def interrupt(promises, compute):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_keep_promises", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get_many(["a"], entries)
+    assert cache.get_many(["a"], entries) == entries(["a"])
+
+
+def test_a_fork_in_the_middle_of_a_change_forgets_what_may_be_half_changed():
+    cache: ByteCache[Entry] = ByteCache(100)
+    cache.get_many(["a"], entries)
+    cache._forget()
+    assert cache.find("a") is not None
+    cache._in_flight["b"] = Future()
+    cache._lock.acquire()
+    cache._forget()
+    assert cache.find("a") is None
+    assert cache.stats().nbytes == 0
+    assert cache.get_many(["b"], entries) == entries(["b"])

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import supervision as sv
 import torch
 
-from sam2_blocks.errors import ImageError
+from sam2_blocks.errors import ImageError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import encode as embed
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executors import Executor
+from sam2_blocks.testing import sample_image
 from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
@@ -322,3 +324,67 @@ def test_malformed_prompts_are_named(nano, nano_embedding, prompt, message):
 def test_what_is_no_picture_is_refused(nano, image, message):
     with pytest.raises(ImageError, match=message):
         nano.embed([image])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda e: (sample_image(), PromptSet()),
+            "wants an Embedding .* got Image. Encode",
+        ),
+        (
+            lambda e: ("a.png", PromptSet()),
+            "item 0: wants an Embedding .* got str",
+        ),
+        (lambda e: e, r"item 0: wants a pair \(embedding, prompts\), got Embedding"),
+        (lambda e: (e, None), "wants prompts: a PromptSet, .* got NoneType"),
+    ],
+)
+def test_what_is_no_embedding_with_prompts_is_refused(nano, nano_embedding, make, message):
+    with pytest.raises(TypeError, match=message):
+        nano.segment([make(nano_embedding)])
+
+
+def test_detections_are_prompts(nano, nano_embedding):
+    boxes = [[10, 10, 60, 50], [5, 5, 20, 20]]
+    [expected] = nano.segment([(nano_embedding, PromptSet.from_boxes(boxes))])
+    [found] = nano.segment([(nano_embedding, sv.Detections(np.array(boxes, float)))])
+    assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("option", [{"mask_threshold": np.nan}, {"max_hole_area": -1}])
+def test_options_out_of_range_are_refused(nano, nano_embedding, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} wants"):
+        nano.segment([(nano_embedding, PromptSet.from_points([[5, 5]]))], **option)
+
+
+def test_what_the_decoder_keeps_is_bounded_by_the_setting_of_the_cache(pictures):
+    prompts = PromptSet.from_points([[5, 5], [9, 9], [20, 20]])
+    images = list(pictures.values())
+    kept, none = load("nano", device="cpu"), load("nano", device="cpu", cache_bytes=0)
+    for executor in (kept, none):
+        [embedding] = executor.embed(images[:1])
+        executor.segment([(embedding, prompts)])
+    assert kept.decoder_cache_stats().nbytes > 0
+    assert (none.decoder_cache_stats().entries, none.decoder_cache_stats().nbytes) == (0, 0)
+    assert none.decoder_cache_stats().misses == 1  # once for all prompts, as ever
+    small = load("nano", device="cpu", cache_bytes=kept.decoder_cache_stats().nbytes)
+    for image in images[:2]:
+        [embedding] = small.embed([image])
+        small.segment([(embedding, prompts)])
+    assert small.decoder_cache_stats().entries == 1
+
+
+def test_a_device_is_not_used_in_a_forked_child(monkeypatch, nano_embedding):
+    executor = load("nano", device="cpu")
+    monkeypatch.setattr(executor, "_forked", True)
+    with pytest.raises(ModelError, match=r"before this process was forked.*method 'spawn'"):
+        executor.embed([sample_image()])
+    with pytest.raises(ModelError, match="Load the model in the child"):
+        executor.segment([(nano_embedding, PromptSet())])
+
+
+def test_one_picture_is_no_list(nano):
+    with pytest.raises(ImageError, match=r"wants a list of pictures, got one. Give embed\(\[image"):
+        nano.embed(sample_image())

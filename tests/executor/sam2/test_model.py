@@ -34,6 +34,21 @@ def test_auto_takes_the_best_device(monkeypatch):
     assert resolve_device("auto") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_there_is_one_cpu(name):
+    assert resolve_device(name) == torch.device("cpu")
+    with pytest.raises(ModelError, match="'cpu:1' is not available here"):
+        resolve_device("cpu:1")
+
+
+def test_a_dtype_of_torch_is_taken():
+    device = torch.device("cpu")
+    assert resolve_dtype(torch.float32, None, device) == (torch.float32, "strict")
+    assert resolve_dtype(torch.bfloat16, None, device) == (torch.bfloat16, "fast")
+    with pytest.raises(ModelError, match="no dtype 'int8'"):
+        resolve_dtype(torch.int8, None, device)
+
+
 def test_devices_that_are_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

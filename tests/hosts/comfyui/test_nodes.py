@@ -120,8 +120,8 @@ def test_drawing_gives_a_picture(node):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "give exactly one of 'boxes', 'prompts'; got none"),
-        ({"boxes": [], "prompts": "[]"}, "got 'boxes' and 'prompts'"),
+        ({}, "give at least one of 'boxes', 'prompts'"),
+        ({"boxes": [1, 2, 8, 9], "prompts": "[]"}, "got 1 boxes and 0 prompts"),
         ({"boxes": [[1, 2, 3]]}, "input 'boxes': row 0: wants box_xyxy"),
         ({"boxes": [1, 2, 3, 4], "min_confidence": 7}, "'min_confidence': Input should be less"),
         ({"boxes": "x"}, "'boxes': wants boxes, got str"),
@@ -130,7 +130,10 @@ def test_drawing_gives_a_picture(node):
         ({"prompts": "[{"}, r"'prompts': wants JSON, got '\[\{'"),
         ({"prompts": '[{"box": 1}]'}, "'prompts': prompt 0: wants box_xyxy"),
         ({"positive_coords": "[[1, 2]]"}, "'positive_coords': wants points"),
-        ({"boxes": [500, 500, 600, 600]}, "item 0 of 2: prompt 0: box .* lies wholly outside"),
+        (
+            {"boxes": [500, 500, 600, 600], "on_bad_prompt": "error"},
+            "item 0 of 2: prompt 0: box .* lies wholly outside",
+        ),
     ],
 )
 def test_an_error_names_the_node_and_the_field(segment, given, message):

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import supervision as sv
+from PIL import Image as Pil
+
+import sam2_blocks
+from sam2_blocks import ImageError, SegmentOptions, load_executor
+from sam2_blocks.runs.once import to_image
+from sam2_blocks.values import Image, PromptSet
+from tests.conftest import PICTURES
+
+COFFEE = PICTURES / "coffee.jpg"
+BOX = [327, 240, 400, 324]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    found = sam2_blocks.segment(COFFEE, [BOX])
+    assert 500 < np.count_nonzero(found.mask[0]) < 73 * 84
+    return found
+
+
+def same(found, expected):
+    return found.data["rle_mask"].tolist() == expected.data["rle_mask"].tolist()
+
+
+@pytest.mark.parametrize("form", ["array", "pillow", "bytes", "str", "image", "embedding"])
+def test_pictures_in_any_form(form, expected):
+    picture = Pil.open(COFFEE)
+    pixels = np.asarray(picture.convert("RGB"))
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "PNG")
+    given = {
+        "array": lambda: pixels,
+        "pillow": lambda: picture,
+        "bytes": file.getvalue,
+        "str": lambda: str(COFFEE),
+        "image": lambda: Image(pixels, "coffee"),
+        "embedding": lambda: load_executor("nano").embed([Image(pixels, "coffee")])[0],
+    }[form]()
+    assert same(sam2_blocks.segment(given, np.array([BOX])), expected)
+
+
+def test_prompts_in_any_form(expected):
+    detections = sv.Detections(np.array([BOX], float), class_id=np.array([7]))
+    found = sam2_blocks.segment(COFFEE, detections)
+    assert same(found, expected)
+    assert found.class_id.tolist() == [7]
+    for prompts in (PromptSet.from_boxes([BOX]), [{"box_xyxy": BOX}]):
+        assert same(sam2_blocks.segment(COFFEE, prompts), expected)
+    assert len(sam2_blocks.segment(COFFEE, [])) == 0
+
+
+def test_options_reach_the_model(expected):
+    strict = sam2_blocks.segment(COFFEE, [BOX], options=SegmentOptions(mask_threshold=4.0))
+    assert strict.area[0] < expected.area[0]
+    assert len(sam2_blocks.segment(COFFEE, [BOX], min_confidence=1.0)) == 0
+
+
+def test_bad_boxes_of_detections_are_skipped_and_written_ones_refused():
+    boxes = [[9000, 1, 9500, 9], BOX]
+    with pytest.raises(ValueError, match=r"prompt 0: box .* lies wholly outside"):
+        sam2_blocks.segment(COFFEE, boxes)
+    with pytest.warns(UserWarning, match="1 of 2 prompts"):
+        found = sam2_blocks.segment(COFFEE, sv.Detections(np.array(boxes, float)))
+    assert found.area[0] == 0 < found.area[1]
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(ImageError, match=r"wants a path, the bytes of a picture .* got int"):
+        to_image(3)
+    with pytest.raises(ImageError, match="wants a uint8 array"):
+        to_image(np.zeros((4, 4, 3)))
+    with pytest.raises(TypeError, match="wants prompts: a PromptSet"):
+        sam2_blocks.segment(COFFEE, 3)

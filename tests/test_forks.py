@@ -1,0 +1,69 @@
+"""A forked child, as a worker of torch's `DataLoader` is one, answers as its parent does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sam2_blocks import forks
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+SCRIPT = """
+import os, sys, threading, warnings
+import numpy as np
+from sam2_blocks import Image, PromptSet, load_executor
+
+warnings.simplefilter("ignore")  # Python's own, of forking with threads
+executor = load_executor("nano", device="cpu", cache_dir=sys.argv[1])
+pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+prompts = PromptSet.from_boxes([[5, 5, 50, 60], [20, 20, 100, 80], [1, 1, 30, 30]])
+
+def answer(pixels):
+    [embedding] = executor.embed([Image(pixels, "a")])
+    [prediction] = executor.segment([(embedding, prompts)])
+    return [rle.counts.tolist() for rle in prediction.rles]
+
+parents = answer(pixels)
+held = threading.Event()
+def hold():  # a thread that is at work on the device when the process forks
+    with executor._device_lock, executor._cache._fast._lock:
+        held.set(); threading.Event().wait(2)
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    new = 255 - pixels
+    ok = answer(pixels) == parents and answer(new) != parents
+    executor.flush_cache()
+    os._exit(0 if ok else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_embeds_and_segments(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], timeout=120, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_objects_that_are_gone_are_not_called(monkeypatch):
+    monkeypatch.setattr(forks, "_rebuilders", [])
+    called = []
+
+    class Owner:
+        def forget(self):
+            called.append(self)
+
+    kept, gone = Owner(), Owner()
+    forks.after_fork(kept.forget)
+    forks.after_fork(gone.forget)
+    forks.after_fork(lambda: called.append("function"))
+    del gone
+    forks._rebuild_all()
+    assert called == [kept, "function"]
