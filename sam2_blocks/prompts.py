@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_blocks.errors import PromptWarning
 from sam2_blocks.values import (
     AutomaticMasks,
     Float32Array,

@@ -200,7 +200,7 @@ class Sam2PromptSet(_Entity):
             ValueError: if a prompt lies outside the image; see `check_prompts`.
 
         Warns:
-            UserWarning: if boxes were clipped.
+            PromptWarning: if boxes were clipped.
         """
         prompts = PromptSet(tuple(map(_to_prompt, self.prompts or [])))
         return check_prompts(prompts, image_hw, warn=warn)

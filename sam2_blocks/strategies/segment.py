@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sam2_blocks.errors import PromptWarning
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, spread_prediction
 from sam2_blocks.prompts import CheckedPrompts, split_prompts
@@ -89,7 +90,7 @@ def segment_jobs(jobs: Sequence[SegmentJob]) -> list[SegmentAnswer | ValueError]
         ModelError: if a model cannot do what is asked of it.
 
     Warns:
-        UserWarning: once for all prompts that are skipped; see also `split_prompts`.
+        PromptWarning: once for all prompts that are skipped; see also `split_prompts`.
     """
     checked = [_check(job) for job in jobs]
     _warn_of_skipped([work for work in checked if isinstance(work, _Work)])
@@ -154,6 +155,7 @@ def _warn_of_skipped(works: Sequence[_Work]) -> None:
         warnings.warn(
             f"{count} of {total} prompts mean nothing in their image and have an empty mask: "
             f"{first.job.name}: {next(iter(first.bad.values()))}",
+            PromptWarning,
             stacklevel=3,
         )
 
