@@ -37,6 +37,7 @@ ABOUT_MORE = {
     "test_sockets.py": "the frozen sockets of every block",
     "test_threshold_family.py": "a second family of models, through the hooks alone",
     "test_train_nano.py": "examples/train_nano",
+    "test_train_nano_video.py": "the training of its memory",
 }
 
 

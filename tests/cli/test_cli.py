@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.cli import options
+from tests.cli.conftest import COFFEE, QUICKSTART
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_finished(tmp_path, how):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    for number in range(200):
+        Pil.fromarray(np.roll(noise, number, 0)).save(pictures / f"{number:03}.png")
+        (pictures / f"{number:03}.json").write_text('{"detections": [[10, 10, 200, 200]]}')
+    target = tmp_path / "out"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks"),
+            *("run", QUICKSTART, "-i", str(pictures), "-o", str(target), "--batch-size", "1"),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # Whoever runs these tests in the background has Ctrl-C ignored, and so would the child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not list(target.glob("*/overlay.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(how)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == options.INTERRUPTED, err
+    assert "interrupted after" in err
+    written = list(target.rglob("*.*"))
+    assert not [path for path in written if path.name.endswith(".part")]
+    for path in target.glob("*/predictions.json"):
+        json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+def test_an_interruption_at_any_time_ends_with_130_and_no_traceback(tmp_path, after_s):
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "def unset(*_): raise SystemExit('too early')\n"
+        "signal.signal(signal.SIGINT, unset)\n"
+        "def interrupt():\n"
+        "    while signal.getsignal(signal.SIGINT) is unset: time.sleep(0.001)\n"
+        f"    time.sleep({after_s})\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt, daemon=True).start()\n"
+        "from sam2_blocks.cli import main\n"
+        "sys.argv = ['sam2-blocks', *sys.argv[1:]]\n"
+        "main()\n"
+        "time.sleep(30)"
+    )
+    command = ("run", QUICKSTART, "-i", COFFEE, "-o", str(tmp_path / "out"))
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *command],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert "Traceback" not in result.stderr
+    assert result.returncode == options.INTERRUPTED, result.stderr
+
+
+def test_a_closed_stdout_does_not_stop_the_work(folder, tmp_path):
+    (folder / "broken.jpg").unlink()
+    command = f"{sys.executable} -W ignore -m sam2_blocks run {QUICKSTART} -i {folder}"
+    shell = f"{command} -o {tmp_path / 'out'} --batch-size 1 | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "out").rglob("overlay.png"))) == 2

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from PIL import Image as Pil
+
+from tests.cli.conftest import QUICKSTART
+from tests.conftest import PICTURES
+
+
+def test_names_that_a_console_cannot_show_do_not_stop_the_work(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = [
+        b"\xe6\x97\xa5\xe6\x9c\xac.png",
+        b"a\xff.png",
+        b"b\x1b[31m\n.png",
+        b"c" * 251 + b".png",
+    ]
+    for name in names:
+        path = os.path.join(os.fsencode(pictures), name)
+        with open(path, "wb") as file:
+            Pil.new("RGB", (60, 40)).save(file, "PNG")
+    wires = "{image: $inputs.image, predictions: $steps.find.predictions}"
+    (tmp_path / "p.yaml").write_text(
+        "pipeline_version: 1\ninputs: {image: {kind: image}}\nsteps:\n"
+        "  find: {use: sam2/segment@v1, with: {image: $inputs.image, boxes: [[5, 5, 30, 30]]}}\n"
+        f"  labelme: {{use: export/labelme@v1, with: {wires}}}\n"
+        f"  yolo: {{use: export/yolo@v1, with: {wires}}}\n"
+        "outputs: {found: $steps.find.predictions}\n"
+    )
+    result = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "sam2_blocks", "run", tmp_path / "p.yaml"),
+            *("-i", pictures, "-o", tmp_path / "out"),
+        ],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "SAM2_BLOCKS_PLUGINS": ""},
+    )
+    assert result.returncode == 0, result.stderr
+    assert b"4 of 4 done" in result.stdout
+    assert b"\x1b" not in result.stdout
+    assert b"b\\x1b[31m\\n.png: found: 1" in result.stdout
+    assert len(list((tmp_path / "out").rglob("found.json"))) == 4
+    assert len(list((tmp_path / "out" / "labels").rglob("*.txt"))) == 4
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 8
+
+
+def test_markup_in_names_is_only_text(call, tmp_path):
+    (tmp_path / "[b]x.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
+    rows = '{"detections": [{"box_xyxy": [9, 9, 99, 99], "class_name": "[/b] y"}]}'
+    (tmp_path / "[b]x.json").write_text(rows)
+    code, out, err = call("run", QUICKSTART, "-i", tmp_path / "[b]x.jpg", "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "[/b] y" in out
+    assert "[b]x.jpg" in out
