@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor.sam2.rows import group_rows, prompts_to_rows, rows_to_tensors
+from sam2_blocks.executor.sam2.rows import prompts_to_rows, rows_to_tensors
 from sam2_blocks.testing import sample_embedding, sample_image
 from sam2_blocks.values import Prompt, PromptSet
 
@@ -35,8 +35,8 @@ def test_rows_know_their_picture_and_their_place_in_its_prompts():
 def test_only_prompts_of_one_shape_are_decoded_together():
     box, both = Prompt(BOX), Prompt(BOX, POINTS, LABELS)
     masked = Prompt(BOX, mask_input=MASK)
-    groups = group_rows(rows_of(box, both, masked, box))
-    assert [[row.index for row in group] for group in groups] == [[0, 3], [1], [2]]
+    keys = [row.shape_key for row in rows_of(box, both, masked, box)]
+    assert keys == [(2, False), (3, False), (2, True), (2, False)]
 
 
 def test_a_group_becomes_tensors():

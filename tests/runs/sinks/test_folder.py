@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from sam2_blocks import ItemResult, load_pipeline
+from sam2_blocks import ItemResult
+from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.errors import UsageError
-from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.runs.sinks.folder import OutputFolder
+from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.testing import sample_detections, sample_image
 
 
 @pytest.fixture
 def open_sink(plugins, tmp_path):
-    """``open_sink(output, nested=…)``: a folder for a picture's boxes, and the picture itself."""
+    """``open_sink(output)``: a folder for a picture's boxes, and the picture itself."""
 
-    def make(output="boxes", *, nested=True, folder=tmp_path / "out"):
+    def make(output="boxes", *, folder=tmp_path / "out", **asked):
         document = {
             "pipeline_version": 1,
             "inputs": {
@@ -32,39 +33,66 @@ def open_sink(plugins, tmp_path):
                 "code": "$steps.embed.embedding",
             },
         }
-        pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
-        return OutputFolder(folder, pipeline, plugins, nested=nested, files=OutputFiles(folder))
+        return FolderSink(folder, RunRequest(plugins.load_pipeline(document), plugins, **asked))
 
     return make
+
+
+def source_of(*names, alone=False):
+    return SimpleNamespace(
+        alone=alone,
+        identity="these",
+        items=lambda: [SimpleNamespace(id=name, stamp="s") for name in names],
+    )
 
 
 def result_of(name):
     return ItemResult(name, {"boxes": sample_detections(), "picture": sample_image()}, ())
 
 
-@pytest.mark.parametrize(("nested", "prefix"), [(True, "deep/a.png/"), (False, "")])
-def test_each_output_is_a_file_of_its_kind(open_sink, tmp_path, nested, prefix):
-    with open_sink(nested=nested) as sink:
-        sink.submit(result_of("deep/a.png"))
-    assert sink.errors == []
+@pytest.mark.parametrize(("alone", "prefix"), [(False, "deep/a.png/"), (True, "")])
+def test_each_output_is_a_file_of_its_kind(open_sink, tmp_path, alone, prefix):
+    sink = open_sink()
+    sink.begin(source_of("deep/a.png", alone=alone))
+    sink.write(result_of("deep/a.png"))
+    sink.end(complete=True)
+    assert sink.failed == []
     rows = json.loads((tmp_path / "out" / f"{prefix}boxes.json").read_text())["detections"]
     assert [row["class_name"] for row in rows] == ["face", "object"]
     assert (tmp_path / "out" / f"{prefix}picture.png").exists()
 
 
 def test_what_has_no_file_format_is_named(open_sink):
-    assert open_sink().skipped == ["code"]
+    assert open_sink().notes == ["output 'code' has no file format and is not written"]
 
 
 def test_an_id_never_leads_out_of_the_folder(open_sink, tmp_path):
-    with open_sink() as sink:
-        sink.submit(result_of("../../a.png"))
+    sink = open_sink()
+    sink.begin(source_of("../../a.png"))
+    sink.write(result_of("../../a.png"))
+    sink.end(complete=True)
     assert (tmp_path / "out" / "a.png" / "boxes.json").exists()
 
 
+def test_results_may_be_called_by_the_stem(open_sink, tmp_path):
+    sink = open_sink(names="stem")
+    sink.begin(source_of("deep/a.png"))
+    sink.write(result_of("deep/a.png"))
+    sink.end(complete=True)
+    assert (tmp_path / "out" / "deep" / "a" / "boxes.json").exists()
+
+
+def test_stems_must_differ(open_sink):
+    with pytest.raises(UsageError, match=r"'a\.png' and 'a\.jpg' have one stem"):
+        open_sink(names="stem").begin(source_of("a.png", "a.jpg"))
+
+
 def test_two_runs_at_once_are_refused(open_sink):
-    with open_sink(), pytest.raises(UsageError, match="another run is writing there"):
-        open_sink().__enter__()
+    first = open_sink()
+    first.begin(source_of("a.png"))
+    with pytest.raises(UsageError, match="another run is writing there"):
+        open_sink().begin(source_of("a.png"))
+    first.end(complete=True)
 
 
 def test_no_output_is_called_like_the_file_of_errors(open_sink):
@@ -75,4 +103,4 @@ def test_no_output_is_called_like_the_file_of_errors(open_sink):
 def test_a_folder_that_cannot_be_made_is_named(open_sink, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write to the folder '.*file/out'"):
-        open_sink(folder=tmp_path / "file" / "out").__enter__()
+        open_sink(folder=tmp_path / "file" / "out").begin(source_of("a.png"))
