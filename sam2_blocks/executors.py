@@ -169,6 +169,14 @@ class TrackSession(Protocol):
         """
         ...
 
+    def prompt(
+        self,
+        prompts: PromptSet | Sequence[Prompt | Rle],
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Start objects, or show known ones anew, on the frame of the last step."""
+        ...
+
     def correct(self, tracker_id: int, prompt: Prompt | Rle, *, keep: bool = False) -> Tracks:
         """Mend one object on the frame of the last step; ``keep`` remembers it by this frame."""
         ...

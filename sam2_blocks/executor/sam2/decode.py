@@ -7,11 +7,12 @@ decoders that `two_way` does not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
@@ -28,6 +29,20 @@ CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 2**30, "mps": 2**30}
 IMAGE_SIDES_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30, "mps": 256 * 2**20}
 
 ALWAYS_SEEN = 10.0  # score of an object where a model has none; source: sam2 `MaskDecoder`
+# Products of so many rows, and of any multiple, round each row alike.
+ROWS_AT_ONCE = 8
+
+
+def run_plain(layers: Any, rows: Tensor) -> Tensor:
+    """Run layers on rows (N, C) as they are."""
+    result: Tensor = layers(rows)
+    return result
+
+
+def run_padded(layers: Any, rows: Tensor) -> Tensor:
+    """Run layers on rows (N, C) so that each comes out the same whoever is beside it."""
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % ROWS_AT_ONCE))
+    return run_plain(layers, padded)[: len(rows)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,12 +233,12 @@ class Decoder:
         """As `_decode_tokens`, with the mask tokens (N, 4, C) and the object's score (N, 1)."""
         decoder = self._network.sam_mask_decoder
         hidden, tokens = self._transform(prompt_tokens, *tensors[:4])
-        logits, iou = self._predict(hidden, tokens, tensors[4:])
+        logits, iou = self._predict(hidden, tokens, tensors[4:], run=run_padded)
         first = 1 + int(decoder.pred_obj_scores)
         mask_tokens = hidden[:, first : first + decoder.num_mask_tokens]
         if not decoder.pred_obj_scores:
             return logits, iou, mask_tokens, iou.new_full((len(iou), 1), ALWAYS_SEEN)
-        return logits, iou, mask_tokens, decoder.pred_obj_score_head(hidden[:, 0])
+        return logits, iou, mask_tokens, run_padded(decoder.pred_obj_score_head, hidden[:, 0])
 
     def _transform(self, prompt_tokens: Tensor, *side: Tensor) -> tuple[Tensor, Tensor]:
         transformer = self._network.sam_mask_decoder.transformer
@@ -256,7 +271,12 @@ class Decoder:
         return torch.cat([torch.cat(learned).expand(len(sparse), -1, -1), sparse], dim=1)
 
     def _predict(
-        self, hidden: Tensor, tokens: Tensor, high_res_feats: Sequence[Tensor]
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        high_res_feats: Sequence[Tensor],
+        *,
+        run: Callable[[Any, Tensor], Tensor] = run_plain,
     ) -> tuple[Tensor, Tensor]:
         """Read the masks and their quality from the transformed tokens."""
         decoder = self._network.sam_mask_decoder
@@ -266,11 +286,15 @@ class Decoder:
         first = int(decoder.pred_obj_scores)
         mask_tokens = hidden[:, first + 1 : first + 1 + decoder.num_mask_tokens]
         kernels = torch.stack(
-            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
+            [
+                run(mlp, mask_tokens[:, i])
+                for i, mlp in enumerate(decoder.output_hypernetworks_mlps)
+            ],
+            1,
         )
         logits = kernels @ features.flatten(2)  # (N, 4, h * w)
         logits = logits.view(*logits.shape[:2], *features.shape[-2:])
-        return logits, decoder.iou_prediction_head(hidden[:, first])
+        return logits, run(decoder.iou_prediction_head, hidden[:, first])
 
     def _choose_tokens(
         self, logits: Tensor, iou: Tensor, *, multimask_output: bool

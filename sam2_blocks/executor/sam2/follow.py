@@ -43,19 +43,15 @@ class Follower:
         earlier: Sequence[ObjectAnswers | None] | None = None,
     ) -> list[ObjectAnswers]:
         """Answer prompts without memory, beside what was answered to earlier ones of this frame."""
-        rows = self._rows(frame, prompts)
-        earlier = earlier or [None] * len(rows)
+        earlier = earlier or [None] * len(prompts)
 
-        def answer(chunk: Sequence[PromptRow]) -> list[ObjectAnswers]:
-            points, masks = rows_to_tensors(chunk, self._model.device)
-            masks = (
-                _earlier_logits([earlier[row.index] for row in chunk]) if masks is None else masks
-            )
-            return self._heads.start(frame, points, masks).split()
+        def answer(row: PromptRow) -> ObjectAnswers:
+            # One by one: tokens of other prompts beside them would round some answers otherwise.
+            points, masks = rows_to_tensors([row], self._model.device)
+            masks = _earlier_logits(earlier[row.index]) if masks is None else masks
+            return self._heads.start(frame, points, masks)
 
-        return self._map_groups(
-            answer, rows, lambda row: (row.shape_key, earlier[row.index] is None)
-        )
+        return [answer(row) for row in self._rows(frame, prompts)]
 
     def follow(
         self, frame: Embedding, memories: Sequence[ObjectMemory], step: int
@@ -81,7 +77,7 @@ class Follower:
         """Answer a prompt about an object that was followed to this frame."""
         features = self._memory.read(frame.image_embed, [self._memory.view(memory, step)])
         points, masks = rows_to_tensors(self._rows(frame, [prompt]), self._model.device)
-        masks = _earlier_logits([earlier]) if masks is None else masks
+        masks = _earlier_logits(earlier) if masks is None else masks
         return self._heads.follow(frame, features, points, masks)
 
     def take(self, frame: Embedding, masks: Sequence[Rle]) -> list[ObjectAnswers]:
@@ -143,7 +139,6 @@ class Follower:
         return [results[index] for index in range(len(items))]
 
 
-def _earlier_logits(answers: Sequence[ObjectAnswers | None]) -> Tensor | None:
-    """Stack what was answered before, (N, 1, h, w), as a prompt; all of it is there, or none."""
-    logits = [answer.logits for answer in answers if answer is not None]
-    return torch.cat(logits)[:, None].clamp(-LOGIT_LIMIT, LOGIT_LIMIT) if logits else None
+def _earlier_logits(answer: ObjectAnswers | None) -> Tensor | None:
+    """Make a prompt (1, 1, h, w) of what was answered before, if anything was."""
+    return None if answer is None else answer.logits[:, None].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sam2_blocks.executor.sam2.decode import Decoder, ObjectTokens
+from sam2_blocks.executor.sam2.decode import Decoder, ObjectTokens, run_padded
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.values import Embedding
 
@@ -159,7 +159,7 @@ class Heads:
             rows = torch.arange(len(found.iou), device=found.iou.device)
             best = found.iou.argmax(1)
             token = found.tokens[rows, best if found.tokens.shape[1] > 1 else 0]  # (N, C)
-            pointer = network.obj_ptr_proj(token).float()
+            pointer = run_padded(network.obj_ptr_proj, token).float()
             logits, score = found.logits[rows, best], found.object_score
             if network.pred_obj_scores:
                 seen = score > 0

@@ -202,7 +202,7 @@ class Memory:
             maps = torch.stack([torch.cat(view.features) for view in views]).float()
             pointers, pointer_places = self._read_pointers(views)
             memory = torch.cat([maps, pointers], 1)  # (N, L, D)
-            places = torch.cat([self._map_places(views), pointer_places], 1)  # (1 or N, L, D)
+            places = _cat_places(self._map_places(views), pointer_places)  # (1 or N, L, D)
             tokens = self._attend(image_embed, memory, places, pointers.shape[1])
         return tokens.permute(0, 2, 1).reshape(len(views), -1, *image_embed.shape[-2:])
 
@@ -296,6 +296,12 @@ class Memory:
             tokens = tokens + layer.linear2(hidden)
         normed: Tensor = attention.norm(tokens)
         return normed
+
+
+def _cat_places(maps: Tensor, pointers: Tensor) -> Tensor:
+    """Join places along the tokens; either may be shared by all objects (batch of 1)."""
+    count = max(len(maps), len(pointers))
+    return torch.cat([maps.expand(count, -1, -1), pointers.expand(count, -1, -1)], 1)
 
 
 def _sine_encoding(positions: Tensor, channels: int, temperature: int = 10_000) -> Tensor:

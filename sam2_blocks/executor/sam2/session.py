@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,7 +141,7 @@ class Sam2TrackSession:
         with self._lock:
             stream = self._open_stream()
             _check_frame(image, stream.image_hw)
-            wanted = _check_wanted(image, prompts)
+            wanted = _check_wanted(image.id, image.hw, prompts)
             ids = _assign_ids(tracker_ids, len(wanted), stream.next_id)
             if not wanted and not stream.objects:
                 self._stream = replace(stream, steps=stream.steps + 1, image_hw=image.hw)
@@ -150,10 +151,55 @@ class Sam2TrackSession:
                 objects = self._advance(stream, frame, dict(zip(ids, wanted, strict=True)))
             after = _Stream(
                 steps=stream.steps + 1,
-                next_id=max([stream.next_id, *(tracker_id + 1 for tracker_id in ids)]),
+                next_id=_next_id(stream.next_id, ids),
                 image_hw=image.hw,
                 frame=frame,
                 objects=objects,
+            )
+            tracks = self._tracks(after)
+            self._stream = after
+            return tracks
+
+    def prompt(
+        self,
+        prompts: PromptSet | Sequence[Prompt | Rle],
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Start objects, or show known ones anew, on the frame of the last step.
+
+        As if they had been prompted with `step`, for prompts that depend on what it found.
+
+        Args:
+            prompts: as in `step`.
+            tracker_ids: as in `step`.
+
+        Returns:
+            All objects on the frame of the last step.
+
+        Raises:
+            ValueError: as in `step`; or if nothing was followed on that frame, so that nobody
+                looked at it.
+        """
+        with self._lock:
+            stream = self._open_stream()
+            frame = stream.frame
+            if frame is None:
+                raise ValueError(
+                    "nothing was followed on the last frame, so it was not encoded; give the "
+                    "prompts to step()"
+                )
+            wanted = _check_wanted(frame.image_id, frame.image_hw, prompts)
+            ids = _assign_ids(tracker_ids, len(wanted), stream.next_id)
+            befores = {key: known.before for key, known in stream.objects.items()}
+            with self._device_lock, torch.inference_mode():
+                requests = dict(zip(ids, wanted, strict=True))
+                started = self._start(frame, stream.steps - 1, requests, befores)
+            fresh = [key for key in ids if key in befores and stream.objects[key].state == "new"]
+            started |= {key: replace(started[key], state="new") for key in fresh}
+            after = replace(
+                stream,
+                next_id=_next_id(stream.next_id, ids),
+                objects={**stream.objects, **started},
             )
             tracks = self._tracks(after)
             self._stream = after
@@ -233,13 +279,18 @@ class Sam2TrackSession:
             key: self._followed(old, answer, self._memory_of(stream.steps, answer, features))
             for (key, old), answer, features in zip(followed.items(), found, tracked, strict=True)
         }
-        answers.update(self._start(stream, frame, wanted))
+        befores = {key: old.memory for key, old in stream.objects.items()}
+        answers.update(self._start(frame, stream.steps, wanted, befores))
         return {key: answers[key] for key in [*stream.objects, *wanted] if key in answers}
 
     def _start(
-        self, stream: _Stream, frame: Embedding, wanted: Mapping[int, Prompt | Rle]
+        self,
+        frame: Embedding,
+        step: int,
+        wanted: Mapping[int, Prompt | Rle],
+        befores: Mapping[int, ObjectMemory],
     ) -> dict[int, _Object]:
-        """Answer for the objects that are prompted on this frame."""
+        """Answer for objects that are prompted on a frame, given what is known of them before."""
         by_mask = {key: value for key, value in wanted.items() if isinstance(value, Rle)}
         by_prompt = {key: value for key, value in wanted.items() if isinstance(value, Prompt)}
         found = [
@@ -249,11 +300,9 @@ class Sam2TrackSession:
         features = self._follower.remember(frame, found, prompted=True)
         started = {}
         for key, answer, made in zip([*by_mask, *by_prompt], found, features, strict=True):
-            old = stream.objects.get(key)
-            before = old.memory if old else ObjectMemory()
-            memory = self._memory_of(stream.steps, answer, made)
-            state = _state_of(answer) if old else "new"
-            after = before.add_prompted(memory, self._bounds)
+            before = befores.get(key, ObjectMemory())
+            after = before.add_prompted(self._memory_of(step, answer, made), self._bounds)
+            state = _state_of(answer) if key in befores else "new"
             started[key] = _Object(after, before, answer, state)
         return started
 
@@ -325,16 +374,16 @@ def _check_frame(image: Image, image_hw: Hw | None) -> None:
 
 
 def _check_wanted(
-    image: Image, prompts: PromptSet | Sequence[Prompt | Rle] | None
+    name: str, image_hw: Hw, prompts: PromptSet | Sequence[Prompt | Rle] | None
 ) -> list[Prompt | Rle]:
     given = prompts.prompts if isinstance(prompts, PromptSet) else tuple(prompts or ())
     wanted = []
     for index, prompt in enumerate(given):
         try:
-            wanted.append(_check_prompt(prompt, image.hw))
+            wanted.append(_check_prompt(prompt, image_hw))
         except ValueError as error:
             message = str(error).removeprefix("prompt 0").lstrip(": ")
-            raise ValueError(f"frame {image.id!r}: prompt {index}: {message}") from None
+            raise ValueError(f"frame {name!r}: prompt {index}: {message}") from None
     return wanted
 
 
@@ -359,8 +408,12 @@ def _assign_ids(tracker_ids: Sequence[int | None] | None, count: int, next_id: i
         raise ValueError(f"tracker_ids wants one id a prompt, got {len(given)} for {count} prompts")
     if len(set(known)) < len(known) or min(known, default=0) < 0:
         raise ValueError(f"tracker_ids must be different and not negative, got {known}")
-    free = iter(range(max([next_id, *(tracker_id + 1 for tracker_id in known)]), 2**62))
+    free = itertools.count(_next_id(next_id, known))
     return [next(free) if tracker_id is None else int(tracker_id) for tracker_id in given]
+
+
+def _next_id(next_id: int, ids: Sequence[int]) -> int:
+    return max([next_id, *(tracker_id + 1 for tracker_id in ids)])
 
 
 def _find(stream: _Stream, tracker_id: int) -> _Object:

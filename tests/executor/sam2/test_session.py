@@ -236,6 +236,27 @@ def test_a_correction_of_the_first_frame_refines_it(session):
     assert len(session._stream.objects[1].memory.prompted) == 1
 
 
+def test_prompting_after_a_step_is_prompting_with_it(executor):
+    def run(*, later: bool) -> list[np.ndarray]:
+        with executor.track() as session:
+            session.step(frame(0), boxes(0, 1))
+            session.step(frame(1), None if later else boxes(2, 0), None if later else [2, None])
+            if later:
+                tracks = session.prompt(boxes(2, 0), [2, None])
+                assert tracks.tracker_id.tolist() == [1, 2, 3]
+                assert tracks.state == ("tracked", "tracked", "new")
+            return [session.step(frame(n)).prediction.low_res_logits for n in (2, 3)]
+
+    for with_it, after_it in zip(run(later=False), run(later=True), strict=True):
+        assert np.array_equal(with_it, after_it)
+
+
+def test_prompting_a_frame_nobody_looked_at(session):
+    session.step(frame(0))
+    with pytest.raises(ValueError, match=r"so it was not encoded; give the prompts to step\(\)"):
+        session.prompt(boxes(0))
+
+
 def test_a_closed_session(executor):
     with executor.track() as session:
         session.step(frame(0), boxes(0))
