@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,16 +49,36 @@ def start(predictor, clip: Clip):
     return predictor.init_state(clip.folder, offload_video_to_cpu=True)
 
 
-def assert_same(tracks: Tracks, frame: int, expected: dict) -> None:
-    """Compare with official logits (h, w) and masks (H, W) by object."""
-    assert tracks.tracker_id.tolist() == list(expected)
-    for row, (key, (logits, mask)) in enumerate(expected.items()):
-        ours = tracks.prediction
-        error = np.abs(ours.low_res_logits[row] - np.clip(logits, -32, 32)).max()
-        flipped = int((rle_to_mask(ours.rles[row]) != mask).sum())
-        figures = f"frame {frame}, object {key}: logits differ by {error:.1e}, {flipped} pixels"
-        assert error <= LOGIT_TOLERANCE, figures
-        assert flipped / mask.size <= FLIPPED_PX_TOLERANCE, figures
+class Comparison:
+    """Our tracks beside official logits (h, w) and masks (H, W) by object, frame for frame."""
+
+    def __init__(self) -> None:
+        self.flipped: list[int] = []
+        self.pixels = 0
+
+    def add(self, tracks: Tracks, frame: int, expected: dict) -> None:
+        assert tracks.tracker_id.tolist() == list(expected)
+        for row, (key, (logits, mask)) in enumerate(expected.items()):
+            error = np.abs(tracks.prediction.low_res_logits[row] - np.clip(logits, -32, 32)).max()
+            assert error <= LOGIT_TOLERANCE, f"frame {frame}, object {key}: {error:.1e}"
+            self.add_mask(tracks.prediction.rles[row], mask)
+
+    def add_mask(self, rle: Rle, mask: np.ndarray) -> None:
+        self.flipped.append(int((rle_to_mask(rle) != mask).sum()))
+        self.pixels += mask.size
+
+    def check(self) -> None:
+        """No more flipped than the tolerance in all, and a stray pixel or two in any one mask."""
+        figures = f"{self.flipped} pixels a mask, of {self.pixels} in all"
+        assert sum(self.flipped) <= FLIPPED_PX_TOLERANCE * self.pixels, figures
+        assert max(self.flipped) <= 2, figures
+
+
+@pytest.fixture
+def comparison() -> Iterator[Comparison]:
+    comparison = Comparison()
+    yield comparison
+    comparison.check()
 
 
 def assert_meaningful(found: dict) -> None:
@@ -107,7 +128,7 @@ def test_frames_are_preprocessed_as_by_the_official_predictor(clip, video_class,
 
 @pytest.mark.parametrize("name", ["nano", "hiera_tiny"])
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_one_object(name, reverse, clip, video_class, executors):
+def test_one_object(name, reverse, clip, video_class, executors, comparison):
     executor, order = executors[name], list(range(FRAMES))[:: -1 if reverse else 1]
     first, last = order[0], order[-1]
     predictor = official(video_class, executor)
@@ -118,13 +139,13 @@ def test_one_object(name, reverse, clip, video_class, executors):
     with executor.track() as session:
         for frame in order:
             tracks = session.step(clip.images[frame], [prompt] if frame == first else None)
-            assert_same(tracks, frame, expected[frame])
+            comparison.add(tracks, frame, expected[frame])
     assert list(expected) == order
     assert_meaningful(expected[last])
 
 
 @pytest.mark.parametrize("name", ["nano", "hiera_tiny"])
-def test_six_objects_added_corrected_and_removed(name, clip, video_class, executors):
+def test_six_objects_added_corrected_and_removed(name, clip, video_class, executors, comparison):
     """Boxes, clicks and a mask; one joins at frame 10, one is mended at 12, one leaves at 20."""
     executor = executors[name]
     prompts = {
@@ -155,18 +176,15 @@ def test_six_objects_added_corrected_and_removed(name, clip, video_class, execut
                 session.remove(3)
             given = {0: list(prompts.values()), 10: [late]}.get(frame)
             tracks = session.step(image, given)
-            assert_same(tracks, frame, expected[frame])
+            comparison.add(tracks, frame, expected[frame])
             if frame == 12:
                 tracks = session.correct(2, mending)
-                flipped = (
-                    rle_to_mask(tracks.prediction.rles[1]) != (mended[1, 0] > 0).numpy()
-                ).sum()
-                assert flipped / mended[1, 0].numel() <= FLIPPED_PX_TOLERANCE
+                comparison.add_mask(tracks.prediction.rles[1], (mended[1, 0] > 0).numpy())
 
 
 @pytest.mark.parametrize("kind", ["clicks", "box", "mask"])
 @pytest.mark.parametrize("keep", [False, True])
-def test_corrections_of_each_kind(kind, keep, clip, video_class, executors):
+def test_corrections_of_each_kind(kind, keep, clip, video_class, executors, comparison):
     executor = executors["nano"]
     prompt = Prompt(box_xyxy=box_of(1, 0))
     mending = {
@@ -183,12 +201,14 @@ def test_corrections_of_each_kind(kind, keep, clip, video_class, executors):
     with executor.track() as session:
         for frame, image in enumerate(clip.images[:15]):
             tracks = session.step(image, [prompt] if frame == 0 else None)
-            assert_same(tracks, frame, expected[frame])
+            comparison.add(tracks, frame, expected[frame])
             if frame == 4:
                 session.correct(1, mending, keep=keep)
 
 
-def test_a_known_object_prompted_anew_is_remembered_by_both_frames(clip, video_class, executors):
+def test_a_known_object_prompted_anew(
+    clip, video_class, executors, comparison
+):
     executor = executors["nano"]
     predictor = official(video_class, executor)
     state = start(predictor, clip)
@@ -201,10 +221,10 @@ def test_a_known_object_prompted_anew_is_remembered_by_both_frames(clip, video_c
         for frame, image in enumerate(clip.images[:17]):
             given = [prompts[frame]] if frame in prompts else None
             tracks = session.step(image, given, [1] if given else None)
-            assert_same(tracks, frame, expected[frame])
+            comparison.add(tracks, frame, expected[frame])
 
 
-def test_masks_that_do_not_overlap(clip, video_class, executors):
+def test_masks_that_do_not_overlap(clip, video_class, executors, comparison):
     executor = executors["nano"]
     predictor = official(video_class, executor, non_overlap_masks=True)
     state = start(predictor, clip)
@@ -215,7 +235,7 @@ def test_masks_that_do_not_overlap(clip, video_class, executors):
     with executor.track(TrackSettings(non_overlap=True)) as session:
         for frame in range(3):
             tracks = session.step(clip.images[frame], prompts if frame == 0 else None)
-            assert_same(tracks, frame, expected[frame])
+            comparison.add(tracks, frame, expected[frame])
             masks = np.stack([rle_to_mask(rle) for rle in tracks.prediction.rles])
             assert masks.sum(0).max() == 1
 
