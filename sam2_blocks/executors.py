@@ -203,10 +203,6 @@ class Tracker(Protocol):
         ...
 
 
-ExecutorFactory = Callable[..., Executor]
-"""``factory(model, *, device, dtype) -> Executor``"""
-
-
 Ability = TypeVar("Ability")
 
 _CANNOT: dict[type, str] = {

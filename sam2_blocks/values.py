@@ -30,6 +30,23 @@ UNNAMED = "image"
 """Id of a picture that nobody named; a runner gives it the name of its item."""
 
 
+@dataclass(frozen=True)
+class VideoFrame:
+    """Where in a video a picture is from.
+
+    Attributes:
+        video_id: name of the video; frames of one video share it.
+        index: number of the frame; it rises, but may start anywhere and leave numbers out.
+        timestamp_s: seconds since the video began, if known.
+        fps: frames a second of the video, if known.
+    """
+
+    video_id: str
+    index: int
+    timestamp_s: float | None = None
+    fps: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One picture.
@@ -38,11 +55,13 @@ class Image:
         pixels: uint8, (H, W, 3), RGB.
         id: name of the picture for people and for output files, usually the file name.
         path: the file it was read from, if any.
+        video: where in a video it is from, if it is a frame.
     """
 
     pixels: UInt8Array
     id: str = UNNAMED
     path: Path | None = None
+    video: VideoFrame | None = None
 
     @property
     def hw(self) -> Hw:

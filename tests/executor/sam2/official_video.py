@@ -50,7 +50,7 @@ def wake(network: Any) -> None:
             elif "no_mem" in name or "no_obj" in name or "maskmem_tpos" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
             elif re.search(r"(cross_attn_image|mask_downsampler)\..*weight$", name):
-                parameter.mul_(2)
+                parameter.mul_(1.5)
             elif "hypernetworks" in name and "layers.2.weight" in name:
                 parameter.mul_(20)
         score = network.sam_mask_decoder.pred_obj_score_head.layers[-1]

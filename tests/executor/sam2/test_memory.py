@@ -93,9 +93,9 @@ def test_a_memory_that_works_in_another_way(nano_without_memory, monkeypatch):
 
 
 def test_the_bound_that_is_stated(nano_without_memory):
-    """16 x 16 places of 32 numbers a map, 128 numbers a pointer."""
+    """16 x 16 places of 64 numbers a map, 128 numbers a pointer."""
     bounds = memory_bounds(nano_without_memory, 4, None)
-    assert kept_bytes(nano_without_memory, bounds) == 4 * 16 * 16 * 32 * 2 + (4 + 15) * 128 * 4
+    assert kept_bytes(nano_without_memory, bounds) == 4 * 16 * 16 * 64 * 2 + (4 + 15) * 128 * 4
 
 
 @pytest.fixture

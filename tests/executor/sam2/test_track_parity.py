@@ -206,9 +206,7 @@ def test_corrections_of_each_kind(kind, keep, clip, video_class, executors, comp
                 session.correct(1, mending, keep=keep)
 
 
-def test_a_known_object_prompted_anew(
-    clip, video_class, executors, comparison
-):
+def test_a_known_object_prompted_anew(clip, video_class, executors, comparison):
     executor = executors["nano"]
     predictor = official(video_class, executor)
     state = start(predictor, clip)
@@ -238,19 +236,3 @@ def test_masks_that_do_not_overlap(clip, video_class, executors, comparison):
             comparison.add(tracks, frame, expected[frame])
             masks = np.stack([rle_to_mask(rle) for rle in tracks.prediction.rles])
             assert masks.sum(0).max() == 1
-
-
-def test_objects_in_one_batch_are_those_tracked_alone(clip, executors):
-    executor = executors["nano"]
-    prompts = [Prompt(box_xyxy=box_of(k, 0)) for k in range(4)]
-
-    def logits_of(given: list[Prompt]) -> list[np.ndarray]:
-        with executor.track() as session:
-            tracks = [session.step(clip.images[0], given)]
-            tracks += [session.step(image) for image in clip.images[1:12]]
-        return [track.prediction.low_res_logits for track in tracks]
-
-    together = logits_of(prompts)
-    for k, prompt in enumerate(prompts):
-        for frame, (alone, both) in enumerate(zip(logits_of([prompt]), together, strict=True)):
-            assert np.array_equal(alone[0], both[k]), (k, frame)
