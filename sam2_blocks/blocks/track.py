@@ -13,7 +13,7 @@ import numpy as np
 import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import FATAL
+from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executors import Tracker, require
 from sam2_blocks.masks.detections import to_detections, to_rles
 from sam2_blocks.strategies.automatic import generate_masks
@@ -82,7 +82,7 @@ class Track:
         """Take one frame; the frames before it are done, so nobody may ask for it twice."""
         try:
             return self._step(item)
-        except FATAL:
+        except (ModelError, MissingExtraError):  # no frame would survive these
             raise
         except Exception as error:  # whatever is wrong with this frame, the video goes on
             return error
