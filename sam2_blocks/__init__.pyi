@@ -39,6 +39,9 @@ from .values import Prompt as Prompt
 from .values import PromptSet as PromptSet
 from .values import Rle as Rle
 from .values import SegmentOptions as SegmentOptions
+from .values import Tracks as Tracks
+from .values import TrackSettings as TrackSettings
+from .values import VideoFrame as VideoFrame
 
 __all__: list[str]
 __version__: str

@@ -28,11 +28,17 @@ from sam2_blocks.values import (
     Float32Array,
     Image,
     MaskPrediction,
+    Prompt,
     PromptSet,
+    Rle,
+    Tracks,
+    TrackSettings,
     full_name,
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from sam2_blocks.executor.cache.lru import CacheStats
 
 
@@ -126,12 +132,84 @@ class WarmsUp(Protocol):
         ...
 
 
+class TrackSession(Protocol):
+    """Objects followed through one video; frames come one by one, and memory does not grow.
+
+    A step that raises changes nothing. Leave it as a context manager to free what it holds.
+    """
+
+    @property
+    def tracker_ids(self) -> tuple[int, ...]:
+        """The objects that are followed, in the order they were started."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by what is remembered of all objects."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def step(
+        self,
+        image: Image,
+        prompts: PromptSet | Sequence[Prompt | Rle] | None = None,
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Take the next frame: find every object again, and start those that are prompted.
+
+        Args:
+            image: the frame, of the size of the frames before.
+            prompts: one an object: points, a box, earlier logits, or its mask on this frame. Each
+                starts a new object, or shows a known one anew.
+            tracker_ids: whom each prompt is about; None, for one or for all, is a new object, and
+                an id that is not known is a new object with this id.
+        """
+        ...
+
+    def prompt(
+        self,
+        prompts: PromptSet | Sequence[Prompt | Rle],
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Start objects, or show known ones anew, on the frame of the last step."""
+        ...
+
+    def correct(self, tracker_id: int, prompt: Prompt | Rle, *, keep: bool = False) -> Tracks:
+        """Mend one object on the frame of the last step; ``keep`` remembers it by this frame."""
+        ...
+
+    def remove(self, tracker_id: int) -> None:
+        """Forget one object."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all objects and the frames' size; ids of new objects go on."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; the session cannot be used any more."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """An executor that can also follow objects through a video."""
+
+    def track(self, settings: TrackSettings = ...) -> TrackSession:
+        """Begin to follow objects through a video."""
+        ...
+
+
 Ability = TypeVar("Ability")
 
 _CANNOT: dict[type, str] = {
     Executor: "cannot embed and segment",
     MaskProposer: "cannot segment without prompts",
     Remembering: "keeps no embeddings",
+    Tracker: "cannot track",
 }
 
 

@@ -21,7 +21,7 @@ from sam2_blocks.errors import ImageError
 from sam2_blocks.formats import images
 from sam2_blocks.formats.plain import DumpOptions, to_plain
 from sam2_blocks.prompts import parse_prompts
-from sam2_blocks.values import Embedding, ExecutorSpec, Image, Prompt, PromptSet
+from sam2_blocks.values import Embedding, ExecutorSpec, Image, Prompt, PromptSet, VideoFrame
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -321,9 +321,10 @@ def _shape_of(value: object) -> str:
 
 
 def sample_image(image_id: str = "sample.png") -> Image:
-    """A small picture, the same every time."""
+    """A small picture, the same every time; also the first frame of a video."""
     rng = np.random.default_rng(0)
-    return Image(rng.integers(0, 256, (*SAMPLE_HW, 3), dtype=np.uint8), image_id)
+    pixels = rng.integers(0, 256, (*SAMPLE_HW, 3), dtype=np.uint8)
+    return Image(pixels, image_id, video=VideoFrame("sample", 0))
 
 
 def sample_embedding(image: Image, spec: ExecutorSpec | None = None) -> Embedding:

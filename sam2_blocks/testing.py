@@ -26,7 +26,12 @@ from sam2_blocks.kinds import (
 from sam2_blocks.language.items import item_problems
 from sam2_blocks.language.manifest import Example, Manifest
 from sam2_blocks.language.pipeline import Pipeline, load_pipeline, one_step
-from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
+from sam2_blocks.masks.rle import (
+    mask_to_rle,
+    masks_to_prediction,
+    rle_to_mask,
+    rles_to_boxes_xyxy,
+)
 from sam2_blocks.values import (
     DEFAULT_FAMILY,
     AutomaticMasks,
@@ -41,11 +46,15 @@ from sam2_blocks.values import (
     PromptSet,
     Rle,
     SegmentOptions,
+    Tracks,
+    TrackSettings,
+    TrackState,
 )
 
 __all__ = [
     "SAMPLE_HW",
     "FakeExecutor",
+    "FakeTrackSession",
     "check_block",
     "check_host",
     "example_pipeline",
@@ -55,6 +64,8 @@ __all__ = [
     "sample_image",
     "sample_value",
 ]
+
+DEFAULT_TRACKING = TrackSettings()
 
 BUILTINS = {kind.name: kind for kind in BUILTIN_KINDS}
 
@@ -101,6 +112,108 @@ class FakeExecutor:
         """Fill the square around every point."""
         prediction = _fill_prompts(embedding.image_hw, PromptSet.from_points(points_xy))
         return AutomaticMasks(prediction, points_xy, np.ones(len(points_xy), np.float32))
+
+    def track(self, settings: TrackSettings = DEFAULT_TRACKING) -> FakeTrackSession:
+        """Follow objects that do not move."""
+        return FakeTrackSession(settings)
+
+
+class FakeTrackSession:
+    """A session without a model: objects stay where they were prompted, and are lost in the dark.
+
+    An object is seen, with score 5, where its mask covers any pixel that is not black; else its
+    score is -5.
+
+    Attributes:
+        frames: ids of the frames it took, in order.
+        closed: whether it was closed.
+    """
+
+    def __init__(self, settings: TrackSettings = DEFAULT_TRACKING) -> None:
+        self.settings = settings
+        self.frames: list[str] = []
+        self.closed = False
+        self._objects: dict[int, Rle] = {}
+        self._new: set[int] = set()
+        self._next_id = 1
+        self._image: Image | None = None
+
+    def __enter__(self) -> FakeTrackSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def tracker_ids(self) -> tuple[int, ...]:
+        """The objects that are followed."""
+        return tuple(self._objects)
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing is remembered."""
+        return 0
+
+    def step(
+        self,
+        image: Image,
+        prompts: PromptSet | Sequence[Prompt | Rle] | None = None,
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Take the next frame."""
+        self.frames.append(image.id)
+        self._image, self._new = image, set()
+        return self.prompt(prompts or (), tracker_ids)
+
+    def prompt(
+        self,
+        prompts: PromptSet | Sequence[Prompt | Rle],
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        """Put objects where their prompts are."""
+        assert self._image is not None
+        given = prompts.prompts if isinstance(prompts, PromptSet) else tuple(prompts)
+        ids = [None] * len(given) if tracker_ids is None else list(tracker_ids)
+        for prompt, tracker_id in zip(given, ids, strict=True):
+            key = self._next_id if tracker_id is None else tracker_id
+            self._new |= {key} - set(self._objects)
+            self._objects[key] = _fill(self._image.hw, prompt)
+            self._next_id = max(self._next_id, key + 1)
+        return self._tracks(self._image)
+
+    def correct(self, tracker_id: int, prompt: Prompt | Rle, *, keep: bool = False) -> Tracks:
+        """Put one object elsewhere."""
+        return self.prompt([prompt], [tracker_id])
+
+    def remove(self, tracker_id: int) -> None:
+        """Forget one object."""
+        del self._objects[tracker_id]
+
+    def reset(self) -> None:
+        """Forget all objects."""
+        self._objects.clear()
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+    def _tracks(self, image: Image) -> Tracks:
+        bright = image.pixels.any(axis=2)
+        masks = [rle_to_mask(rle) for rle in self._objects.values()]
+        seen = np.array([bool((mask & bright).any()) for mask in masks], bool)
+        shown = [
+            mask if is_seen else mask & False for mask, is_seen in zip(masks, seen, strict=True)
+        ]
+        states: list[TrackState] = [
+            "new" if key in self._new else "tracked" if is_seen else "lost"
+            for key, is_seen in zip(self._objects, seen, strict=True)
+        ]
+        return Tracks(
+            masks_to_prediction(np.array(shown, bool).reshape(-1, *image.hw)),
+            np.array(list(self._objects), np.int64),
+            np.where(seen, 5, -5).astype(np.float32),
+            tuple(states),
+        )
 
 
 def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
@@ -308,6 +421,10 @@ def _fill_prompts(image_hw: Hw, prompts: PromptSet) -> MaskPrediction:
         low_res_logits=np.zeros((len(rles), 8, 8), dtype=np.float32),
         mask_box_xyxy=rles_to_boxes_xyxy(rles),
     )
+
+
+def _fill(image_hw: Hw, prompt: Prompt | Rle) -> Rle:
+    return prompt if isinstance(prompt, Rle) else _fill_prompt(image_hw, prompt)
 
 
 def _fill_prompt(image_hw: Hw, prompt: Prompt) -> Rle:

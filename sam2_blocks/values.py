@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,23 @@ UNNAMED = "image"
 """Id of a picture that nobody named; a runner gives it the name of its item."""
 
 
+@dataclass(frozen=True)
+class VideoFrame:
+    """Where in a video a picture is from.
+
+    Attributes:
+        video_id: name of the video; frames of one video share it.
+        index: number of the frame; it rises, but may start anywhere and leave numbers out.
+        timestamp_s: seconds since the video began, if known.
+        fps: frames a second of the video, if known.
+    """
+
+    video_id: str
+    index: int
+    timestamp_s: float | None = None
+    fps: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One picture.
@@ -38,11 +55,13 @@ class Image:
         pixels: uint8, (H, W, 3), RGB.
         id: name of the picture for people and for output files, usually the file name.
         path: the file it was read from, if any.
+        video: where in a video it is from, if it is a frame.
     """
 
     pixels: UInt8Array
     id: str = UNNAMED
     path: Path | None = None
+    video: VideoFrame | None = None
 
     @property
     def hw(self) -> Hw:
@@ -398,4 +417,55 @@ class AutomaticMasks:
         """Return some of the masks in this order."""
         return AutomaticMasks(
             self.prediction.select(indices), self.point_xy[indices], self.stability_score[indices]
+        )
+
+
+TrackState = Literal["new", "tracked", "lost"]
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How to follow objects through a video.
+
+    Attributes:
+        max_prompt_frames: of the frames an object was prompted on, how many it is recognised by:
+            the first and the newest.
+        memory_frames: how many frames are remembered of each object, a prompted one and those just
+            before; None is all the model was trained with, 7 for the public checkpoints.
+        non_overlap: give a pixel that several objects claim to the one surest of it.
+        mask_threshold: a pixel belongs to the mask where its logit is above.
+    """
+
+    max_prompt_frames: int = 4
+    memory_frames: int | None = None
+    non_overlap: bool = False
+    mask_threshold: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """The objects of a video on one of its frames, in the order they were started.
+
+    Attributes:
+        prediction: N masks; an object that is not seen has an empty one.
+        tracker_id: int64, (N,), which object; the same through the whole video.
+        object_score: float32, (N,), logit of the object being visible; seen above 0.
+        state: N times ``new`` (first frame), ``tracked``, or ``lost`` (not seen on this frame).
+    """
+
+    prediction: MaskPrediction
+    tracker_id: Int64Array
+    object_score: Float32Array
+    state: tuple[TrackState, ...]
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def select(self, indices: Int64Array) -> Tracks:
+        """Return some of the objects in this order."""
+        return Tracks(
+            self.prediction.select(indices),
+            self.tracker_id[indices],
+            self.object_score[indices],
+            tuple(self.state[index] for index in indices),
         )

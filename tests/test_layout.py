@@ -22,6 +22,7 @@ ABOUT_MORE = {
     "blocks/test_one_truth.py": "masks through every block that reads them",
     "executor/sam2/test_cache_of_executor.py": "an executor on every tier of its cache",
     "executor/sam2/test_parity.py": "the whole way against the official predictor",
+    "executor/sam2/test_track_parity.py": "a session against the official video predictor",
     "executor/test_cuda.py": "what only CUDA can prove, of all modules",
     "hosts/http/test_fuzz.py": "no request makes the server fail",
     "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",

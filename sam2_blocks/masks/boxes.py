@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sam2_blocks.values import Float32Array, Int64Array
 
@@ -39,3 +42,20 @@ def suppress_boxes(
             iou = overlap / (areas[i] + areas[later] - overlap)
         suppressed[later] |= iou > iou_threshold
     return order[~suppressed]
+
+
+def box_iou(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Compute the intersection over union of two boxes.
+
+    Args:
+        first: (4,), xyxy, edges in pixels.
+        second: (4,), likewise.
+
+    Returns:
+        0 to 1; 0 if both are without area.
+    """
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    shared = float(np.clip(high - low, 0, None).prod())
+    areas = [float(np.clip(box[2:] - box[:2], 0, None).prod()) for box in (first, second)]
+    union = sum(areas) - shared
+    return shared / union if union else 0.0

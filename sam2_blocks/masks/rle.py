@@ -10,6 +10,7 @@ column ``x``. Outlines are made in `polygons`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
@@ -218,6 +219,16 @@ def rle_iou(first: Rle, second: Rle) -> float:
     in_second = np.searchsorted(ends_second, edges) % 2 == 1
     union = lengths[in_first | in_second].sum()
     return float(lengths[in_first & in_second].sum() / union) if union else 1.0
+
+
+def rle_contains(rle: Rle, point_xy: ArrayLike) -> bool:
+    """Say whether a point, xy in pixels, lies in a mask; a point outside the picture does not."""
+    height, width = rle.size
+    x, y = (math.floor(value) for value in np.asarray(point_xy, float))
+    if not (0 <= x < width and 0 <= y < height):
+        return False
+    run = int(np.searchsorted(np.cumsum(rle.counts), x * height + y, side="right"))
+    return run % 2 == 1
 
 
 # --- spans ------------------------------------------------------------------------------------

@@ -76,6 +76,14 @@ def official_class() -> Iterator[type]:
     del library
 
 
+@pytest.fixture(scope="session")
+def video_class(official_class: type) -> type:
+    """The official ``SAM2VideoPredictor``."""
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+    return SAM2VideoPredictor
+
+
 def _define_torchvision_schemas() -> torch.library.Library | None:
     """Make ``import torchvision`` work; the schemas live as long as the library returned."""
     try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam2_blocks.masks.boxes import box_iou as iou_of
 from sam2_blocks.masks.boxes import suppress_boxes
 
 
@@ -44,3 +45,16 @@ def box_iou(a, b):
     width, height = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
     union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - width * height
     return np.float32(width * height) / np.float32(union) if union else 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([0, 0, 2, 2], [0, 0, 2, 2], 1),
+        ([0, 0, 2, 2], [1, 0, 3, 2], 1 / 3),
+        ([0, 0, 2, 2], [2, 0, 4, 2], 0),
+        ([1, 1, 1, 1], [1, 1, 1, 1], 0),
+    ],
+)
+def test_iou_of_two_boxes(first, second, expected):
+    assert iou_of(np.array(first), np.array(second)) == pytest.approx(expected)

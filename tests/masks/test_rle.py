@@ -12,6 +12,7 @@ from sam2_blocks.masks.rle import (
     mask_to_rle,
     masks_to_prediction,
     rle_area,
+    rle_contains,
     rle_crop,
     rle_iou,
     rle_paste,
@@ -217,3 +218,11 @@ def test_masks_to_prediction_refuses_other_shapes():
         masks_to_prediction(np.zeros((3, 4), bool))
     with pytest.raises(ValueError, match=r"wants iou_prediction of shape \(1,\), got \(2,\)"):
         masks_to_prediction(np.zeros((1, 3, 4), bool), [1, 1])
+
+
+def test_a_point_is_in_a_mask_where_its_pixel_is():
+    mask = np.random.default_rng(0).random((5, 7)) > 0.5
+    rle = mask_to_rle(mask)
+    for y, x in np.ndindex(mask.shape):
+        assert rle_contains(rle, (x + 0.9, y)) == mask[y, x]
+    assert not any(rle_contains(rle, point) for point in [(-1, 0), (7, 0), (0, 5)])

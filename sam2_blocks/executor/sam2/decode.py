@@ -7,10 +7,12 @@ decoders that `two_way` does not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
@@ -25,6 +27,39 @@ LIVE_TOKENS = 8
 # 32 of them keep the device busy, and more would only take memory.
 CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 2**30, "mps": 2**30}
 IMAGE_SIDES_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30, "mps": 256 * 2**20}
+
+ALWAYS_SEEN = 10.0  # score of an object where a model has none; source: sam2 `MaskDecoder`
+# Products of so many rows, and of any multiple, round each row alike.
+ROWS_AT_ONCE = 8
+
+
+def run_plain(layers: Any, rows: Tensor) -> Tensor:
+    """Run layers on rows (N, C) as they are."""
+    result: Tensor = layers(rows)
+    return result
+
+
+def run_padded(layers: Any, rows: Tensor) -> Tensor:
+    """Run layers on rows (N, C) so that each comes out the same whoever is beside it."""
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % ROWS_AT_ONCE))
+    return run_plain(layers, padded)[: len(rows)]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectTokens:
+    """Everything the mask decoder says of N objects of one picture; tracking needs all of it.
+
+    Attributes:
+        logits: float32, (N, M, h, w).
+        iou: float32, (N, M), predicted.
+        tokens: (N, M, C), or (N, 1, C) where one stands for all candidates.
+        object_score: float32, (N, 1), logit of the object being visible.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    tokens: Tensor
+    object_score: Tensor
 
 
 class Decoder:
@@ -41,6 +76,7 @@ class Decoder:
         self._network: Any = model.network
         self._shared = is_known(model.network.sam_mask_decoder)
         self._forward = model.accelerate(self._decode_tokens, "decoder")
+        self._forward_objects = model.accelerate(self._decode_objects, "decoder")
         budget = IMAGE_SIDES_BYTES.get(model.device.type, IMAGE_SIDES_BYTES["cpu"])
         self._keeps = cache_bytes is None or cache_bytes > 0
         if cache_bytes:
@@ -93,6 +129,67 @@ class Decoder:
                 )
         return logits[:count].float(), iou[:count].float()
 
+    def decode_objects(
+        self,
+        image_embed: Tensor,
+        high_res_feats: Sequence[Tensor],
+        *,
+        points: tuple[Tensor, Tensor] | None = None,
+        masks: Tensor | None = None,
+        multimask_output: bool,
+    ) -> ObjectTokens:
+        """Decode N objects of one picture, each from image features of its own or all from one.
+
+        Args:
+            image_embed: (N or 1, C, h/4, w/4).
+            high_res_feats: (1, C/8, h, w) and (1, C/4, h/2, w/2).
+            points: coordinates (N, T, 2) in the encoder's square and labels (N, T); None asks for
+                the object that the features are about.
+            masks: logits (N, 1, h, w), if any.
+            multimask_output: three candidates for each object instead of one.
+        """
+        count = max(len(x) for x in (image_embed, masks, points and points[0]) if x is not None)
+        if points is None:
+            nowhere = torch.zeros(count, 1, 2, device=image_embed.device)
+            points = nowhere, torch.full((count, 1), -1, dtype=torch.int32, device=nowhere.device)
+        with self._model.computing(reduced=False):  # coordinates need all their digits
+            sparse, dense = self._network.sam_prompt_encoder(points=points, boxes=None, masks=masks)
+        with self._model.computing():
+            if not self._shared:
+                return self._decode_objects_plain(
+                    image_embed, high_res_feats, sparse, dense, multimask_output=multimask_output
+                )
+            image = self._project_image(image_embed + (dense[:1] if masks is None else dense))
+            side = (image.tokens, image.keys, image.values, image.queries)
+            logits, iou, tokens, score = self._forward_objects(
+                self._output_tokens(sparse), *side, *high_res_feats
+            )
+            logits, iou = self._choose_tokens(logits, iou, multimask_output=multimask_output)
+            own = multimask_output and self._network.use_multimask_token_for_obj_ptr
+            tokens = tokens[:, 1:] if own else tokens[:, :1]
+        return ObjectTokens(logits.float(), iou.float(), tokens, score.float())
+
+    def _decode_objects_plain(
+        self,
+        image_embed: Tensor,
+        high_res_feats: Sequence[Tensor],
+        sparse: Tensor,
+        dense: Tensor,
+        *,
+        multimask_output: bool,
+    ) -> ObjectTokens:
+        """Run the network's own mask decoder: the reference of `decode_objects`."""
+        logits, iou, tokens, score = self._network.sam_mask_decoder(
+            image_embeddings=image_embed.expand(len(sparse), -1, -1, -1),
+            image_pe=self._image_pe,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask_output,
+            repeat_image=False,
+            high_res_features=list(high_res_feats) or None,
+        )
+        return ObjectTokens(logits.float(), iou.float(), tokens, score.float())
+
     def decode_plain(
         self, rows: Sequence[PromptRow], sparse: Tensor, dense: Tensor, *, multimask_output: bool
     ) -> tuple[Tensor, Tensor]:
@@ -127,10 +224,25 @@ class Decoder:
 
         A pure function of tensors, so that it can be compiled or recorded.
         """
-        transformer = self._network.sam_mask_decoder.transformer
-        image = ImageSide(*tensors[:4])
-        hidden, tokens = transform(transformer, image, prompt_tokens, self._pe_tokens)
+        hidden, tokens = self._transform(prompt_tokens, *tensors[:4])
         return self._predict(hidden, tokens, tensors[4:])
+
+    def _decode_objects(
+        self, prompt_tokens: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `_decode_tokens`, with the mask tokens (N, 4, C) and the object's score (N, 1)."""
+        decoder = self._network.sam_mask_decoder
+        hidden, tokens = self._transform(prompt_tokens, *tensors[:4])
+        logits, iou = self._predict(hidden, tokens, tensors[4:], run=run_padded)
+        first = 1 + int(decoder.pred_obj_scores)
+        mask_tokens = hidden[:, first : first + decoder.num_mask_tokens]
+        if not decoder.pred_obj_scores:
+            return logits, iou, mask_tokens, iou.new_full((len(iou), 1), ALWAYS_SEEN)
+        return logits, iou, mask_tokens, run_padded(decoder.pred_obj_score_head, hidden[:, 0])
+
+    def _transform(self, prompt_tokens: Tensor, *side: Tensor) -> tuple[Tensor, Tensor]:
+        transformer = self._network.sam_mask_decoder.transformer
+        return transform(transformer, ImageSide(*side), prompt_tokens, self._pe_tokens)
 
     def _project_image(self, features: Tensor) -> ImageSide:
         """Project image features (b, C, h/4, w/4), dense prompt included, for layer 0."""
@@ -159,7 +271,12 @@ class Decoder:
         return torch.cat([torch.cat(learned).expand(len(sparse), -1, -1), sparse], dim=1)
 
     def _predict(
-        self, hidden: Tensor, tokens: Tensor, high_res_feats: Sequence[Tensor]
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        high_res_feats: Sequence[Tensor],
+        *,
+        run: Callable[[Any, Tensor], Tensor] = run_plain,
     ) -> tuple[Tensor, Tensor]:
         """Read the masks and their quality from the transformed tokens."""
         decoder = self._network.sam_mask_decoder
@@ -169,11 +286,15 @@ class Decoder:
         first = int(decoder.pred_obj_scores)
         mask_tokens = hidden[:, first + 1 : first + 1 + decoder.num_mask_tokens]
         kernels = torch.stack(
-            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
+            [
+                run(mlp, mask_tokens[:, i])
+                for i, mlp in enumerate(decoder.output_hypernetworks_mlps)
+            ],
+            1,
         )
         logits = kernels @ features.flatten(2)  # (N, 4, h * w)
         logits = logits.view(*logits.shape[:2], *features.shape[-2:])
-        return logits, decoder.iou_prediction_head(hidden[:, first])
+        return logits, run(decoder.iou_prediction_head, hidden[:, first])
 
     def _choose_tokens(
         self, logits: Tensor, iou: Tensor, *, multimask_output: bool

@@ -59,7 +59,7 @@ def embed_images(
                 batch = torch.stack(fill_bucket(batch.unbind(), batch_size(model)))
         levels = encode_batch(model, batch)
         return [
-            _embedding_of(model, image, key, [level[b : b + 1] for level in levels])
+            own_levels(model, image, key, [level[b : b + 1] for level in levels])
             for b, (image, key) in enumerate(chunk)
         ]
 
@@ -90,9 +90,7 @@ def batch_size(model: LoadedModel) -> int:
     return max(1, min(MAX_BATCH, budget // bytes_per_image))
 
 
-def _embedding_of(
-    model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]
-) -> Embedding:
+def own_levels(model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]) -> Embedding:
     """Own the storage: a slice would keep its whole batch alive, and be an inference tensor.
 
     Channels last is how the decoder reads them.

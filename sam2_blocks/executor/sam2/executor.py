@@ -26,9 +26,13 @@ from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
+from sam2_blocks.executor.sam2.follow import Follower
+from sam2_blocks.executor.sam2.frames import embed_frames, frame_key
+from sam2_blocks.executor.sam2.memory import memory_bounds
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
 from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
+from sam2_blocks.executor.sam2.session import Sam2TrackSession
 from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.prompts import check_prompts, to_prompt_set
@@ -43,12 +47,14 @@ from sam2_blocks.values import (
     MaskPrediction,
     PromptSet,
     SegmentOptions,
+    TrackSettings,
 )
 
 Result = TypeVar("Result")
 
 # By default; elsewhere the memory of the device is the host's.
 HOST_CACHE_BYTES = {"cuda": 2 * 2**30}
+DEFAULT_TRACKING = TrackSettings()
 
 
 class Sam2Executor:
@@ -88,6 +94,7 @@ class Sam2Executor:
             host_bytes=host_cache_bytes,
             files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
         )
+        self._follower = Follower(model, self._decoder)
         self._device_lock = FairLock()
         self._forked = False
         after_fork(self._notice_fork)
@@ -267,6 +274,43 @@ class Sam2Executor:
             self._decoder.forget()
         low_res_hw = self._model.low_res_hw if return_logits else (0, 0)
         return gather_proposals(proposals, points_xy, embedding.image_hw, low_res_hw)
+
+    def track(
+        self, settings: TrackSettings = DEFAULT_TRACKING, *, cache_frames: bool = False
+    ) -> Sam2TrackSession:
+        """Begin to follow objects through a video; see `sam2_blocks.executors.Tracker`.
+
+        Args:
+            settings: how much to remember, and how to read the masks.
+            cache_frames: keep the embeddings of frames in the cache, where pictures are too. For a
+                clip that is gone through again; a stream would only push out what is kept there.
+
+        Raises:
+            ModelError: if the memory of this model works in another way.
+            ValueError: if the settings ask for more memory than it was trained with.
+        """
+        self._refuse_fork()
+        bounds = memory_bounds(
+            self._model.network, settings.max_prompt_frames, settings.memory_frames
+        )
+        return Sam2TrackSession(
+            self._follower,
+            self._embed_cached_frame if cache_frames else self._embed_frame,
+            bounds=bounds,
+            settings=settings,
+            device_lock=self._device_lock,
+        )
+
+    def _embed_frame(self, image: Image) -> Embedding:
+        with self._device_lock:
+            return embed_frames(self._model, [image], [frame_key(image, self._model)])[0]
+
+    def _embed_cached_frame(self, image: Image) -> Embedding:
+        def compute(keys: Sequence[str]) -> list[Embedding]:
+            with self._device_lock:
+                return embed_frames(self._model, [image], keys)
+
+        return self._cache.get_many([frame_key(image, self._model)], compute)[0]
 
     def _map_rows(
         self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]

@@ -105,14 +105,28 @@ class LoadedModel:
     def _replays_graphs(self) -> bool:
         return self.device.type == "cuda" and self.mode == "fast"
 
+    @cached_property
+    def frame_encoder(self) -> TensorFunction:
+        """The image encoder for frames of a video, as `encoder` but before memory's part.
+
+        Where a picture has nothing to remember, and its features say so, a frame may.
+        """
+        if self.compile != "off":
+            self._encode_frame(
+                torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
+            )
+        return self.accelerate(self._encode_frame, "encoder")
+
     def _encode(self, batch: Tensor) -> list[Tensor]:
         """Run the encoder; source: sam2 ``sam2_image_predictor.py: set_image_batch``."""
-        network = self.network
-        levels: list[Tensor] = network.forward_image(batch)["backbone_fpn"]
-        levels = levels[-network.num_feature_levels :]
-        if network.directly_add_no_mem_embed:
-            levels[-1] = levels[-1] + network.no_mem_embed.view(1, -1, 1, 1)
+        levels = self._encode_frame(batch)
+        if self.network.directly_add_no_mem_embed:
+            levels[-1] = levels[-1] + self.network.no_mem_embed.view(1, -1, 1, 1)
         return levels
+
+    def _encode_frame(self, batch: Tensor) -> list[Tensor]:
+        levels: list[Tensor] = self.network.forward_image(batch)["backbone_fpn"]
+        return levels[-self.network.num_feature_levels :]
 
     @contextmanager
     def computing(self, *, reduced: bool = True) -> Iterator[None]:

@@ -1,0 +1,247 @@
+"""``sam2/track@v1``."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.errors import MissingExtraError, ModelError
+from sam2_blocks.executors import Tracker, require
+from sam2_blocks.masks.detections import to_detections, to_rles
+from sam2_blocks.strategies.automatic import generate_masks
+from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
+from sam2_blocks.values import (
+    AutomaticSettings,
+    Hw,
+    Image,
+    Prompt,
+    Rle,
+    Tracks,
+    TrackSettings,
+    VideoFrame,
+)
+
+Result = Mapping[str, Any] | Exception
+Key = tuple[Any, ...]
+
+
+@dataclass
+class _Video:
+    """What is known of one video.
+
+    Attributes:
+        keeper: its tracks.
+        image_hw: size of its frames.
+        index: number of the last frame.
+        used: when that came, in seconds.
+        classes: class id and name of each track, as they were prompted.
+    """
+
+    keeper: TrackKeeper
+    image_hw: Hw
+    index: int
+    used: float
+    classes: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What one frame's inputs say of objects: prompts, ids, and classes where they have any."""
+
+    prompts: tuple[Prompt | Rle, ...] = ()
+    tracker_ids: tuple[int | None, ...] = ()
+    classes: tuple[tuple[int, str], ...] = ()
+
+
+class Track:
+    """Follow objects through videos; the state of each is kept from frame to frame."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._videos: OrderedDict[Key, _Video] = OrderedDict()
+        self._said: set[tuple[str, str]] = set()
+
+    def run(self, items: Sequence[Any]) -> Sequence[Result]:
+        """See the manifest."""
+        return [self._try_step(item) for item in items]
+
+    def finish(self) -> None:
+        """Free the state of every video."""
+        while self._videos:
+            self._videos.popitem()[1].keeper.close()
+
+    def _try_step(self, item: Any) -> Result:
+        """Take one frame; the frames before it are done, so nobody may ask for it twice."""
+        try:
+            return self._step(item)
+        except (ModelError, MissingExtraError):  # no frame would survive these
+            raise
+        except Exception as error:  # whatever is wrong with this frame, the video goes on
+            return error
+
+    def _step(self, item: Any) -> Result:
+        frame = item.image.video
+        if frame is None:
+            raise ValueError(
+                f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
+                "folder of frames with --as-video, or an Image with video=VideoFrame(…)."
+            )
+        video = self._video_of(item, frame)
+        wanted = _wanted_of(item)
+        if wanted is None:
+            wanted = self._everything(item, video)
+        found = video.keeper.step(item.image, wanted.prompts, wanted.tracker_ids)
+        video.index, video.used = frame.index, time.monotonic()
+        video.classes.update(
+            {key: wanted.classes[row] for key, row in found.shown.items() if wanted.classes}
+        )
+        if found.refused:
+            count = len(found.refused)
+            self._say(frame, f"max_objects = {item.max_objects} are followed; {count} more are not")
+        return _outputs(item, found, video.classes)
+
+    def _video_of(self, item: Any, frame: VideoFrame) -> _Video:
+        """Return what is known of the frame's video, which may have just begun."""
+        self._forget_old(item)
+        key = (
+            frame.video_id,
+            item.model,
+            item.device,
+            item.dtype,
+            *_policy(item),
+            *_settings(item),
+        )
+        known = self._videos.get(key)
+        if known is not None and frame.index < known.index:
+            reason = f"frame {frame.index} comes after frame {known.index}"
+        elif known is not None and known.image_hw != item.image.hw:
+            reason = f"frame {frame.index} has another size than those before it"
+        elif known is not None:
+            self._videos.move_to_end(key)
+            return known
+        else:
+            reason = ""
+        if reason:
+            self._say(frame, f"{reason}, so tracking begins anew")
+            self._videos.pop(key).keeper.close()
+        made = self._videos[key] = self._begin(item, frame)
+        while len(self._videos) > item.max_videos:
+            self._videos.popitem(last=False)[1].keeper.close()
+        return made
+
+    def _begin(self, item: Any, frame: VideoFrame) -> _Video:
+        loaded = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+        session = require(loaded, Tracker).track(TrackSettings(**dict(_settings(item))))
+        keeper = TrackKeeper(session, TrackPolicy(**dict(_policy(item))))
+        return _Video(keeper, item.image.hw, frame.index, time.monotonic())
+
+    def _forget_old(self, item: Any) -> None:
+        """Free videos of which nothing has come for too long."""
+        oldest = time.monotonic() - item.idle_s
+        for key in [key for key, video in self._videos.items() if video.used < oldest]:
+            self._videos.pop(key).keeper.close()
+
+    def _everything(self, item: Any, video: _Video) -> _Wanted:
+        """Segment everything on the first frame, where nothing is asked for."""
+        if video.keeper.has_started:
+            return _Wanted()
+        executor = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+        [embedding] = executor.embed([item.image])
+        settings = AutomaticSettings(
+            points_per_side=item.points_per_side,
+            pred_iou_thresh=item.pred_iou_thresh,
+            stability_score_thresh=item.stability_score_thresh,
+        )
+        found = generate_masks(executor, embedding, settings)
+        rles = found.prediction.rles
+        return _Wanted(rles, (None,) * len(rles))
+
+    def _say(self, frame: VideoFrame, what: str) -> None:
+        """Warn once for each video and kind of event."""
+        kind = what.rpartition(" ")[2]
+        if (frame.video_id, kind) not in self._said:
+            self._said.add((frame.video_id, kind))
+            warnings.warn(f"video {frame.video_id!r}: {what}", stacklevel=2)
+
+
+def _wanted_of(item: Any) -> _Wanted | None:
+    """Read the frame's prompts; None where the step has no input for them."""
+    if item.prompts is not None:
+        return _Wanted(item.prompts.prompts, (None,) * len(item.prompts))
+    detections: sv.Detections | None = item.masks if item.masks is not None else item.boxes
+    if detections is None:
+        return None
+    if item.masks is not None:
+        prompts: tuple[Prompt | Rle, ...] = to_rles(detections, item.image.hw)
+    else:
+        prompts = tuple(Prompt(box_xyxy=box.astype(np.float32)) for box in detections.xyxy)
+    given = detections.tracker_id
+    ids = [None] * len(detections) if given is None else [_id_of(value) for value in given]
+    return _Wanted(prompts, tuple(ids), tuple(_classes_of(detections)))
+
+
+def _id_of(tracker_id: Any) -> int | None:
+    """Read a tracker's id; trackers give -1 to what they have not followed yet."""
+    return int(tracker_id) if tracker_id >= 0 else None
+
+
+def _classes_of(detections: sv.Detections) -> Iterator[tuple[int, str]]:
+    names = detections.data.get("class_name")
+    for row in range(len(detections)):
+        class_id = 0 if detections.class_id is None else int(detections.class_id[row])
+        plain = "object" if detections.class_id is None else f"class_{class_id}"
+        yield class_id, plain if names is None else str(names[row])
+
+
+def _policy(item: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, getattr(item, field.name)) for field in fields(TrackPolicy))
+
+
+def _settings(item: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, getattr(item, field.name)) for field in fields(TrackSettings))
+
+
+def _outputs(
+    item: Any, found: FrameTracks, classes: Mapping[int, tuple[int, str]]
+) -> Mapping[str, sv.Detections]:
+    tracks = found.tracks
+    states = np.array(tracks.state, dtype=object)
+    shown = tracks if item.lost == "keep" else tracks.select(np.flatnonzero(states != "lost"))
+    new = tracks.select(np.flatnonzero(states == "new"))
+    return {
+        "predictions": tracks_to_detections(shown, item.image, classes),
+        "new": tracks_to_detections(new, item.image, classes),
+        "ended": tracks_to_detections(found.ended, item.image, classes),
+    }
+
+
+def tracks_to_detections(
+    tracks: Tracks, image: Image, classes: Mapping[int, tuple[int, str]]
+) -> sv.Detections:
+    """Turn the objects of a frame into detections, one an object, in order.
+
+    Args:
+        tracks: the objects.
+        image: the frame.
+        classes: class id and name by ``tracker_id``; others are of class 0, ``object``.
+
+    Returns:
+        As `to_detections` makes them, with ``tracker_id`` and, in ``data``, ``object_score`` and
+        ``track_state``.
+    """
+    detections = to_detections(tracks.prediction, image_id=image.id)
+    named = [classes.get(key, (0, "object")) for key in tracks.tracker_id.tolist()]
+    detections.tracker_id = tracks.tracker_id.copy()
+    detections.class_id = np.array([class_id for class_id, _ in named], np.int64)
+    detections.data["class_name"] = np.array([name for _, name in named], np.str_)
+    detections.data["object_score"] = tracks.object_score.copy()
+    detections.data["track_state"] = np.array(tracks.state, np.str_)
+    return detections

@@ -1,0 +1,144 @@
+"""One frame of a video: answers for many objects, grouped where they can be computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from sam2_blocks.executor.device.chunks import map_chunks
+from sam2_blocks.executor.device.transfer import upload
+from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.heads import Heads, ObjectAnswers
+from sam2_blocks.executor.sam2.memory import Memory, MemoryView, ObjectMemory
+from sam2_blocks.executor.sam2.model import LoadedModel
+from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows, rows_to_tensors
+from sam2_blocks.masks.rle import rle_to_mask
+from sam2_blocks.values import Embedding, Prompt, PromptSet, Rle
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Follower:
+    """Finds objects on frames with one model; holds no state of any video.
+
+    Every method answers in the order of its items, one `ObjectAnswers` of one object an item.
+    """
+
+    def __init__(self, model: LoadedModel, decoder: Decoder) -> None:
+        self._model = model
+        self._memory = Memory(model)
+        self._heads = Heads(model, decoder)
+        self._chunk_size = decoder.chunk_size
+
+    def start(
+        self,
+        frame: Embedding,
+        prompts: Sequence[Prompt],
+        earlier: Sequence[ObjectAnswers | None] | None = None,
+    ) -> list[ObjectAnswers]:
+        """Answer prompts without memory, beside what was answered to earlier ones of this frame."""
+        earlier = earlier or [None] * len(prompts)
+
+        def answer(row: PromptRow) -> ObjectAnswers:
+            # One by one: tokens of other prompts beside them would round some answers otherwise.
+            points, masks = rows_to_tensors([row], self._model.device)
+            masks = _earlier_logits(earlier[row.index]) if masks is None else masks
+            return self._heads.start(frame, points, masks)
+
+        return [answer(row) for row in self._rows(frame, prompts)]
+
+    def follow(
+        self, frame: Embedding, memories: Sequence[ObjectMemory], step: int
+    ) -> list[ObjectAnswers]:
+        """Find objects again that were seen before."""
+
+        def answer(chunk: Sequence[MemoryView]) -> list[ObjectAnswers]:
+            features = self._memory.read(frame.image_embed, chunk)
+            return self._heads.follow(frame, features).split()
+
+        views = [self._memory.view(memory, step) for memory in memories]
+        return self._map_groups(answer, views, lambda view: view.shape_key)
+
+    def correct(
+        self,
+        frame: Embedding,
+        memory: ObjectMemory,
+        step: int,
+        *,
+        prompt: Prompt,
+        earlier: ObjectAnswers,
+    ) -> ObjectAnswers:
+        """Answer a prompt about an object that was followed to this frame."""
+        features = self._memory.read(frame.image_embed, [self._memory.view(memory, step)])
+        points, masks = rows_to_tensors(self._rows(frame, [prompt]), self._model.device)
+        masks = _earlier_logits(earlier) if masks is None else masks
+        return self._heads.follow(frame, features, points, masks)
+
+    def take(self, frame: Embedding, masks: Sequence[Rle]) -> list[ObjectAnswers]:
+        """Take masks as they are."""
+
+        def answer(chunk: Sequence[Rle]) -> list[ObjectAnswers]:
+            squares = torch.cat([self._to_square(rle) for rle in chunk])
+            return self._heads.take(frame, squares).split()
+
+        return map_chunks(answer, masks, self._chunk_size)
+
+    def remember(
+        self, frame: Embedding, answers: Sequence[ObjectAnswers], *, prompted: bool
+    ) -> list[Tensor]:
+        """Make a memory (h/4 * w/4, D) of each object."""
+
+        def write(chunk: Sequence[ObjectAnswers]) -> list[Tensor]:
+            found = ObjectAnswers.cat(chunk)
+            features = self._memory.write(
+                frame.image_embed, found.logits, found.object_score, prompted=prompted
+            )
+            # A slice would keep the memories of all its neighbours alive.
+            return [memory.clone(memory_format=torch.contiguous_format) for memory in features]
+
+        return map_chunks(write, answers, self._chunk_size)
+
+    def _rows(self, frame: Embedding, prompts: Sequence[Prompt]) -> list[PromptRow]:
+        return prompts_to_rows(
+            [(frame, PromptSet(tuple(prompts)))],
+            image_size=self._model.image_size,
+            low_res_hw=self._model.low_res_hw,
+        )
+
+    def _to_square(self, rle: Rle) -> Tensor:
+        """Resize a mask to the encoder's square: float32, (1, 1, S, S), 0 or 1.
+
+        Source: sam2 ``sam2_video_predictor.py: add_new_mask``.
+        """
+        side = self._model.image_size
+        mask = upload(rle_to_mask(rle), self._model.device)[None, None].float()
+        if rle.size != (side, side):
+            mask = F.interpolate(mask, (side, side), mode="bilinear", antialias=True)
+        return (mask >= 0.5).float()
+
+    def _map_groups(
+        self,
+        function: Callable[[Sequence[Item]], list[Result]],
+        items: Sequence[Item],
+        key: Callable[[Item], Any],
+    ) -> list[Result]:
+        """Apply a function to chunks of items of one key; one result an item, in their order."""
+        groups: dict[Any, list[int]] = {}
+        for index, item in enumerate(items):
+            groups.setdefault(key(item), []).append(index)
+        results: dict[int, Result] = {}
+        for indices in groups.values():
+            chunk = [items[index] for index in indices]
+            results.update(zip(indices, map_chunks(function, chunk, self._chunk_size), strict=True))
+        return [results[index] for index in range(len(items))]
+
+
+def _earlier_logits(answer: ObjectAnswers | None) -> Tensor | None:
+    """Make a prompt (1, 1, h, w) of what was answered before, if anything was."""
+    return None if answer is None else answer.logits[:, None].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
