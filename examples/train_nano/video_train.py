@@ -54,7 +54,7 @@ STAGES = (
     Stage(0.85, 256, 12, 2, 3),
 )
 HIDING = 0.35  # share of the clips in which something is hidden for some frames
-ABSENCE = 4.0  # what a frame without the object counts in the loss of its score
+ABSENCE = 2.0  # what a frame without the object counts in the loss of its score
 FRESH_EVERY = 3  # steps between new clips, once there are MANY
 MANY = 48
 SPARE = 4  # frames of a clip beyond those tracked
@@ -64,12 +64,33 @@ SAVE_EVERY_S = 180
 
 
 @dataclass(frozen=True)
+class Truth:
+    """One frame of a `Batch`: target (N, 1, S, S), present and sure (N, 1)."""
+
+    target: Tensor
+    present: Tensor
+    sure: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Objects over time: features (T, N, C, h, w), targets (T, N, 1, S, S), present (T, N, 1)."""
+    """Objects over time.
+
+    Attributes:
+        features: T times (N, C, h, w).
+        targets: (T, N, 1, S, S) in 0..1.
+        present: whether an object counts as seen, (T, N, 1) bool.
+        sure: whether it is more than a sliver, or quite out of sight, (T, N, 1) bool.
+    """
 
     features: list[Features]
     targets: Tensor
     present: Tensor
+    sure: Tensor
+
+    def frame(self, t: int) -> tuple[Features, Truth]:
+        """One frame's features, and what is true of it."""
+        return self.features[t], Truth(self.targets[t], self.present[t], self.sure[t])
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,9 @@ class Pool:
             stacked = tuple(torch.stack([v[t] for v in level]).float()[rows] for level in levels)
             by_frame.append(Features(stacked))
         painted = torch.cat(targets, 1)[:, :, None]
-        return Batch(by_frame, painted, painted.sum((-1, -2)) >= least_pixels(self.stage.size))
+        area, least = painted.sum((-1, -2)), least_pixels(self.stage.size)
+        sure = (area == 0) | (area >= 2 * least)
+        return Batch(by_frame, painted, area >= least, sure)
 
     def _stretch(self) -> Tensor:
         """Draw which frames to track: later or earlier ones, forwards or backwards."""
@@ -158,7 +181,7 @@ class Pool:
 
 def least_pixels(size: int) -> float:
     """From how many pixels on an object counts as seen."""
-    return 2e-4 * size**2
+    return 5e-4 * size**2
 
 
 class VideoTrainer:
@@ -232,18 +255,19 @@ class VideoTrainer:
         wants_click = float(self.scenes.rand(1)) < 0.3
         corrected = 2 + int(self.scenes.randint(last - 1, 1)) if wants_click else 0
         for t in range(1, last + 1):
-            features, target, present = batch.features[t], batch.targets[t], batch.present[t]
+            features, truth = batch.frame(t)
+            target, present = truth.target, truth.present
             with self.autocast():
                 conditioned = self.tracker.condition(t, features, memory)
                 answer = self.tracker.decode(conditioned, features)
-            loss, true = self._frame_loss(answer, target, present)
+            loss, true = self._frame_loss(answer, truth)
             probe = self._probe_loss(conditioned, target) * max(0.0, 1 - done / 0.5)
             losses.append(loss + probe)
             logits, token = self.tracker.choose(answer, multimask=True)
             prompted = t == corrected
             if prompted:
                 answer, logits, token = self._correct(conditioned, features, logits, target)
-                losses.append(self._frame_loss(answer, target, present)[0])
+                losses.append(self._frame_loss(answer, truth)[0])
             with self.autocast():
                 memories = self._remember(batch, t, logits, token, answer.score, done)
             (memory.prompted if prompted else memory.tracked)[t] = memories
@@ -258,7 +282,8 @@ class VideoTrainer:
 
     def _start(self, batch: Batch, memory: Memory) -> Tensor:
         """Prompt the first frame by a box, a click or a mask; the loss of its object score."""
-        features, target = batch.features[0], batch.targets[0]
+        features, truth = batch.frame(0)
+        target = truth.target
         n, size = len(target), target.shape[-1]
         kind = float(self.scenes.rand(1))
         conditioned = features.levels[-1] + self.model.no_mem_embed[0, 0, :, None, None]
@@ -268,7 +293,7 @@ class VideoTrainer:
                 memory.prompted[0] = self.tracker.remember_mask(features, target > 0.5)
                 small = self.model.mask_downsample((target > 0.5).float()).detach()
                 answer = self.tracker.decode(conditioned, features, masks=small)
-                return self._score_loss(answer, batch.present[0])
+                return self._score_loss(answer, truth)
             if kind < 0.75:
                 box = boxes_of(target)[:, 0]
                 extent = (box[:, 1] - box[:, 0])[:, None]
@@ -287,7 +312,7 @@ class VideoTrainer:
             memory.prompted[0] = self.tracker.remember(
                 features, logits.detach(), token.detach(), ones
             )
-        return self._score_loss(answer, batch.present[0])
+        return self._score_loss(answer, truth)
 
     def _remember(
         self, batch: Batch, t: int, logits: Tensor, token: Tensor, score: Tensor, done: float
@@ -322,22 +347,22 @@ class VideoTrainer:
         return F.interpolate(target, size=logits.shape[-2:], mode="area") * 20 - 10
 
     @staticmethod
-    def _score_loss(answer: Answer, present: Tensor) -> Tensor:
+    def _score_loss(answer: Answer, truth: Truth) -> Tensor:
         """Judge the object score; frames without the object are rare and count more."""
-        weight = torch.where(present, 1.0, ABSENCE)
-        return F.binary_cross_entropy_with_logits(answer.score, present.float(), weight)
+        weight = torch.where(truth.present, 1.0, ABSENCE) * truth.sure
+        return F.binary_cross_entropy_with_logits(answer.score, truth.present.float(), weight)
 
-    def _frame_loss(self, answer: Answer, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _frame_loss(self, answer: Answer, truth: Truth) -> tuple[Tensor, Tensor]:
         """Add up the losses of all candidates, of predicted IoU and of the object score."""
-        each, true = mask_losses(answer.logits[:, None], target, balance=0.3)
+        each, true = mask_losses(answer.logits[:, None], truth.target, balance=0.3)
         each, true = each[:, 0], true[:, 0]
         three = each[:, 1:]
         masks = 0.3 * each[:, 0] + torch.lerp(three.min(-1).values, three.mean(-1), 0.7)
         ranking = 0.3 * (answer.iou - true).abs().mean(-1)
-        weight = present[:, 0].float()
+        weight = truth.present[:, 0].float()
         loss = ((masks + ranking) * weight).sum() / weight.sum().clamp(min=1)
         best = answer.iou[:, 1:].argmax(-1, keepdim=True) + 1
-        return loss + 0.5 * self._score_loss(answer, present), true.gather(1, best)[:, 0]
+        return loss + 0.5 * self._score_loss(answer, truth), true.gather(1, best)[:, 0]
 
     def _probe_loss(self, conditioned: Tensor, target: Tensor) -> Tensor:
         """Ask a throw-away linear layer where the object is, which shortens the first plateau."""
