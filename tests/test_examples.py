@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
+import supervision as sv
 from PIL import Image as Pil
 
 from sam2_blocks.cli import app as cli
+from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from tests.conftest import PICTURES, ROOT
 
 
@@ -41,18 +44,39 @@ def rows_of(path):
 
 
 def test_quickstart(run):
+    folder = run("quickstart.yaml", "--input", PICTURES / "coins.jpg")
+    rows = rows_of(folder / "predictions.json")
+    assert [row["class_name"] for row in rows] == ["coin"] * 24
+    boxes = np.array([row["box_xyxy"] for row in rows_of(PICTURES / "coins.json")])
+    found = np.array([row["box_xyxy"] for row in rows])
+    overlaps = sv.box_iou_batch(found, boxes)
+    assert (overlaps.argmax(axis=1) == range(24)).all()  # each mask fills its own box
+    assert overlaps.diagonal().min() > 0.7
+    with Pil.open(folder / "overlay.png") as overlay:
+        assert overlay.size == (768, 606)
+
+
+def test_the_cup_too(run):
     folder = run("quickstart.yaml", "--input", PICTURES / "coffee.jpg")
     rows = rows_of(folder / "predictions.json")
     assert [row["class_name"] for row in rows] == ["saucer", "cup", "coffee", "spoon"]
-    with Pil.open(folder / "overlay.png") as overlay:
-        assert overlay.size == (600, 400)
 
 
-def test_points(run):
-    folder = run("points.yaml", "--input", PICTURES / "chelsea.jpg")
+def test_points_are_on_the_head_the_suit_and_the_wall(run):
+    folder = run("points.yaml", "--input", PICTURES / "astronaut.jpg")
     rows = rows_of(folder / "predictions.json")
-    assert len(rows) == 3
     assert [row["prompt_index"] for row in rows] == [0, 1, 2]
+    assert min(row["confidence"] for row in rows) > 0.7
+    masks = [rle_to_mask(coco_to_rle(row["segmentation"])) for row in rows]
+    head, suit, wall = (225, 110), (100, 400), (300, 40)
+    inside = [[bool(mask[y, x]) for x, y in (head, suit, wall)] for mask in masks]
+    assert inside == [[True, False, False], [False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("picture", sorted(PICTURES.glob("*.jpg")), ids=lambda path: path.name)
+def test_points_run_on_every_picture(run, picture):
+    folder = run("points.yaml", "--input", picture)
+    assert len(rows_of(folder / "predictions.json")) == 3
 
 
 def test_coco_folder(run):
@@ -65,4 +89,5 @@ def test_coco_folder(run):
         "astronaut.jpg",
         "chelsea.jpg",
         "coffee.jpg",
+        "coins.jpg",
     }

@@ -64,9 +64,9 @@ def run_pipeline(
 
     Example:
         >>> from sam2_blocks import run_pipeline
-        >>> for result in run_pipeline("examples/points.yaml", "examples/pictures/chelsea.jpg"):
+        >>> for result in run_pipeline("examples/points.yaml", "examples/pictures/astronaut.jpg"):
         ...     print(result.id, len(result.outputs["predictions"]))
-        chelsea.jpg 3
+        astronaut.jpg 3
     """
     plugins = plugins or load_plugins()
     graph = pipeline if isinstance(pipeline, Pipeline) else plugins.load_pipeline(pipeline)
