@@ -121,7 +121,7 @@ def _finish(
     detections = to_detections(
         answer.prediction, prompting=item.boxes, prompts=job.prompts, image_id=job.name
     )
-    if job.on_bad_prompt == "skip":
+    if answer.skipped:
         reasons = [answer.skipped.get(index, "") for index in range(len(detections))]
         detections.data["prompt_error"] = np.array(reasons, np.str_)
     keep = np.asarray(detections.data["iou_prediction"], dtype=float) >= item.min_confidence

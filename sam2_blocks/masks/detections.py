@@ -42,14 +42,19 @@ def to_detections(
 
     - ``class_name``: the detector's; else ``class_name``, or ``class_7`` where it gave only ids.
     - ``detection_id``: a new UUID4.
-    - ``parent_id``: the detector's ``detection_id``, else ``image_id``.
+    - ``parent_id``: ``image_id``, the picture that it lies in.
+    - ``prompt_detection_id``: the detector's ``detection_id``, or nothing.
     - ``prompt_index``: number of the prompt, so that rows can be matched after filtering, and
       boxes or points found again, which would be stale once masks are moved.
+    - ``prompt_error``: empty; who skips prompts writes here why.
     - ``iou_prediction``: the model's estimate. ``confidence`` is the detector's, or this without.
+    - ``stability_score``: of masks found without prompts; else NaN.
+
+    They are always there, so that detections of any origin can be merged.
 
     Args:
         prediction: the masks. With those found without prompts, the points that led to them are
-            the prompts, and ``stability_score`` is a column more.
+            the prompts.
         prompting: the detections whose boxes were the prompts, one row a mask.
         prompts: the prompts, where there were no detections.
         image_id: name of the image.
@@ -63,9 +68,9 @@ def to_detections(
         TypeError: if ``prediction`` is nothing of this kind.
         ValueError: if ``prompting`` or ``prompts`` has not one row for each mask.
     """
-    stability = {}
+    stability_score = None
     if isinstance(prediction, AutomaticMasks):
-        stability["stability_score"] = np.array(prediction.stability_score, np.float32)
+        stability_score = prediction.stability_score
         if prompting is None and prompts is None:
             prompts = PromptSet.from_points(prediction.point_xy)
         prediction = prediction.prediction
@@ -93,10 +98,12 @@ def to_detections(
             **_carried_over(source),
             "class_name": _class_names(source, class_name),
             "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
-            "parent_id": _parent_ids(source, image_id),
+            "parent_id": np.array([image_id] * count, np.str_),
+            "prompt_detection_id": _prompt_detection_ids(source),
             "prompt_index": np.arange(count),
+            "prompt_error": np.array([""] * count, np.str_),
             "iou_prediction": np.array(prediction.iou_prediction, np.float32),
-            **stability,
+            "stability_score": _column(stability_score, np.full(count, np.nan)).astype(np.float32),
         },
         metadata=dict(source.metadata),
     )
@@ -194,6 +201,6 @@ def _class_names(source: sv.Detections, class_name: str) -> NDArray[np.str_]:
     return np.array([class_name] * len(source) if names is None else names, np.str_)
 
 
-def _parent_ids(source: sv.Detections, image_id: str) -> NDArray[np.str_]:
-    detector_ids = source.data.get("detection_id", [None] * len(source))
-    return np.array([image_id if id_ is None else id_ for id_ in detector_ids], np.str_)
+def _prompt_detection_ids(source: sv.Detections) -> NDArray[np.str_]:
+    ids = source.data.get("detection_id", [None] * len(source))
+    return np.array(["" if id_ is None else id_ for id_ in ids], np.str_)

@@ -21,7 +21,7 @@ def test_segment_carries_class_and_confidence_over(run_one_step):
     assert predictions.data["class_name"].tolist() == ["face", "object"]
     assert np.allclose(predictions.confidence, [0.9, 0.6])
     assert np.allclose(predictions.data["iou_prediction"], 0.75)
-    assert predictions.data["parent_id"].tolist() == found.data["detection_id"].tolist()
+    assert predictions.data["prompt_detection_id"].tolist() == found.data["detection_id"].tolist()
 
 
 def test_segment_drops_uncertain_masks_but_keeps_their_numbers(run_one_step):

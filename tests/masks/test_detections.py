@@ -21,6 +21,9 @@ OUR_FIELDS = {
     "class_name",
     "detection_id",
     "parent_id",
+    "prompt_detection_id",
+    "prompt_error",
+    "stability_score",
     "prompt_index",
     "iou_prediction",
 }
@@ -102,7 +105,9 @@ def test_the_fields_of_the_detector_are_carried_over():
         assert getattr(detections, name).tolist() == getattr(detector, name).tolist()
     assert detections.data["class_name"].tolist() == ["cat 0", "cat 1", "cat 2", "cat 3"]
     assert detections.data["speed"] == [0, 0.5, 1, 1.5]
-    assert detections.data["parent_id"].tolist() == ["box-0", "box-1", "box-2", "box-3"]
+    ids = ["box-0", "box-1", "box-2", "box-3"]
+    assert detections.data["prompt_detection_id"].tolist() == ids
+    assert detections.data["parent_id"].tolist() == ["x.jpg"] * 4
     assert detections.metadata == {"camera": "north"}
 
 

@@ -190,7 +190,8 @@ def test_defect_11_the_block_keeps_number_class_and_id_of_the_detections(run_one
     )
     result = run_one_step("sam2/segment@v1", {"image": PICTURE, "boxes": unnamed})
     masks = result.outputs["predictions"]
-    assert (masks.class_id.tolist(), masks.data["parent_id"].tolist()) == ([3], ["detector-7"])
+    assert masks.class_id.tolist() == [3]
+    assert masks.data["prompt_detection_id"].tolist() == ["detector-7"]
     two_parts = to_detections(prediction_of(ring_and_speck()))
     assert len(two_parts) == 1
 
