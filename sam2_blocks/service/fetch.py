@@ -25,9 +25,47 @@ from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
 MAX_REDIRECTS = 3
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+# Our own list: what an interpreter calls global differs from one version to the next.
+# Source: the IANA special-purpose address registries, read in 2026, and what clouds add to them.
+CLOSED_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # carriers' own
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # Azure's services of a virtual machine
+            "169.254.0.0/16",  # link-local, and with it the metadata of clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",  # protocols; 192.0.0.192 is Oracle's metadata
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+        ),
+    )
+)
+OPEN_IPV6 = ipaddress.IPv6Network("2000::/3")  # nothing else is given out to hosts
+CLOSED_IPV6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocols, Teredo, benchmarks, identifiers
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4
+            "3ffe::/16",  # the 6bone that was
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+MAPPED, NAT64 = map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96"))
+ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""What stands before the IPv4 address in the last half of a tunnel's address."""
 
 
 @dataclass(frozen=True)
@@ -130,25 +168,20 @@ def _resolve(target: _Target, deadline: float) -> list[Any]:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is on the public Internet.
+    """Tell whether an IP address is that of a host on the public Internet.
 
-    IPv6 forms that stand for an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by both.
+    IPv6 forms that end in an IPv4 address (mapped, NAT64, ISATAP) are judged by that one, too;
+    other forms that stand for one are refused.
     """
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    inner = _inner_address(parsed)
-    if inner is not None and not is_public(str(inner)):
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return not any(parsed in network for network in CLOSED_IPV4)
+    low = int(parsed) & 0xFFFFFFFF
+    if parsed in MAPPED or parsed in NAT64:
+        return is_public(str(ipaddress.IPv4Address(low)))
+    if int(parsed) >> 32 & 0xFFFFFFFF in ISATAP and not is_public(str(ipaddress.IPv4Address(low))):
         return False
-    is_mapped = isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None
-    return is_mapped or (parsed.is_global and not parsed.is_multicast)
-
-
-def _inner_address(address: IpAddress) -> ipaddress.IPv4Address | None:
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+    return parsed in OPEN_IPV6 and not any(parsed in network for network in CLOSED_IPV6)
 
 
 class _PinnedConnection(http.client.HTTPConnection):
