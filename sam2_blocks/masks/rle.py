@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam2_blocks.values import Hw, Int64Array, MaskPrediction, Rle
+
+MAX_PIXELS = 2**32 - 1
+"""Largest H * W of a COCO RLE: its tools count in 32 bits."""
 
 
 class CocoRle(TypedDict):
@@ -102,45 +106,61 @@ def coco_to_rle(coco: Mapping[str, Any]) -> Rle:
         The same mask; empty runs inside the list are merged away.
 
     Raises:
-        ValueError: if a key is missing, ``size`` is not two positive integers, ``counts`` cannot be
-            decoded, a run is negative, or the runs do not sum to H * W.
+        ValueError: if a key is missing, ``size`` is not two positive integers or makes more than
+            `MAX_PIXELS`, ``counts`` cannot be decoded, a run is negative or longer than H * W, or
+            the runs do not sum to H * W.
     """
     missing = {"size", "counts"} - coco.keys()
     if missing:
         raise ValueError(f"a COCO RLE needs 'size' and 'counts'; missing: {sorted(missing)}")
     size = _checked_size(coco["size"])
+    pixels = size[0] * size[1]
     counts = coco["counts"]
     runs = _decompress(counts) if isinstance(counts, str | bytes) else _checked_runs(counts)
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
+    # Each run before their sum: runs no longer than the image sum to less than 2^63.
+    smallest, longest = int(runs.min(initial=0)), int(runs.max(initial=0))
+    if smallest < 0 or longest > pixels:
         raise ValueError(
-            f"COCO counts must not be negative and must sum to H * W = {size[0] * size[1]}, "
-            f"got a sum of {runs.sum()} and a smallest run of {runs.min(initial=0)}"
+            f"a COCO count must be from 0 to H * W = {pixels}, got one of "
+            f"{smallest if smallest < 0 else longest}"
         )
+    runs = runs.astype(np.int64)
+    if runs.sum() != pixels:
+        raise ValueError(f"COCO counts must sum to H * W = {pixels}, got a sum of {runs.sum()}")
     return Rle(size, merge_empty_runs(runs))
 
 
 def _checked_size(size: object) -> Hw:
-    try:
-        height, width = np.asarray(size)
-        if height == int(height) > 0 and width == int(width) > 0:
-            return int(height), int(width)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"COCO 'size' must be [height, width], two positive integers, got {size!r}")
+    height, width = 0, 0
+    with suppress(TypeError, ValueError, OverflowError):
+        given = tuple(np.asarray(size))
+        height, width = map(int, given)
+        if given != (height, width):
+            height = 0
+    if height <= 0 or width <= 0:
+        raise ValueError(
+            f"COCO 'size' must be [height, width], two positive integers, got {size!r}"
+        )
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"COCO 'size' must make at most {MAX_PIXELS} pixels, got {size!r}")
+    return height, width
 
 
-def _checked_runs(counts: object) -> Int64Array:
+def _checked_runs(counts: object) -> NDArray[np.integer]:
     runs = np.asarray(counts)
     if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer):
         raise ValueError(
             f"COCO 'counts' must be a string, bytes or a list of integers, "
             f"got {type(counts).__name__} of {runs.dtype} {runs.shape}"
         )
-    return runs.astype(np.int64)
+    return runs
 
 
 def _decompress(text: str | bytes) -> Int64Array:
     """Decode the COCO string: signed base-32 digits, then differences two runs back.
+
+    Sums may wrap, but no wrapped run looks right: a difference has 40 bits, so on its way around
+    64 bits a sum passes through runs that are negative or too long, and every run is looked at.
 
     Source: ``rleFrString`` in the COCO API, ``common/maskApi.c``. Written here because that
     function trusts its input and reads past its end when the string is cut short.

@@ -96,6 +96,23 @@ def test_only_a_bool_image_with_pixels_is_a_mask(mask):
         mask_to_rle(mask)
 
 
+def to_string(differences):
+    """The COCO string of these numbers, which are not checked."""
+    text = ""
+    for number in differences:
+        while True:
+            digit, number = number & 0x1F, number >> 5
+            is_last = number == (-1 if digit & 0x10 else 0)
+            text += chr(48 + digit + (0 if is_last else 0x20))
+            if is_last:
+                break
+    return text
+
+
+# Backgrounds on their way around 64 bits.
+WRAPPING = [0, *[2**38, 0] * 10**5, 25]
+
+
 @pytest.mark.parametrize(
     ("coco", "message"),
     [
@@ -108,12 +125,25 @@ def test_only_a_bool_image_with_pixels_is_a_mask(mask):
         ({"size": "22", "counts": [4]}, "two positive integers, got '22'"),
         ({"size": [2, 2], "counts": [3]}, r"sum to H \* W = 4, got a sum of 3"),
         ({"size": [2, 2], "counts": []}, "a list of integers"),
-        ({"size": [2, 2], "counts": [5, -1]}, "smallest run of -1"),
+        ({"size": [2, 2], "counts": [5, -1]}, "from 0 to .* = 4, got one of -1"),
+        ({"size": [5, 5], "counts": [2**62] * 4 + [25]}, f"got one of {2**62}"),
+        (
+            {"size": [5, 5], "counts": np.array([2**63, 2**63, 25], np.uint64)},
+            f"got one of {2**63}",
+        ),
+        ({"size": [5, 5], "counts": [2**64, 25]}, "a list of integers"),
+        ({"size": [5, 5], "counts": [26, 2**64 - 1]}, "from 0 to|a list of integers"),
+        ({"size": [5, 5], "counts": np.array([255] * 2, np.uint8)}, "got one of 255"),
+        ({"size": [5, 5], "counts": [25, 25]}, "got a sum of 50"),
+        ({"size": [2**16, 2**16], "counts": [2**32]}, f"at most {2**32 - 1} pixels"),
+        ({"size": [2**63, 2**63], "counts": [0]}, "at most"),
+        ({"size": [2**40, 2**40], "counts": [2**62] * 4}, "at most"),
+        ({"size": [5, 5], "counts": to_string(WRAPPING)}, "from 0 to"),
         ({"size": [2, 2], "counts": [1.5, 2.5]}, "a list of integers, got list of float64"),
         ({"size": [2, 2], "counts": None}, "a list of integers, got NoneType"),
         ({"size": [2, 2], "counts": ""}, "cut short"),
         ({"size": [2, 2], "counts": "o"}, "cut short"),
-        ({"size": [2, 2], "counts": "4é"}, "cut short|sum"),
+        ({"size": [2, 2], "counts": "4é"}, "cut short|sum|from 0 to"),
         ({"size": [2, 2], "counts": " "}, "cut short"),
         ({"size": [2, 2], "counts": "o" * 20 + "4"}, "a run is too long"),
     ],
