@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -30,7 +30,8 @@ from torch import Tensor
 from sam2_blocks.executor.cache.lru import CacheStats
 from sam2_blocks.files.atomic import write_bytes
 from sam2_blocks.forks import after_fork
-from sam2_blocks.values import Embedding, ExecutorSpec
+from sam2_blocks.masks.rle import MAX_PIXELS
+from sam2_blocks.values import Embedding, ExecutorSpec, Hw
 
 VERSION = 1  # of the layout above
 ENTRY_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
@@ -52,13 +53,23 @@ class EmbeddingFiles:
             after writing 1/16 of it, so each further process may exceed it by that much.
         spec: the executor whose embeddings these are.
         made_by: what decides their last digits beside what their keys name.
+        shapes: (1, C, H, W) of each tensor that the executor can decode, by name.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, spec: ExecutorSpec, made_by: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        spec: ExecutorSpec,
+        made_by: str,
+        shapes: Mapping[str, Sequence[int]],
+    ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._spec = spec
         self._made_by = made_by
+        self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self._writable = True
         self._room = 0  # bytes to write before the next look at the folder
         self._stats = CacheStats()
@@ -121,7 +132,7 @@ class EmbeddingFiles:
     def _read(self, path: Path, key: str) -> Embedding | None:
         try:
             file = read_entry(path)
-            return file.to_embedding(key, self._spec)
+            return file.to_embedding(key, self._spec, self._shapes)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -209,21 +220,30 @@ class Entry(NamedTuple):
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
 
-    def to_embedding(self, key: str, spec: ExecutorSpec) -> Embedding:
+    def to_embedding(
+        self, key: str, spec: ExecutorSpec, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Embedding:
         """Make the embedding with this content key.
 
+        A checksum is no signature: who can write here can make one. So nothing is believed.
+
         Raises:
-            ValueError: if it is of another dtype.
+            ValueError: if it has other tensors, is of another dtype, or its picture has no size.
         """
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors.values()}
         if dtypes != {spec.dtype}:
             raise ValueError(f"it holds {', '.join(sorted(dtypes))}, expected {spec.dtype}")
+        if any(tensor.ndim != 4 for tensor in self.tensors.values()):
+            raise ValueError("it holds tensors that have not four axes")
         nchw = {name: tensor.permute(0, 3, 1, 2) for name, tensor in self.tensors.items()}
-        height, width = map(int, self.metadata["image_hw"].split())
+        found = {name: tuple(tensor.shape) for name, tensor in nchw.items()}
+        if found != shapes:
+            raise ValueError(f"it holds tensors {found}, expected {dict(shapes)}")
+        image_hw = _parse_hw(self.metadata.get("image_hw", ""))
         return Embedding(
             image_embed=nchw.pop("image_embed"),
             high_res_feats=tuple(nchw[name] for name in sorted(nchw)),
-            image_hw=(height, width),
+            image_hw=image_hw,
             image_id="",
             key=key,
             spec=spec,
@@ -254,15 +274,26 @@ def read_entry(path: Path) -> Entry:
     content = path.read_bytes()  # a copy: a mapped file could change after it was verified
     try:
         tensors = load(content)
-    except (SafetensorError, KeyError) as error:  # KeyError: a dtype torch does not have
+    except (SafetensorError, KeyError, RuntimeError, TypeError, OverflowError) as error:
+        # Whatever torch makes of a dtype or a shape it does not have.
         raise ValueError(f"it is not a whole safetensors file ({error})") from error
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     if metadata.pop("checksum", None) != _checksum_of(tensors, metadata):
         raise ValueError("its content is not what was written (the checksum differs)")
-    if _name_of(metadata["identity"]) != path.name:
-        raise ValueError(f"it is another embedding ({metadata['identity']})")
+    identity = metadata.get("identity", "")
+    if _name_of(identity) != path.name:
+        raise ValueError(f"it is another embedding ({identity[:200]})")
     return Entry(tensors, metadata)
+
+
+def _parse_hw(text: str) -> Hw:
+    sides = text.split()
+    if len(sides) == 2 and all(side.isdecimal() and len(side) < 11 for side in sides):
+        height, width = map(int, sides)
+        if 0 < height * width <= MAX_PIXELS:
+            return height, width
+    raise ValueError(f"it is of a picture of {text[:50]!r} pixels, expected a height and a width")
 
 
 def _name_of(identity: str) -> str:

@@ -81,6 +81,17 @@ def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:
         return [level.to(model.dtype) for level in model.encoder(batch)]
 
 
+def embedding_shapes(model: LoadedModel) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of this model's embeddings, by its name in `Embedding`."""
+    channels = int(model.network.sam_prompt_encoder.embed_dim)
+    height, width = model.low_res_hw
+    shapes: dict[str, tuple[int, ...]] = {"image_embed": (1, channels, height // 4, width // 4)}
+    if model.network.use_high_res_features_in_sam:
+        shapes["high_res_feats.0"] = (1, channels // 8, height, width)
+        shapes["high_res_feats.1"] = (1, channels // 4, height // 2, width // 2)
+    return shapes
+
+
 def batch_size(model: LoadedModel) -> int:
     """Return how many pictures to encode at once."""
     width: int = model.network.image_encoder.trunk.patch_embed.proj.out_channels

@@ -25,7 +25,7 @@ from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
-from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys
+from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys, embedding_shapes
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.frames import embed_frames, frame_key
 from sam2_blocks.executor.sam2.memory import memory_bounds
@@ -181,7 +181,9 @@ class Sam2Executor:
 
         embeddings = self._cache.get_many(keys, compute)
         return [
-            embedding if embedding.image_id == image.id else replace(embedding, image_id=image.id)
+            embedding
+            if (embedding.image_id, embedding.image_hw) == (image.id, image.hw)
+            else replace(embedding, image_id=image.id, image_hw=image.hw)  # a file may say anything
             for embedding, image in zip(embeddings, images, strict=True)
         ]
 
@@ -368,4 +370,10 @@ def _open_files(model: LoadedModel, folder: Path, max_bytes: int) -> EmbeddingFi
     else:
         device = f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}"
     made_by = f"torch {torch.__version__} on {device}"
-    return EmbeddingFiles(folder, max_bytes=max_bytes, spec=model.spec, made_by=made_by)
+    return EmbeddingFiles(
+        folder,
+        max_bytes=max_bytes,
+        spec=model.spec,
+        made_by=made_by,
+        shapes=embedding_shapes(model),
+    )

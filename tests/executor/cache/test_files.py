@@ -28,22 +28,26 @@ from tests.conftest import ROOT
 
 SPEC = ExecutorSpec("nano", "cpu", "float32")
 MADE_BY = "torch 0 on a test"
+SHAPES = {
+    "image_embed": (1, 8, 4, 4),
+    "high_res_feats.0": (1, 2, 16, 16),
+    "high_res_feats.1": (1, 4, 8, 8),
+}
 CHILD = "import sys; from tests.executor.cache.test_files import child; child(*sys.argv[1:])"
 
 
 def embedding(seed: int, dtype: torch.dtype = torch.float32) -> Embedding:
     """Small, in the layout of real ones; its values follow from its seed."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(1, 8, 4, 4), (1, 2, 16, 16), (1, 4, 8, 8)]
     image_embed, *high_res_feats = (
         torch.randn(shape, generator=generator).to(dtype, memory_format=torch.channels_last)
-        for shape in shapes
+        for shape in SHAPES.values()
     )
     return Embedding(image_embed, tuple(high_res_feats), (30, 40), "name", f"model/{seed}", SPEC)
 
 
 def open_files(folder: Path, max_bytes: int = 2**30) -> EmbeddingFiles:
-    return EmbeddingFiles(folder, max_bytes=max_bytes, spec=SPEC, made_by=MADE_BY)
+    return EmbeddingFiles(folder, max_bytes=max_bytes, spec=SPEC, made_by=MADE_BY, shapes=SHAPES)
 
 
 def write(files: EmbeddingFiles, *seeds: int) -> None:
@@ -100,7 +104,7 @@ def test_what_is_read_is_bit_for_bit_what_was_written(tmp_path):
 
 def test_half_precision_is_kept(tmp_path):
     spec = SPEC._replace(dtype="bfloat16")
-    files = EmbeddingFiles(tmp_path, max_bytes=2**20, spec=spec, made_by=MADE_BY)
+    files = EmbeddingFiles(tmp_path, max_bytes=2**20, spec=spec, made_by=MADE_BY, shapes=SHAPES)
     files.write(embedding(1, torch.bfloat16))
     files.flush()
     found = files.read("model/1")
@@ -118,7 +122,9 @@ def test_keys_with_slashes_become_plain_names_and_pictures_stay_anonymous(tmp_pa
 
 def test_what_rounds_otherwise_is_another_embedding(tmp_path):
     write(open_files(tmp_path), 1)
-    others = EmbeddingFiles(tmp_path, max_bytes=2**30, spec=SPEC, made_by="another GPU")
+    others = EmbeddingFiles(
+        tmp_path, max_bytes=2**30, spec=SPEC, made_by="another GPU", shapes=SHAPES
+    )
     assert others.read("model/1") is None
 
 
@@ -166,6 +172,19 @@ def of_another_dtype(content: bytes) -> bytes:
     return embedding_to_bytes(embedding(1, torch.float16), f"v1, {MADE_BY}, model/1")
 
 
+def forged(tensors=None, **metadata):
+    """A file with a right checksum, made by somebody who knows how."""
+
+    def forge(content: bytes) -> bytes:
+        nhwc = tensors or {name: torch.zeros((1, *s[2:], s[1])) for name, s in SHAPES.items()}
+        said = {"identity": f"v1, {MADE_BY}, model/1", "image_hw": "30 40"} | metadata
+        said = {name: text for name, text in said.items() if text is not None}
+        checksum = embedding_files._checksum_of(nhwc, said)
+        return save(nhwc, {**said, "checksum": checksum})
+
+    return forge
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -176,6 +195,19 @@ def of_another_dtype(content: bytes) -> bytes:
         (of_a_dtype_torch_lacks, "not a whole safetensors file"),
         (of_another_picture, "another embedding .*model/2"),
         (of_another_dtype, "holds float16, expected float32"),
+        (forged({"weight": torch.zeros(3)}), "tensors that have not four axes"),
+        (forged({"weight": torch.zeros(1, 4, 4, 8)}), "tensors .*weight.*, expected .*image_embed"),
+        (
+            forged({name: torch.zeros((1, 4, 4, s[1])) for name, s in SHAPES.items()}),
+            r"high_res_feats.1': \(1, 4, 4, 4\).*, expected",
+        ),
+        (forged(identity=None), "another embedding"),
+        (forged(image_hw=None), "a picture of '' pixels"),
+        (forged(image_hw="30"), "a picture of '30' pixels"),
+        (forged(image_hw="-30 40"), "a picture of '-30 40' pixels"),
+        (forged(image_hw="0 40"), "a picture of '0 40' pixels"),
+        (forged(image_hw="100000 100000"), "a picture of '100000 100000' pixels"),
+        (forged(image_hw=f"{'9' * 5000} 1"), "a picture of '9999"),
     ],
 )
 def test_a_damaged_file_is_deleted_and_can_be_written_again(tmp_path, damage, reason):

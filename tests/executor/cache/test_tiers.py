@@ -15,6 +15,7 @@ from sam2_blocks.values import Embedding, ExecutorSpec
 SPEC = ExecutorSpec("nano", "cpu", "float32")
 CPU = torch.device("cpu")
 KEYS = [f"model/{number}" for number in range(10)]
+SHAPES = {"image_embed": (1, 4, 4, 4)}
 
 
 def embedding(key: str) -> Embedding:
@@ -49,7 +50,11 @@ def make_cache(tmp_path) -> MakeCache:
         files = None
         if disk:
             files = EmbeddingFiles(
-                tmp_path / "files", max_bytes=disk * 600, spec=SPEC, made_by="a test"
+                tmp_path / "files",
+                max_bytes=disk * 600,
+                spec=SPEC,
+                made_by="a test",
+                shapes=SHAPES,
             )
         return EmbeddingCache(
             to,
