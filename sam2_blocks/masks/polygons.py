@@ -1,4 +1,4 @@
-"""Outlines of masks: run lengths to polygons and back.
+"""Outlines of masks: run lengths to polygons; `filling` leads back.
 
 Outlines run along pixel edges: pixel ``(x, y)`` is the square from ``(x, y)`` to
 ``(x + 1, y + 1)``, and it belongs to a polygon when its centre does (even-odd rule). So an outline
@@ -22,7 +22,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_blocks.masks.rle import Spans, rle_iou, rle_to_spans, spans_to_rle
+from sam2_blocks.masks.filling import column_crossings, fill_parts, next_in_ring
+from sam2_blocks.masks.rle import Spans, rle_iou, rle_to_spans
+from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.values import Hw, Int64Array, Rle
 
 Ring = NDArray[np.float64]
@@ -32,6 +34,7 @@ HolePolicy = Literal["keep", "bridge", "fill"]
 MultipolygonPolicy = Literal["all", "bridge", "largest"]
 
 _MIN_VERTICES = 4
+_TURNS = 4096  # of a loop, until it looks up again
 _SHORT_BRIDGES = 500  # rings of a part that are joined along short paths
 
 
@@ -43,7 +46,8 @@ class Polygons:
         size: (H, W) of the image.
         outer: outer rings, the largest first.
         holes: for each outer ring, the rings cut out of it.
-        iou: intersection over union of the outline, filled, with the mask it was made from.
+        iou: intersection over union with the mask it was made from, as readers fill it: each outer
+            ring without its holes, by the even-odd rule, and all of these together.
     """
 
     size: Hw
@@ -98,7 +102,7 @@ def rle_to_polygons(
         rle: the mask; an empty one has no rings.
         hole_policy: ``keep`` returns holes as rings of their own. ``bridge`` joins each hole to its
             outer ring by a path of zero width, for formats with one ring a part, such as COCO;
-            nothing is lost. ``fill`` drops holes.
+            nothing is lost. ``fill`` drops holes, and what lies inside them.
         multipolygon_policy: ``all`` returns each connected part. ``bridge`` joins the parts to one
             ring in the same way, for formats with one ring an object, such as YOLO. ``largest``
             keeps the part with the largest outer ring.
@@ -117,7 +121,7 @@ def rle_to_polygons(
     if multipolygon_policy == "largest":
         parts = parts[:1]
     if hole_policy == "fill":
-        parts = [_Part(part.outer, ()) for part in parts]
+        parts = _outermost([_Part(part.outer, ()) for part in parts])
     if parts and (tolerance_px > 0 or max_vertices is not None):
         parts = _simplify(
             parts,
@@ -134,28 +138,8 @@ def rle_to_polygons(
     return _measured(parts, rle)
 
 
-def polygons_to_rle(rings: Iterable[NDArray[np.floating]], size: Hw) -> Rle:
-    """Fill rings: a pixel is inside when its centre is, by the even-odd rule.
-
-    Written here because the fillers at hand answer another question: pycocotools rounds corners to
-    a fifth of a pixel, and OpenCV and Pillow also paint the pixels that the outline touches.
-
-    Args:
-        rings: float, (P, 2) each, xy corners; holes are rings inside rings.
-        size: (H, W) of the image; what lies outside is cut off.
-    """
-    height, width = size
-    x, y = _column_crossings(rings, width)
-    order = np.lexsort((y, x))
-    x, row = x[order], np.clip(np.ceil(y[order] - 0.5), 0, height).astype(np.int64)
-    spans = Spans(x[::2], row[::2], row[1::2])
-    kept = spans.y_start < spans.y_stop
-    return spans_to_rle(Spans(*(column[kept] for column in spans)), size)
-
-
 def _measured(parts: Sequence[_Part], rle: Rle) -> Polygons:
-    rings = [ring for part in parts for ring in (part.outer, *part.holes)]
-    iou = rle_iou(rle, polygons_to_rle(rings, rle.size))
+    iou = rle_iou(rle, fill_parts([[part.outer, *part.holes] for part in parts], rle.size))
     outer, holes = tuple(part.outer for part in parts), tuple(part.holes for part in parts)
     return Polygons(rle.size, outer, holes, iou)
 
@@ -196,6 +180,7 @@ def _trace_parts(spans: Spans) -> list[_Part]:
     areas = iter(_signed_areas([ring for of_part in of_parts for ring in of_part]))
     parts = []
     for of_part in of_parts:
+        look_up()
         ranked = sorted(zip(of_part, areas, strict=False), key=itemgetter(1))  # holes are negative
         *holes, (outer, area) = ranked
         parts.append((area, _Part(outer, tuple(hole for hole, _ in holes))))
@@ -238,6 +223,8 @@ def _follow(successors: Int64Array) -> list[list[int]]:
     following = successors.tolist()
     cycles = []
     for start in range(len(following)):
+        if start % _TURNS == 0:
+            look_up()
         cycle = []
         edge = start
         while following[edge] >= 0:
@@ -271,7 +258,7 @@ def _corners(rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array) -
     """Keep the points of each ring where it turns: int64, (P, 2)."""
     lengths = np.array([*map(len, rings)])
     edges = np.concatenate(rings)
-    ends, starts = heads[edges], tails[edges[_next_in_ring(lengths)]]
+    ends, starts = heads[edges], tails[edges[next_in_ring(lengths)]]
     turns = ends[:, 1] != starts[:, 1]
     corners = np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
     counts = 2 * np.add.reduceat(turns, np.cumsum(lengths) - lengths, dtype=np.int64)
@@ -301,7 +288,9 @@ def _split_at_pinch(corners: Int64Array) -> list[Ring]:
     rings: list[Ring] = []
     path: list[tuple[int, int]] = []
     position: dict[tuple[int, int], int] = {}
-    for x, y in corners.tolist():
+    for turn, (x, y) in enumerate(corners.tolist()):
+        if turn % _TURNS == 0:
+            look_up()
         if (x, y) in position:
             loop = path[position[x, y] :]
             del path[position[x, y] :]
@@ -318,43 +307,27 @@ def _signed_areas(rings: Sequence[Ring]) -> list[float]:
     """Shoelace formula; positive for outer rings. Exact, since corners are whole pixels."""
     lengths = np.array([*map(len, rings)])
     points = np.concatenate(rings)
-    (x, y), (next_x, next_y) = points.T, points[_next_in_ring(lengths)].T
+    (x, y), (next_x, next_y) = points.T, points[next_in_ring(lengths)].T
     doubled = np.add.reduceat(x * next_y - y * next_x, np.cumsum(lengths) - lengths)
     areas: list[float] = (doubled / 2).tolist()
     return areas
 
 
-def _next_in_ring(lengths: Int64Array) -> Int64Array:
-    """For points of rings that stand one after another, index the next one around each ring."""
-    stops = np.cumsum(lengths)
-    following = np.arange(1, lengths.sum() + 1)
-    following[stops - 1] = stops - lengths
-    return following
-
-
-# --- filling ----------------------------------------------------------------------------------
-
-
-def _column_crossings(
-    rings: Iterable[NDArray[np.floating]], width: int
-) -> tuple[Int64Array, NDArray[np.float64]]:
-    """Find where the rings cross the middle of each pixel column: its x, and the y there."""
-    given = [ring for ring in rings if len(ring)]
-    if not given:
-        return np.empty(0, np.int64), np.empty(0)
-    points = np.concatenate(given).astype(np.float64)
-    following = points[_next_in_ring(np.array([*map(len, given)]))]
-    ends = np.stack((points, following), axis=1)  # (E, 2, 2): edge, end, xy
-    # From left to right, so that there and back along one path crosses at the very same y.
-    backwards = ends[:, 0, 0] > ends[:, 1, 0]
-    ends[backwards] = ends[backwards, ::-1]
-    columns = np.clip(np.ceil(ends[:, :, 0] - 0.5), 0, width).astype(np.int64)  # (E, 2)
-    lengths = columns[:, 1] - columns[:, 0]
-    edge = np.repeat(np.arange(len(ends)), lengths)
-    x = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - columns[:, 0], lengths)
-    (x_left, y_left), (x_right, y_right) = ends[edge].transpose(1, 2, 0)
-    slope = (y_right - y_left) / (x_right - x_left)
-    return x, y_left + (x + 0.5 - x_left) * slope
+def _outermost(parts: Sequence[_Part]) -> list[_Part]:
+    """Leave out the parts that lie inside others once holes are filled; the rings are exact."""
+    if len(parts) < 2:
+        return list(parts)
+    rings = [part.outer for part in parts]
+    points = np.concatenate(rings)
+    x, y, corner = column_crossings(rings, int(points[:, 0].max()))
+    following = points[next_in_ring(np.array([*map(len, rings)]))]
+    order = np.lexsort((y, x))
+    # Outer rings run clockwise: downwards, an edge that goes to the right leads inside.
+    steps = np.sign(following[:, 0] - points[:, 0])[corner[order]]
+    ring_of_corner = np.repeat(np.arange(len(rings)), [*map(len, rings)])
+    enters_from_outside = (steps > 0) & (np.cumsum(steps) == 1)
+    outer = np.unique(ring_of_corner[corner[order][enters_from_outside]])
+    return [parts[number] for number in outer.tolist()]
 
 
 # --- simplifying ------------------------------------------------------------------------------
@@ -397,6 +370,7 @@ def _simplify(
     kept: list[list[int]] = []
     queue: list[_Split] = []
     for number, ring in enumerate(rings):
+        look_up()
         far = int(_squared_distances(ring, ring[0]).argmax())
         splits = [_farthest(rings, number, *stretch) for stretch in ((0, far), (far, len(ring)))]
         kept.append([0, far])
@@ -407,6 +381,7 @@ def _simplify(
         queue += splits
     heapq.heapify(queue)
     while queue and -queue[0].minus_distance > tolerance_px:
+        look_up()
         split = heapq.heappop(queue)
         corners = kept[split.ring]
         cost = costs[split.ring] if len(corners) == 2 else 1
@@ -468,6 +443,7 @@ def _bridge(rings: Sequence[Ring]) -> Ring:
     """
     joined = rings[0]
     for ring in rings[1:_SHORT_BRIDGES]:
+        look_up()
         near = _nearest_corner(joined, ring[0])
         ring = np.roll(ring, -_nearest_corner(ring, joined[near]), axis=0)
         near = _nearest_corner(joined, ring[0])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 from PIL import Image as Pil
 
-from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle
 from tests.blocks.conftest import HW
 

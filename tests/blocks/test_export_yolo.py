@@ -7,7 +7,7 @@ from sam2_blocks import Item, Runner
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.formats.yolo import load_yolo
 from sam2_blocks.masks.detections import to_detections
-from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, masks_to_prediction
 from sam2_blocks.testing import run_block
 from sam2_blocks.values import Image

@@ -8,8 +8,10 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 import sam2_blocks.masks.polygons as polygons_module
-from sam2_blocks.masks.polygons import Polygons, polygons_to_rle, rle_to_polygons
+from sam2_blocks.masks.filling import polygons_to_rle
+from sam2_blocks.masks.polygons import Polygons, rle_to_polygons
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask
+from sam2_blocks.masks.stopping import stopping
 
 HW = st.tuples(st.integers(1, 12), st.integers(1, 12))
 MASKS = HW.flatmap(lambda hw: arrays(bool, hw))
@@ -225,28 +227,88 @@ def test_wrong_options_are_refused(options, message):
         rle_to_polygons(mask_to_rle(RING), **options)
 
 
-def test_a_ring_without_corners_fills_nothing_and_disturbs_no_other():
-    square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]], float)
-    nothing = np.zeros((0, 2))
-    filled = polygons_to_rle([nothing, square, nothing], (4, 4))
-    assert filled.counts.tolist() == polygons_to_rle([square], (4, 4)).counts.tolist()
-
-
-def test_filling_follows_pixel_centres():
-    triangle = np.array([[0, 0], [4, 0], [0, 4]])
-    filled = rle_to_mask(polygons_to_rle([triangle], (4, 4)))
-    assert filled.sum(axis=1).tolist() == [3, 2, 1, 0]
-
-
-def test_filling_cuts_off_what_lies_outside():
-    far = np.array([[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]])
-    assert rle_to_mask(polygons_to_rle([far], (3, 4))).all()
-    assert not rle_to_mask(polygons_to_rle([far + 3e9], (3, 4))).any()
-    assert not rle_to_mask(polygons_to_rle([], (3, 4))).any()
-
-
 def test_a_polygons_value_can_be_made_by_hand():
     square = np.array([[0, 0], [2, 0], [2, 2], [0, 2]], float)
     polygons = Polygons((4, 4), (square,), ((),), iou=1)
     assert polygons.vertex_count == 4
     assert polygons.to_coco_segmentation() == [[0, 0, 2, 0, 2, 2, 0, 2]]
+
+
+NESTED = drawn(
+    "#########",
+    "#.......#",
+    "#.#####.#",
+    "#.#...#.#",
+    "#.#.#.#.#",
+    "#.#...#.#",
+    "#.#####.#",
+    "#.......#",
+    "#########",
+)
+
+
+def as_read(polygons: Polygons) -> np.ndarray:
+    """What a reader makes of it who fills one outer ring with its holes after the other."""
+    parts = zip(polygons.outer, polygons.holes, strict=True)
+    filled = [
+        rle_to_mask(polygons_to_rle([outer, *holes], polygons.size)) for outer, holes in parts
+    ]
+    return np.logical_or.reduce(filled, initial=False, axis=0) | np.zeros(polygons.size, bool)
+
+
+def claimed_and_read(mask, **options) -> tuple[float, float]:
+    polygons = rle_to_polygons(mask_to_rle(mask), **options)
+    read = as_read(polygons)
+    union = (mask | read).sum()
+    return polygons.iou, (mask & read).sum() / union if union else 1.0
+
+
+@pytest.mark.parametrize("hole_policy", HOLE_POLICIES)
+@pytest.mark.parametrize("multipolygon_policy", MULTIPOLYGON_POLICIES)
+@given(mask=MASKS, tolerance_px=st.sampled_from([0, 0.8, 2]))
+@example(mask=RING, tolerance_px=0)
+@example(mask=NESTED, tolerance_px=0)
+@example(mask=NESTED, tolerance_px=1)
+@example(mask=np.kron(NESTED, np.ones((4, 3))) > 0, tolerance_px=1)
+def test_what_polygons_claim_is_what_a_reader_gets(
+    hole_policy, multipolygon_policy, mask, tolerance_px
+):
+    claimed, read = claimed_and_read(
+        mask,
+        hole_policy=hole_policy,
+        multipolygon_policy=multipolygon_policy,
+        tolerance_px=tolerance_px,
+    )
+    assert claimed == pytest.approx(read)
+
+
+def test_what_lies_in_a_filled_hole_is_filled_with_it():
+    for multipolygon_policy in MULTIPOLYGON_POLICIES:
+        polygons = rle_to_polygons(
+            mask_to_rle(NESTED), hole_policy="fill", multipolygon_policy=multipolygon_policy
+        )
+        assert [area(ring) for ring in polygons.outer] == [81]
+        assert polygons.iou == pytest.approx(NESTED.sum() / 81)
+
+
+def test_a_long_trace_ends_when_nobody_waits_for_it():
+    noise = np.random.default_rng(0).random((200, 200)) < 0.5
+    asked = []
+
+    def gone():
+        asked.append(True)
+        raise TimeoutError("nobody waits")
+
+    with pytest.raises(TimeoutError, match="nobody waits"), stopping(gone):
+        rle_to_polygons(mask_to_rle(noise))
+    assert len(asked) == 1
+    assert rle_to_polygons(mask_to_rle(noise)).iou == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"hole_policy": "bridge"}, {"tolerance_px": 1.0}])
+def test_every_long_loop_of_a_trace_looks_up(options):
+    noise = np.random.default_rng(0).random((200, 200)) < 0.5
+    turns = []
+    with stopping(lambda: turns.append(True)):
+        rle_to_polygons(mask_to_rle(noise), **options)
+    assert len(turns) > 100

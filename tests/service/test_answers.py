@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.core import PADDING

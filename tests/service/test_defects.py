@@ -16,7 +16,7 @@ import supervision as sv
 from sam2_blocks.executor.cache.lru import ByteCache
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
 from sam2_blocks.masks.detections import to_detections
-from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_box_xyxy, rle_to_mask
 from sam2_blocks.requests import InferenceRequestImage, Sam2SegmentationRequest
 from sam2_blocks.service import ServiceSettings

@@ -24,6 +24,8 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # Pictures resized together, as float32: beyond this a batch only takes memory.
 GROUP_BYTES = 256 * 2**20
+CHANNEL_BYTES = 64 * 2**20
+"""Pictures of more, as float32, are resized one channel at a time."""
 
 
 def pixels_to_input(pixels: UInt8Array, size: int, device: torch.device) -> Tensor:
@@ -54,10 +56,19 @@ def pictures_to_batch(pictures: Sequence[UInt8Array], size: int, device: torch.d
 
 def _resize(pixels: Tensor, size: int) -> Tensor:
     """Resize and normalise uint8 (B, H, W, 3): float32 (B, 3, size, size)."""
-    images = pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)
     mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(STD, device=pixels.device).view(3, 1, 1)
-    resized = F.interpolate(
-        images, (size, size), mode="bilinear", antialias=True, align_corners=False
-    )
-    return resized.sub_(mean).div_(std)
+    channels = pixels.permute(0, 3, 1, 2)
+    # Each channel is resized by itself, so that many pixels need not be floats all at once.
+    at_once = 1 if pixels.numel() * torch.float32.itemsize > CHANNEL_BYTES else 3
+    resized = [
+        F.interpolate(
+            some.contiguous().float().div_(255),
+            (size, size),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
+        )
+        for some in channels.split(at_once, dim=1)
+    ]
+    return torch.cat(resized, dim=1).sub_(mean).div_(std)

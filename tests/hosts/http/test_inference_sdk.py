@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.formats.images import read_image
-from sam2_blocks.masks.polygons import polygons_to_rle
+from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.requests import Sam2PromptSet
 from sam2_blocks.service import ServedModels, ServiceSettings
