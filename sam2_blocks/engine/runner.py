@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
@@ -203,7 +204,8 @@ class Runner:
                     self._run_steps(self._leading, batch)
                 finally:  # also if interrupted: what is complete is not lost
                     yield from _results_of(behind)
-                behind = follower.submit(self._complete, self._following, batch)
+                complete = copy_context().run  # long loops there end when this run shall
+                behind = follower.submit(complete, self._complete, self._following, batch)
             yield from _results_of(behind)
 
     def _read_batch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from sam2_blocks.values import UNNAMED, Image, UInt8Array
 
 MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels: Pillow's own limit, about 13,000 x 13,000."""
+
+BAND_PIXELS = 2**20
+"""Pixels converted at once."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 
@@ -51,11 +56,36 @@ def read_image(
         )
     name = image_id or (Path(source).name if isinstance(source, str | Path) else UNNAMED)
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
+    with open_picture(source, label=label, max_pixels=max_pixels, formats=formats) as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
+        pixels = _join_bands(picture)
+    return Image(pixels, name, None if isinstance(source, bytes) else Path(source))
+
+
+@contextmanager
+def open_picture(
+    source: str | Path | bytes,
+    *,
+    label: str = "the picture",
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
+) -> Iterator[Pil.Image]:
+    """Open a picture whose header says it is not too large; see `read_image`.
+
+    Args:
+        source: a path, or the bytes of an encoded picture.
+        label: what messages call it.
+        max_pixels: refuse larger pictures.
+        formats: names of the Pillow formats to read.
+
+    Raises:
+        ImageError: for whatever goes wrong with the picture inside the block, too.
+    """
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
         with Pil.open(stream, formats=formats) as picture:
             _refuse_bomb(picture, label, max_pixels)
-            pixels = pil_to_rgb(picture)
+            yield picture
     except FileNotFoundError as error:
         raise ImageError(f"{label}: no such file. Check the path.") from error
     except (IsADirectoryError, PermissionError) as error:
@@ -70,7 +100,6 @@ def read_image(
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
-    return Image(pixels, name, None if isinstance(source, bytes) else Path(source))
 
 
 def _name_of(picture: Pil.Image) -> str:
@@ -86,9 +115,43 @@ def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
     """
     if 0 in picture.size:
         raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        picture = _to_eight_bits(picture)
+    return _join_bands(ImageOps.exif_transpose(picture))
+
+
+def pil_to_bands(picture: Pil.Image) -> Iterator[UInt8Array]:
+    """Convert a Pillow picture of any mode to uint8 RGB, (rows, W, 3), from the top downwards.
+
+    Conversions take several times the memory of what they convert; so never much at once.
+
+    Raises:
+        ImageError: if the picture has no pixels, or 16-bit values outside of their range.
+    """
+    width, height = picture.size
+    if not width or not height:
+        raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
+    picture.load()
+    top = _white_of(picture)
+    for band in _bands_of(picture):
+        yield _band_to_rgb(band if top is None else _to_eight_bits(band, top))
+
+
+def _join_bands(picture: Pil.Image) -> UInt8Array:
+    width, height = picture.size
+    pixels, row = np.empty((height, width, 3), np.uint8), 0
+    for band in pil_to_bands(picture):
+        pixels[row : row + len(band)] = band
+        row += len(band)
+    return pixels
+
+
+def _bands_of(picture: Pil.Image) -> Iterator[Pil.Image]:
+    width, height = picture.size
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        yield picture.crop((0, top, width, min(height, top + rows)))
+
+
+def _band_to_rgb(picture: Pil.Image) -> UInt8Array:
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -135,14 +198,26 @@ def _refuse_bomb(picture: Pil.Image, label: str, max_pixels: int) -> None:
         )
 
 
-def _to_eight_bits(picture: Pil.Image) -> Pil.Image:
-    """Scale 16-bit integers, or floats in 0..1, to 0..255."""
-    values = np.asarray(picture, dtype=np.float64)
+def _white_of(picture: Pil.Image) -> float | None:
+    """The value of white: 65535 of 16-bit integers, 1 of floats in 0..1; None if it has 8 bits.
+
+    Raises:
+        ImageError: if a pixel is outside of that range.
+    """
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+        return None
     top = 1.0 if picture.mode == "F" else 65535.0
-    lowest, highest = float(values.min()), float(values.max())
-    if lowest < 0 or highest > top or not np.isfinite(values).all():
+    extremes = [(band.min(), band.max()) for band in map(np.asarray, _bands_of(picture))]
+    lowest, highest = np.min(extremes), np.max(extremes)  # NaN, if there is one
+    if not (lowest >= 0 and highest <= top):
         raise ImageError(
             f"its pixels go from {lowest:g} to {highest:g}, a picture of mode {picture.mode!r} "
             f"wants 0 to {top:g}. Scale it and save it with 8 bits."
         )
+    return top
+
+
+def _to_eight_bits(picture: Pil.Image, top: float) -> Pil.Image:
+    """Scale values from 0 to ``top`` to 0..255."""
+    values = np.asarray(picture, dtype=np.float64)
     return Pil.fromarray((values * (255.0 / top)).round().astype(np.uint8))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import zipfile
+from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask
+from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.requests import Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
 from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Rle
+
+BAND_PIXELS = 2**20
+"""Of logits that are enlarged at once."""
 
 
 def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> MaskPrediction:
@@ -37,6 +44,7 @@ def to_polygon_rows(
 
 
 def _rle_to_rings(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
+    look_up()
     polygons = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
     return [ring.astype(np.int64).tolist() for ring in polygons.outer]
 
@@ -61,20 +69,44 @@ def to_npz(prediction: MaskPrediction, *, max_bytes: int) -> bytes:
     Raises:
         TooLargeError: if the logits would take more bytes than that.
     """
+    npz_bytes(prediction, max_bytes=max_bytes)
+    stream = io.BytesIO()
+    # What np.savez writes; one band of one mask at a time, since masks are large.
+    with zipfile.ZipFile(stream, "w") as archive:
+        with archive.open("masks.npy", "w", force_zip64=True) as file:
+            _write_masks(file, prediction)
+        for name, array in (
+            ("low_res_masks", prediction.low_res_logits),
+            ("confidence", prediction.iou_prediction),
+        ):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def npz_bytes(prediction: MaskPrediction, *, max_bytes: int) -> int:
+    """Tell how large an answer in format ``binary`` will be, nearly.
+
+    Raises:
+        TooLargeError: if its logits at the size of the image have more bytes than that.
+    """
     height, width = prediction.image_hw
     nbytes = 4 * len(prediction) * height * width
     if nbytes > max_bytes:
         raise TooLargeError(
             f"the logits would take {nbytes} bytes, the limit is {max_bytes}. Use format 'rle'."
         )
-    masks = np.empty((len(prediction), height, width), np.float32)
+    return nbytes
+
+
+def _write_masks(file: IO[bytes], prediction: MaskPrediction) -> None:
+    height, width = prediction.image_hw
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(prediction), height, width)}
+    np.lib.format.write_array_header_1_0(file, header)
     for index, rle in enumerate(prediction.rles):
-        masks[index] = _full_size_logits(prediction.low_res_logits[index], rle)
-    return _npz(
-        masks=masks,
-        low_res_masks=prediction.low_res_logits,
-        confidence=prediction.iou_prediction,
-    )
+        for band in _full_size_logits(prediction.low_res_logits[index], rle):
+            look_up()
+            file.write(band.astype("<f4", copy=False).data)
 
 
 def embedding_to_npz(embedding: Embedding) -> bytes:
@@ -91,18 +123,25 @@ def embedding_to_npz(embedding: Embedding) -> bytes:
     return _npz(**arrays, image_hw=np.array(embedding.image_hw))
 
 
-def _full_size_logits(low_res: Float32Array, rle: Rle) -> Float32Array:
+def _full_size_logits(low_res: Float32Array, rle: Rle) -> Iterator[Float32Array]:
     """Enlarge logits bilinearly; the sign is that of the exact mask, also where they were clamped.
+
+    Returns:
+        Bands of rows (h, W), from the top downwards.
 
     Source: ``F.interpolate(align_corners=False)``, as a product with two matrices.
     """
     height, width = rle.size
-    rows, columns = _enlarging(low_res.shape[0], height), _enlarging(low_res.shape[1], width)
-    logits = rows @ low_res @ columns.T
+    rows = _enlarging(low_res.shape[0], height)
+    wide = low_res @ _enlarging(low_res.shape[1], width).T
+    mask = rle_to_mask(rle)
     tiny = np.finfo(np.float32).tiny
-    signed = np.where(rle_to_mask(rle), np.maximum(logits, tiny), np.minimum(logits, 0))
-    full_size: Float32Array = signed.astype(np.float32)
-    return full_size
+    step = max(1, BAND_PIXELS // width)
+    for top in range(0, height, step):
+        logits = rows[top : top + step] @ wide
+        inside = mask[top : top + step]
+        signed = np.where(inside, np.maximum(logits, tiny), np.minimum(logits, 0))
+        yield np.ascontiguousarray(signed, np.float32)
 
 
 def _enlarging(source: int, target: int) -> Float32Array:

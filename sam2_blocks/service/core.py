@@ -1,7 +1,8 @@
 """The way of one request: image, embedding, prompts, masks, answer.
 
-A `Service` lives in one event loop. Work on the device is gathered into batches (`lanes`), work
-on pictures and answers runs in threads.
+A `Service` lives in one event loop. Work on the device is gathered into batches (`lanes`), pictures
+are decoded in processes, and other work runs in threads: what takes moments apart from what may
+take long, which ends when nobody waits for it any more.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
 
 from sam2_blocks.prompts import NO_PROMPT
@@ -22,21 +22,24 @@ from sam2_blocks.requests import (
     Sam2SegmentationRequest,
     Sam2SegmentationResponse,
 )
+from sam2_blocks.service.admission import Caller, Queue, Strangers, Ticket
 from sam2_blocks.service.answers import (
     embedding_to_npz,
     keep_confident,
+    npz_bytes,
     to_npz,
     to_polygon_rows,
     to_rle_rows,
 )
-from sam2_blocks.service.errors import BusyError, RequestError, ShuttingDownError, TooLargeError
+from sam2_blocks.service.errors import RequestError, ShuttingDownError, TooLargeError
 from sam2_blocks.service.lanes import BatchObserver, DecodeJob, Lane
 from sam2_blocks.service.logits import LogitsCache
 from sam2_blocks.service.models import ServedModels
 from sam2_blocks.service.names import ImageNames, pixel_digest
 from sam2_blocks.service.opening import ImageOpener
+from sam2_blocks.service.room import Room
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.service.threads import in_thread
+from sam2_blocks.service.threads import Workers, in_thread, while_wanted
 from sam2_blocks.strategies.automatic import join_masks
 from sam2_blocks.values import (
     AutomaticSettings,
@@ -49,6 +52,9 @@ from sam2_blocks.values import (
 
 # What the public server sends to the model when there is no prompt.
 PADDING = PromptSet((NO_PROMPT,))
+
+STRANGERS = 16
+NOBODY = Caller()
 
 Result = TypeVar("Result")
 
@@ -63,6 +69,7 @@ class Service:
 
     Attributes:
         images: opens the images of requests, and lets only so many be open.
+        strangers: where requests are read that have not shown their key yet.
     """
 
     def __init__(
@@ -80,9 +87,13 @@ class Service:
         }
         self._names = ImageNames(settings.on_conflict)
         self._logits = LogitsCache(settings.logits_entries)
-        self._workers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "sam2-blocks-picture")
-        self.images = ImageOpener(settings, self._workers)
-        self._in_flight = 0
+        count = min(8, os.cpu_count() or 1)
+        self._moments = Workers(count, "sam2-blocks-moments")
+        self._long = Workers(count, "sam2-blocks-long")
+        self.images = ImageOpener(settings, self._moments)
+        self.strangers = Strangers(STRANGERS, 2 * settings.max_body_bytes)
+        self._queue = Queue(settings.max_queue, settings.max_queue_bytes)
+        self._answers = Room(settings.max_answer_bytes)
         self._draining = False
 
     # --- coming and going ---------------------------------------------------------------------
@@ -90,7 +101,7 @@ class Service:
     @property
     def in_flight(self) -> int:
         """Requests being answered or waiting."""
-        return self._in_flight
+        return len(self._queue)
 
     @property
     def draining(self) -> bool:
@@ -101,36 +112,59 @@ class Service:
         """Take no new requests; those that are here are finished."""
         self._draining = True
 
+    def stalled(self) -> dict[str, float]:
+        """Tell which threads have taken up nothing new for longer than a request may take.
+
+        Returns:
+            The seconds since, by the name of the threads; nothing while all is well.
+        """
+        lanes = [lane.workers for lane in self._lanes.values()]
+        seconds = {
+            workers.name: workers.stalled_s()
+            for workers in (self._moments, self._long, *self.images.workers, *lanes)
+        }
+        return {name: s for name, s in seconds.items() if s > self.settings.deadline_s}
+
     def close(self) -> None:
         """Let go of the threads, once nothing is in flight any more."""
         self.drain()
+        self.images.close()
         for lane in self._lanes.values():
             lane.close()
-        self._workers.shutdown(cancel_futures=True)
-        self.images.close()
+        self._moments.shutdown(cancel_futures=True)
+        self._long.shutdown(cancel_futures=True)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self) -> Iterator[Ticket]:
         """Hold a place in the queue; taken before a request is read.
 
         Raises:
             BusyError: if there is none.
             ShuttingDownError: if the service takes nothing new.
         """
+        self.check_open()
+        with self._queue.admitted() as ticket:
+            yield ticket
+
+    def check_open(self) -> None:
+        """Go on only if new requests are taken.
+
+        Raises:
+            ShuttingDownError: if they are not.
+        """
         if self._draining:
             raise ShuttingDownError("the service is shutting down. Try another one.")
-        if self._in_flight >= self.settings.max_queue:
-            raise BusyError(f"{self._in_flight} requests are waiting already. Try again later.")
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
 
     # --- the two requests ---------------------------------------------------------------------
 
-    async def embed(self, request: Sam2EmbeddingRequest) -> Sam2EmbeddingResponse | bytes:
+    async def embed(
+        self, request: Sam2EmbeddingRequest, caller: Caller = NOBODY
+    ) -> Sam2EmbeddingResponse | bytes:
         """Embed an image and keep the result under its name.
+
+        Args:
+            request: the request.
+            caller: whose names count.
 
         Returns:
             The response; for format ``binary`` the tensors, see `embedding_to_npz`.
@@ -139,13 +173,21 @@ class Service:
             RequestError: if the request cannot be answered.
         """
         started = time.perf_counter()
-        embedding, name = await self._embedding(request, request.image, request.image_id)
+        embedding, name = await self._embedding(
+            request, request.image, request.image_id, caller.client
+        )
         if request.format == "binary":
             return await self.in_thread(lambda: embedding_to_npz(embedding))
         return Sam2EmbeddingResponse(image_id=name, time=time.perf_counter() - started)
 
-    async def segment(self, request: Sam2SegmentationRequest) -> Sam2SegmentationResponse | bytes:
+    async def segment(
+        self, request: Sam2SegmentationRequest, caller: Caller | None = None
+    ) -> Sam2SegmentationResponse | bytes:
         """Segment an image: one mask for each prompt, in order, or the masks of everything.
+
+        Args:
+            request: the request.
+            caller: whose names count, and who holds the room that a large answer takes.
 
         Returns:
             The response; for format ``binary`` the logits, see `to_npz`.
@@ -155,15 +197,23 @@ class Service:
         """
         started = time.perf_counter()
         self._check_size(request)
-        embedding, _ = await self._embedding(request, request.image, request.image_id)
+        if caller is None:
+            async with AsyncExitStack() as held:
+                return await self.segment(request, Caller(held=held))
+        embedding, _ = await self._embedding(
+            request, request.image, request.image_id, caller.client
+        )
         if request.automatic_masks is not None:
             settings = request.automatic_masks.to_settings(
                 multimask_output=request.multimask_output
             )
             prediction = await self._find_everything(embedding, settings, request.format)
         else:
-            prediction = await self._predict(request, embedding)
-        return await self.in_thread(lambda: self._answer(request, prediction, started))
+            prediction = await self._predict(request, embedding, caller.client)
+        if request.format == "binary":
+            nbytes = npz_bytes(prediction, max_bytes=self.settings.max_answer_bytes)
+            await caller.held.enter_async_context(self._answers.held(nbytes))
+        return await self.at_length(lambda: self._answer(request, prediction, started))
 
     def _check_size(self, request: Sam2SegmentationRequest) -> None:
         prompts = request.prompts.prompts or []
@@ -179,17 +229,22 @@ class Service:
             )
 
     async def _predict(
-        self, request: Sam2SegmentationRequest, embedding: Embedding
+        self, request: Sam2SegmentationRequest, embedding: Embedding, client: str
     ) -> MaskPrediction:
         prompts = _prompts_of(request, embedding.image_hw)
         if request.load_logits_from_cache:
-            prompts = await self.in_thread(lambda: self._logits.load(embedding, prompts))
+            given = prompts
+            prompts = await self.at_length(
+                lambda: self._logits.load(embedding, given, client=client)
+            )
         job = DecodeJob(
             embedding, prompts or PADDING, SegmentOptions(multimask_output=request.multimask_output)
         )
         prediction = await self._lanes[embedding.spec].segment(job)
         if request.save_logits_to_cache and prompts:
-            await self.in_thread(lambda: self._logits.save(embedding, prompts, prediction))
+            await self.in_thread(
+                lambda: self._logits.save(embedding, prompts, prediction, client=client)
+            )
         return prediction
 
     async def _find_everything(
@@ -201,7 +256,7 @@ class Service:
             return_logits=answer_format == "binary",
             max_bytes=self.settings.max_answer_bytes,
         )
-        found = await self.in_thread(lambda: join_masks(batches, settings))
+        found = await self.at_length(lambda: join_masks(batches, settings))
         return found.prediction
 
     def _answer(
@@ -227,27 +282,32 @@ class Service:
         request: Sam2InferenceRequest,
         given: InferenceRequestImage | None,
         image_id: str | None,
+        client: str,
     ) -> tuple[Embedding, str]:
         """Return the embedding of a request's image and the name it is kept under."""
         lane = self._lanes[self.models.of_request(request).spec]
         if given is None:
             name = str(image_id)  # the request was checked to have one of the two
-            key = self._names.key(name, lane.executor.spec)
+            key = self._names.key(name, lane.executor.spec, client=client)
             return await self.in_thread(lambda: lane.recall(key, name)), name
         async with self.images.opened({"image": given}) as opened:
             image = opened["image"]
             digest = await self.in_thread(lambda: pixel_digest(image))
             name = image_id or digest
-            self._names.claim(name, digest)
-            known_as = self._names.find(name, lane.executor.spec)
+            self._names.claim(name, digest, client=client)
+            known_as = self._names.find(name, lane.executor.spec, client=client)
             known = await self.in_thread(lambda: lane.find(known_as))
             embedding = known or await lane.embed(image)
-        self._names.remember(name, digest, embedding)
+        self._names.remember(name, digest, embedding, client=client)
         return embedding, name
 
     async def in_thread(self, function: Callable[[], Result]) -> Result:
-        """Run work on pictures or answers beside the event loop."""
-        return await in_thread(self._workers, function)
+        """Run what takes moments beside the event loop."""
+        return await in_thread(self._moments, function)
+
+    async def at_length(self, function: Callable[[], Result]) -> Result:
+        """Run what may take long beside the event loop; it ends when nobody waits any more."""
+        return await while_wanted(self._long, function)
 
 
 def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:

@@ -75,6 +75,12 @@ class ShuttingDownError(BusyError):
     status = 503
 
 
+class StalledError(RequestError):
+    """Nothing goes on any more; somebody should restart the service."""
+
+    status = 503
+
+
 class DeadlineError(RequestError):
     """The answer was not ready in time."""
 

@@ -1,7 +1,7 @@
-"""The image of a request → `Image`: fetched and decoded, or refused with the field's name.
+"""The image of a request → the file that `decoders` decode, or refused with the field's name.
 
-The pictures of a stranger: bounded in pixels before they are decoded, read only in formats that
-need no other program, never unpickled. Arrays are BGR, as OpenCV has them and clients send them.
+Nothing is unpickled, and no file is read but below the operator's folder. Arrays are BGR, as OpenCV
+has them and clients send them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import numpy as np
 from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.formats.images import array_to_image, pil_to_rgb, read_image
+from sam2_blocks.formats.images import array_to_image, pil_to_rgb
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service.errors import ImageRefusedError, RequestError, TooLargeError
 from sam2_blocks.service.fetch import FetchLimits, fetch
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.values import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 NPY_HEADERS: dict[tuple[int, int], Callable[[io.BytesIO], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -33,7 +32,7 @@ NPY_HEADERS: dict[tuple[int, int], Callable[[io.BytesIO], Any]] = {
 
 
 class ImageReader:
-    """Reads the images of requests; safe to call from several threads.
+    """Gets at the images of requests; safe to call from several threads.
 
     Args:
         settings: which sources are switched on, and how large an image may be.
@@ -47,56 +46,38 @@ class ImageReader:
             allow_private=settings.allow_private_urls,
         )
 
-    def read(self, image: InferenceRequestImage, field: str = "image") -> Image:
-        """Fetch and decode one image.
-
-        Args:
-            image: where it is.
-            field: its name in the request, for messages.
-
-        Raises:
-            RequestError: if it cannot be read, or may not be; the message starts with the field.
-        """
-        return self.decode(self.fetch(image, field), field)
-
     def fetch(self, image: InferenceRequestImage, field: str = "image") -> InferenceRequestImage:
         """Download an image given by its URL, as if it had been uploaded; others stay as they are.
 
         Raises:
-            RequestError: as `read`.
+            RequestError: if it may not be downloaded, or cannot; it starts with the field.
         """
         if image.type != "url":
             return image
-        with _naming(field):
+        with naming(field):
             content = self._download(image.value)
         return InferenceRequestImage.model_construct(type="multipart", value=content)
 
-    def decode(self, image: InferenceRequestImage, field: str = "image") -> Image:
-        """Decode an image that needs no download any more.
+    def unpack(self, image: InferenceRequestImage, field: str = "image") -> bytes | Image:
+        """Return the encoded file of an image that needs no download any more.
+
+        Returns:
+            The bytes of a file that is still to be decoded; the image itself, where it came as
+            pixels.
 
         Raises:
-            RequestError: as `read`.
+            RequestError: if it is not what it says, or may not be read; it starts with the field.
         """
-        readers: dict[str, Callable[[Any], Image]] = {
-            "base64": lambda value: self._decode(_from_base64(value)),
-            "multipart": self._decode,
+        readers: dict[str, Callable[[Any], bytes | Image]] = {
+            "base64": _from_base64,
+            "multipart": _checked_bytes,
             "numpy": self._read_npy,
             "file": self._read_file,
             "pil": _from_pil,
             "numpy_object": _from_bgr,
         }
-        with _naming(field):
+        with naming(field):
             return readers[image.type](image.value)
-
-    def _decode(self, encoded: Any) -> Image:
-        if not isinstance(encoded, bytes):
-            raise ImageRefusedError(f"wants the bytes of a file, got {type(encoded).__name__}.")
-        try:
-            return read_image(encoded, max_pixels=self._settings.max_pixels, formats=FORMATS)
-        except (ImageError, MemoryError):
-            raise
-        except Exception as error:  # Pillow's parsers fail in many ways on broken files
-            raise ImageRefusedError(f"cannot be decoded ({type(error).__name__}).") from error
 
     def _download(self, url: Any) -> bytes:
         if not self._settings.allow_urls:
@@ -109,7 +90,7 @@ class ImageReader:
         content = value if isinstance(value, bytes) else _from_base64(value)
         return _from_bgr(_bytes_to_array(content))
 
-    def _read_file(self, value: Any) -> Image:
+    def _read_file(self, value: Any) -> bytes:
         root = self._settings.file_root
         if root is None:
             raise ImageRefusedError("images of type 'file' are switched off here. Use base64.")
@@ -124,11 +105,11 @@ class ImageReader:
             raise ImageRefusedError("the file cannot be read.") from error
         if not inside:
             raise ImageRefusedError("there is no such file below the folder of this service.")
-        return self._decode(content)
+        return content
 
 
 @contextmanager
-def _naming(field: str) -> Iterator[None]:
+def naming(field: str) -> Iterator[None]:
     """Put the field before what is wrong with its image."""
     try:
         yield
@@ -136,6 +117,12 @@ def _naming(field: str) -> Iterator[None]:
         raise type(error)(f"{field}: {error}") from error
     except ImageError as error:
         raise ImageRefusedError(f"{field}: {error}") from error
+
+
+def _checked_bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise ImageRefusedError(f"wants the bytes of a file, got {type(value).__name__}.")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -12,6 +11,7 @@ from sam2_blocks.executors import Executor, MaskProposer, Remembering
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
+from sam2_blocks.service.threads import Workers
 from sam2_blocks.strategies.automatic import point_batches
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import (
@@ -49,7 +49,7 @@ class Lane:
         self, executor: Executor, settings: ServiceSettings, observe: BatchObserver
     ) -> None:
         self.executor = executor
-        self._thread = ThreadPoolExecutor(1, "sam2-blocks-device")
+        self._thread = Workers(1, f"sam2-blocks-device-{executor.spec.model}")
         window_s, most = settings.window_ms / 1000, settings.max_batch
         # One image keeps a CPU busy: a batch takes as long or longer, and its first image waits.
         most_images = 1 if executor.spec.device == "cpu" else most
@@ -138,6 +138,11 @@ class Lane:
                 "Send the image again."
             )
         return found
+
+    @property
+    def workers(self) -> Workers:
+        """The thread in which its model runs."""
+        return self._thread
 
     def close(self) -> None:
         """Wait for the batch that runs, and run no other."""

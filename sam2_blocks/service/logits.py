@@ -7,21 +7,24 @@ from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
 
+from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Prompt, PromptSet
 
 Point = tuple[float, float, int]
-Family = tuple[str, tuple[float, ...] | None]
+Family = tuple[str, str, tuple[float, ...] | None]
 
 
 class PromptKey(NamedTuple):
     """One prompt on one image.
 
     Attributes:
+        client: who asked; nobody starts from what others did.
         image: key of the embedding: pixels, model, dtype and preprocessing.
         box_xyxy: the box, all four numbers of it, or None.
         points: (x, y, label), sorted, so that their order does not matter.
     """
 
+    client: str
     image: str
     box_xyxy: tuple[float, ...] | None
     points: tuple[Point, ...]
@@ -29,17 +32,17 @@ class PromptKey(NamedTuple):
     @property
     def family(self) -> Family:
         """What prompts must share for one to start from the other."""
-        return self.image, self.box_xyxy
+        return self.client, self.image, self.box_xyxy
 
 
-def prompt_key(embedding: Embedding, prompt: Prompt) -> PromptKey:
-    """Name a prompt; equal names mean equal prompts."""
+def prompt_key(embedding: Embedding, prompt: Prompt, client: str = "") -> PromptKey:
+    """Name a prompt of a client; equal names mean equal prompts."""
     box = None if prompt.box_xyxy is None else tuple(prompt.box_xyxy.tolist())
     points: list[Point] = []
     if prompt.point_coords is not None and prompt.point_labels is not None:
         labelled = zip(prompt.point_coords.tolist(), prompt.point_labels.tolist(), strict=True)
         points = sorted((x, y, label) for (x, y), label in labelled)
-    return PromptKey(embedding.key, box, tuple(points))
+    return PromptKey(client, embedding.key, box, tuple(points))
 
 
 class LogitsCache:
@@ -61,40 +64,46 @@ class LogitsCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def save(self, embedding: Embedding, prompts: PromptSet, prediction: MaskPrediction) -> None:
+    def save(
+        self,
+        embedding: Embedding,
+        prompts: PromptSet,
+        prediction: MaskPrediction,
+        *,
+        client: str = "",
+    ) -> None:
         """Keep the logits of every prompt."""
         with self._lock:
             for prompt, logits in zip(prompts.prompts, prediction.low_res_logits, strict=True):
-                key = prompt_key(embedding, prompt)
+                key = prompt_key(embedding, prompt, client)
                 self._entries[key] = logits.copy()  # a view would keep the whole set alive
                 self._entries.move_to_end(key)
                 self._families.setdefault(key.family, {})[key] = Counter(key.points)
             while len(self._entries) > self._max_entries:
                 self._forget_oldest()
 
-    def load(self, embedding: Embedding, prompts: PromptSet) -> PromptSet:
+    def load(self, embedding: Embedding, prompts: PromptSet, *, client: str = "") -> PromptSet:
         """Give each prompt the logits of its largest prior as ``mask_input``, if it has one.
 
         A prior is an earlier prompt on the same image, with the same box, whose points are some but
         not all of the prompt's.
         """
         with self._lock:
-            return PromptSet(tuple(self._start(embedding, prompt) for prompt in prompts.prompts))
+            keys = [prompt_key(embedding, prompt, client) for prompt in prompts.prompts]
+            pairs = zip(prompts.prompts, keys, strict=True)
+            return PromptSet(tuple(self._start(prompt, key) for prompt, key in pairs))
 
-    def _start(self, embedding: Embedding, prompt: Prompt) -> Prompt:
-        key = prompt_key(embedding, prompt)
+    def _start(self, prompt: Prompt, key: PromptKey) -> Prompt:
         points = Counter(key.points)
         family = self._families.get(key.family, {})
-        priors = [
-            prior
-            for prior, counted in family.items()
-            if len(prior.points) < len(key.points) and _holds(points, counted)
-        ]
-        if not priors:
-            return prompt
-        largest = max(priors, key=lambda prior: (len(prior.points), prior.points))
-        self._entries.move_to_end(largest)
-        return replace(prompt, mask_input=self._entries[largest][None])
+        # The largest first, so that not all need a look.
+        ranked = sorted(family, key=lambda prior: (len(prior.points), prior.points), reverse=True)
+        for prior in ranked:
+            look_up()
+            if len(prior.points) < len(key.points) and _holds(points, family[prior]):
+                self._entries.move_to_end(prior)
+                return replace(prompt, mask_input=self._entries[prior][None])
+        return prompt
 
     def _forget_oldest(self) -> None:
         key, _ = self._entries.popitem(last=False)

@@ -36,7 +36,7 @@ class _Named:
 
 
 class ImageNames:
-    """The names that clients gave to images; shared by threads.
+    """The names that clients gave to images, each its own; shared by threads.
 
     Args:
         on_conflict: ``refuse`` a name that comes back with other pixels, or ``replace`` what it
@@ -52,23 +52,23 @@ class ImageNames:
     ) -> None:
         self._on_conflict = on_conflict
         self._max_names = max_names
-        self._names: OrderedDict[str, _Named] = OrderedDict()
+        self._names: OrderedDict[tuple[str, str], _Named] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def claim(self, name: str, digest: str) -> None:
+    def claim(self, name: str, digest: str, *, client: str = "") -> None:
         """Let a name stand for these pixels.
 
         Raises:
             ImageConflictError: if it stands for others, and names are not to be replaced.
         """
         with self._lock:
-            named = self._names.get(name)
+            named = self._names.get((client, name))
             if named is None or (named.digest != digest and self._on_conflict == "replace"):
-                self._names[name] = named = _Named(digest)
-            self._names.move_to_end(name)
+                self._names[client, name] = named = _Named(digest)
+            self._names.move_to_end((client, name))
             if named.digest != digest:
                 raise ImageConflictError(
                     f"image_id {name!r} stands for other pixels already. Choose another image_id, "
@@ -77,29 +77,29 @@ class ImageNames:
             if len(self._names) > self._max_names:
                 self._names.popitem(last=False)
 
-    def remember(self, name: str, digest: str, embedding: Embedding) -> None:
+    def remember(self, name: str, digest: str, embedding: Embedding, *, client: str = "") -> None:
         """Keep the key of an embedding, unless the name stands for other pixels by now."""
         with self._lock:
-            named = self._names.get(name)
+            named = self._names.get((client, name))
             if named is not None and named.digest == digest:
                 named.keys[embedding.spec] = embedding.key
 
-    def find(self, name: str, spec: ExecutorSpec) -> str | None:
+    def find(self, name: str, spec: ExecutorSpec, *, client: str = "") -> str | None:
         """Return the key of the embedding that this model made of the named image, if it did."""
         with self._lock:
-            named = self._names.get(name)
+            named = self._names.get((client, name))
             if named is None:
                 return None
-            self._names.move_to_end(name)
+            self._names.move_to_end((client, name))
             return named.keys.get(spec)
 
-    def key(self, name: str, spec: ExecutorSpec) -> str:
+    def key(self, name: str, spec: ExecutorSpec, *, client: str = "") -> str:
         """Return the key of the embedding that this model made of the named image.
 
         Raises:
             UnknownImageError: if the name is unknown, or this model has not seen the image.
         """
-        key = self.find(name, spec)
+        key = self.find(name, spec, client=client)
         if key is None:
             raise UnknownImageError(
                 f"image_id {name!r} is not known to model {spec.model!r}. Send the image too."

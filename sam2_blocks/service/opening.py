@@ -1,7 +1,8 @@
 """Opening the images of requests: how many at once, and what waits for what.
 
 Downloads have threads of their own, and images take a place of ``max_open_images`` only once they
-are downloaded, so that a slow server holds up nobody but those who download, too.
+are downloaded, so that a slow server holds up nobody but those who download, too. Before they are
+decoded, which is done in `decoders`, they take as many bytes as their pixels will.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from math import prod
 
 from sam2_blocks.requests import InferenceRequestImage
+from sam2_blocks.service.decoders import Decoders
 from sam2_blocks.service.errors import TooLargeError
-from sam2_blocks.service.images import ImageReader
+from sam2_blocks.service.images import ImageReader, naming
+from sam2_blocks.service.room import Room
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.service.threads import in_thread, to_the_end
+from sam2_blocks.service.threads import Workers, in_thread
 from sam2_blocks.values import Image
 
 FETCHERS = 16
@@ -30,20 +34,31 @@ class ImageOpener:
 
     Args:
         settings: limits and switches.
-        workers: threads that decode.
+        workers: threads for what takes moments.
     """
 
-    def __init__(self, settings: ServiceSettings, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, settings: ServiceSettings, workers: Workers) -> None:
         self._settings = settings
         self._reader = ImageReader(settings)
         self._workers = workers
         self._fetchers = ThreadPoolExecutor(FETCHERS, "sam2-blocks-fetch")
+        self._decoders = Decoders(settings)
         self._downloads = asyncio.Semaphore(FETCHERS)
-        self._places = asyncio.Semaphore(settings.max_open_images)
-        self._taking_places = asyncio.Lock()
+        self._places = Room(settings.max_open_images)
+        self._bytes = Room(settings.max_open_bytes)
+
+    @property
+    def workers(self) -> tuple[Workers, ...]:
+        """The threads that wait for decoders."""
+        return self._decoders.workers
+
+    def start(self) -> None:
+        """Start what the first image would wait for."""
+        self._decoders.start()
 
     def close(self) -> None:
-        """Let go of the threads; a download that runs ends by itself."""
+        """Let go of threads and processes; a download that runs ends by itself."""
+        self._decoders.close()
         self._fetchers.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
@@ -54,18 +69,24 @@ class ImageOpener:
             Images by their field, which is also their name in messages.
 
         Raises:
-            TooLargeError: if there are too many, or they have too many bytes to fetch.
+            TooLargeError: if there are too many, or they have too many bytes.
             RequestError: if one cannot be read, or may not be.
         """
         most = self._settings.max_open_images
         if len(given) > most:
             raise TooLargeError(f"there are {len(given)} images, the limit is {most}.")
         async with AsyncExitStack() as held:
-            # One takes places at a time: two that hold some and want more would never end.
-            async with self._fetched(given) as fetched, self._taking_places:
-                for _ in fetched:
-                    await held.enter_async_context(self._places)
-            yield {field: await self._decode(image, field) for field, image in fetched.items()}
+            async with self._fetched(given) as fetched:
+                await held.enter_async_context(self._places.held(len(fetched)))
+            files = {field: await self._unpack(image, field) for field, image in fetched.items()}
+            nbytes = sum([await self._measure(file, field) for field, file in files.items()])
+            if nbytes > self._bytes.size:
+                raise TooLargeError(
+                    f"{', '.join(files)[:200]}: the pixels take {nbytes} bytes, the limit is "
+                    f"{self._bytes.size}. Scale it down."
+                )
+            await held.enter_async_context(self._bytes.held(nbytes))
+            yield {field: await self._decode(file, field) for field, file in files.items()}
 
     @asynccontextmanager
     async def _fetched(self, given: Given) -> AsyncIterator[Given]:
@@ -89,6 +110,18 @@ class ImageOpener:
     async def _fetch_one(self, image: InferenceRequestImage, field: str) -> InferenceRequestImage:
         return await in_thread(self._fetchers, lambda: self._reader.fetch(image, field))
 
-    async def _decode(self, image: InferenceRequestImage, field: str) -> Image:
-        opened = await to_the_end(self._workers, lambda: self._reader.decode(image, field))
-        return replace(opened, id=field)
+    async def _unpack(self, image: InferenceRequestImage, field: str) -> bytes | Image:
+        return await in_thread(self._workers, lambda: self._reader.unpack(image, field))
+
+    async def _measure(self, file: bytes | Image, field: str) -> int:
+        """How many bytes its pixels take."""
+        if isinstance(file, Image):
+            return file.pixels.nbytes
+        with naming(field):
+            return 3 * prod(await self._decoders.measure(file))
+
+    async def _decode(self, file: bytes | Image, field: str) -> Image:
+        if isinstance(file, Image):
+            return replace(file, id=field)
+        with naming(field):
+            return Image(await self._decoders.decode(file), field)

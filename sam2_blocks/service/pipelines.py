@@ -8,7 +8,6 @@ that names no model gets the service's default.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepErro
 from sam2_blocks.kinds import LIST_OF, element_kind
 from sam2_blocks.language.manifest import iter_yaml_files
 from sam2_blocks.language.pipeline import Pipeline, Step, load_pipeline
+from sam2_blocks.masks.stopping import stopping
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service.core import Service
 from sam2_blocks.service.errors import RequestError, UnknownNameError
 from sam2_blocks.service.runs import Run, RunModels
-from sam2_blocks.service.threads import to_the_end
+from sam2_blocks.service.threads import Workers, to_the_end
 from sam2_blocks.values import DEFAULT_FAMILY, ExecutorSpec
 
 UNSENDABLE = "image_embedding"
@@ -41,6 +41,9 @@ class PipelineRunner:
         plugins: where blocks and kinds come from.
         folder: YAML pipelines of the operator, run by name; none if not given.
 
+    Attributes:
+        workers: the threads in which they run.
+
     Raises:
         PipelineError: if one of them is wrong.
     """
@@ -49,7 +52,7 @@ class PipelineRunner:
         self._service = service
         self._plugins = plugins
         self._named = {name: self._load(file) for name, file in _pipelines_in(folder).items()}
-        self._threads = ThreadPoolExecutor(THREADS, "sam2-blocks-pipeline")
+        self.workers = Workers(THREADS, "sam2-blocks-pipeline")
         self._runs: set[Run] = set()
 
     @property
@@ -91,11 +94,17 @@ class PipelineRunner:
             raise UnknownNameError(f"no pipeline {name!r} here.{did_you_mean(name, self._named)}")
         return await self._run(self._named[name], inputs)
 
+    def stalled(self) -> dict[str, float]:
+        """See `Service.stalled`."""
+        seconds = self.workers.stalled_s()
+        is_stalled = seconds > self._service.settings.deadline_s
+        return {self.workers.name: seconds} if is_stalled else {}
+
     def close(self) -> None:
         """Give up what still runs, and wait until it has noticed."""
         for run in list(self._runs):
             run.give_up()
-        self._threads.shutdown(cancel_futures=True)
+        self.workers.shutdown(cancel_futures=True)
 
     def _load(self, source: Path | Mapping[str, Any]) -> Pipeline:
         pipeline = load_pipeline(source, self._plugins.manifests, self._plugins.kinds)
@@ -125,7 +134,7 @@ class PipelineRunner:
         self._runs.add(run)
         try:
             return await to_the_end(
-                self._threads,
+                self.workers,
                 lambda: self._run_item(pipeline, values, run),
                 give_up=run.give_up,
             )
@@ -134,7 +143,10 @@ class PipelineRunner:
 
     def _run_item(self, pipeline: Pipeline, values: Mapping[str, Any], run: Run) -> dict[str, Any]:
         plugins, models = run.watch(self._plugins), RunModels(self._service.models, run)
-        with Runner(pipeline, plugins, resources=models, readers=1) as runner:
+        with (
+            stopping(run.check),
+            Runner(pipeline, plugins, resources=models, readers=1) as runner,
+        ):
             try:
                 [result] = runner.run([Item("request", values)])
             except StepError as error:

@@ -49,8 +49,9 @@ class ServiceSettings:
     api_key: Annotated[
         str | None,
         Setting(
-            "Key that requests must carry, but for /healthz, /readyz and the OpenAPI pages "
-            "(/docs, /redoc, /openapi.json).",
+            "Key that requests must carry, or several separated by commas, but for /healthz, "
+            "/readyz and the OpenAPI pages (/docs, /redoc, /openapi.json). What one key calls by "
+            "an image_id, others cannot.",
             NETWORK,
             "api-key",
             variable="SAM2_BLOCKS_API_KEY",
@@ -75,6 +76,13 @@ class ServiceSettings:
     max_queue: Annotated[
         int, Ge(1), Setting("Requests waiting or answered.", option="max-queue")
     ] = 256
+    max_queue_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting(
+            "All requests waiting or answered together, in MiB.", option="max-queue-mb", unit=MIB
+        ),
+    ] = 256 * MIB
     deadline_s: Annotated[
         float,
         Gt(0),
@@ -96,7 +104,7 @@ class ServiceSettings:
         Setting(
             "Largest answer of logits or a pipeline, in MiB.", option="max-answer-mb", unit=MIB
         ),
-    ] = 512 * MIB
+    ] = 256 * MIB
     max_prompts: Annotated[
         int, Ge(1), Setting("Prompts of one request, or step of a pipeline.", option="max-prompts")
     ] = 1000
@@ -116,6 +124,22 @@ class ServiceSettings:
         Ge(1),
         Setting("Images decoded at once, also those in pipelines.", IMAGES, "max-open-images"),
     ] = 32
+    max_open_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting("Pixels of these images, in MiB; further ones wait.", IMAGES, "max-open-mb", MIB),
+    ] = 256 * MIB
+    decode_s: Annotated[
+        float,
+        Gt(0),
+        AllowInfNan(False),
+        Setting("Seconds to decode an image.", IMAGES, "decode-timeout"),
+    ] = 10.0
+    decode_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting("Memory to decode an image, in MiB; on Linux.", IMAGES, "decode-mb", MIB),
+    ] = 640 * MIB
     compile: Annotated[
         Literal["off", "encoder", "all"],
         Setting(

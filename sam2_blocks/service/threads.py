@@ -3,16 +3,76 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from sam2_blocks.masks.stopping import stopping
+from sam2_blocks.service.errors import GivenUpError
 
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads that know for how long none of them has been free.
+
+    Args:
+        count: how many.
+        name: of the threads, for people.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        super().__init__(count, name)
+        self.name = name
+        self._count = count
+        self._begun: dict[object, float] = {}
+
+    def submit(
+        self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs
+    ) -> Future[Result]:
+        """See `ThreadPoolExecutor.submit`."""
+        return super().submit(self._timed, partial(fn, *args, **kwargs))
+
+    def stalled_s(self) -> float:
+        """Seconds since any of the threads has taken up something new; 0 if one is free."""
+        begun = list(self._begun.values())
+        return time.monotonic() - max(begun) if len(begun) >= self._count else 0.0
+
+    def _timed(self, function: Callable[[], Result]) -> Result:
+        key = object()
+        self._begun[key] = time.monotonic()
+        try:
+            return function()
+        finally:
+            del self._begun[key]
 
 
 async def in_thread(threads: Executor, function: Callable[[], Result]) -> Result:
     """Run work in a thread; if nobody waits any more, it is left alone."""
     return await asyncio.get_running_loop().run_in_executor(threads, function)
+
+
+async def while_wanted(threads: Executor, function: Callable[[], Result]) -> Result:
+    """Run work in a thread whose long loops end when nobody waits any more; see `stopping`."""
+    given_up = threading.Event()
+
+    def check() -> None:
+        if given_up.is_set():
+            raise GivenUpError("nobody waits for the answer any more.")
+
+    def work() -> Result:
+        check()
+        with stopping(check):
+            return function()
+
+    try:
+        return await in_thread(threads, work)
+    finally:
+        given_up.set()
 
 
 async def to_the_end(

@@ -11,6 +11,8 @@ from PIL import Image as Pil
 from sam2_blocks.executor import load
 from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
+from sam2_blocks.service.opening import ImageOpener
+from sam2_blocks.service.threads import Workers
 from sam2_blocks.values import Image
 
 SEED = 7
@@ -71,6 +73,20 @@ def box(x0, y0, x1, y1) -> dict:
 
 def point(x, y, *, positive=True) -> dict:
     return {"x": x, "y": y, "positive": positive}
+
+
+def open_images(given, **settings):
+    """The images of a request, by field; for one request, with processes of its own."""
+    opener = ImageOpener(ServiceSettings(**settings), Workers(2, "test"))
+
+    async def read():
+        async with opener.opened(given) as opened:
+            return opened
+
+    try:
+        return asyncio.run(read())
+    finally:
+        opener.close()
 
 
 def embed(service, image=None, **fields):

@@ -189,9 +189,9 @@ def test_logits_are_looked_for_beside_the_event_loop(make_service, monkeypatch):
     for name in ("load", "save"):
         method = getattr(service._logits, name)
 
-        def watched(*args, name=name, method=method):
+        def watched(*args, name=name, method=method, **options):
             threads[name] = threading.current_thread()
-            return method(*args)
+            return method(*args, **options)
 
         monkeypatch.setattr(service._logits, name, watched)
     switches = {"save_logits_to_cache": True, "load_logits_from_cache": True}

@@ -19,10 +19,8 @@ from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_box_xyxy, rle_to_mask
 from sam2_blocks.requests import InferenceRequestImage, Sam2SegmentationRequest
-from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service.answers import to_polygon_rows
 from sam2_blocks.service.errors import ImageConflictError, ImageRefusedError
-from sam2_blocks.service.images import ImageReader
 from sam2_blocks.service.logits import prompt_key
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
 from sam2_blocks.values import Image, MaskPrediction, PromptSet
@@ -32,6 +30,7 @@ from tests.service.conftest import (
     embed,
     make_service,
     nano_executor,
+    open_images,
     picture,
     point,
     segment,
@@ -80,8 +79,8 @@ def test_defect_01_the_model_gets_rgb_not_bgr(make_service):
     embed(make_service(executor=executor), RED)
     assert executor.seen[0][0, 0].tolist() == [200, 30, 10]
     bgr = np.ascontiguousarray(RED.pixels[:, :, ::-1])  # as OpenCV and its users have it
-    reader = ImageReader(ServiceSettings())
-    read = reader.read(InferenceRequestImage(type="numpy_object", value=bgr))
+    sent = InferenceRequestImage(type="numpy_object", value=bgr)
+    read = open_images({"image": sent})["image"]
     assert read.pixels[0, 0].tolist() == [200, 30, 10]
 
 

@@ -10,18 +10,17 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.requests import InferenceRequestImage
-from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service.errors import ImageRefusedError
-from sam2_blocks.service.images import ImageReader
 from sam2_blocks.values import Image
-from tests.service.conftest import picture, to_base64
+from tests.service.conftest import open_images, picture, to_base64
 
 RED = Image(np.full((4, 6, 3), (255, 0, 0), np.uint8))
 
 
 def read(type_, value, **settings):
-    reader = ImageReader(ServiceSettings(**settings))
-    return reader.read(InferenceRequestImage(type=type_, value=value), "image")
+    return open_images({"image": InferenceRequestImage(type=type_, value=value)}, **settings)[
+        "image"
+    ]
 
 
 def npy(array, **options):

@@ -61,8 +61,16 @@ def test_automatic_masks_stop_when_nobody_waits_any_more(make_service):
     service = make_service(executor=executor)
     fields = {"image": as_request(PICTURE), "automatic_masks": {"points_per_side": 64}}
     request = Sam2SegmentationRequest.model_validate(fields)
-    with pytest.raises(asyncio.TimeoutError):
-        asyncio.run(asyncio.wait_for(service.segment(request), 0.2))
+
+    async def give_up():
+        segmenting = asyncio.create_task(service.segment(request))
+        while not executor.proposed:
+            await asyncio.sleep(0.01)
+        segmenting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await segmenting
+
+    asyncio.run(give_up())
     assert 0 < executor.proposed < 64 * 64 / POINTS_PER_BATCH / 2
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,6 +10,7 @@ from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service import opening as opening_module
 from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
 from sam2_blocks.service.opening import ImageOpener
+from sam2_blocks.service.threads import Workers
 from tests.service.conftest import as_request, picture
 
 SENT = InferenceRequestImage(**as_request(picture()))
@@ -22,7 +22,7 @@ FILE = b"the bytes of a file"
 def make_opener():
     """``make_opener(setting=value)``."""
     openers = []
-    with ThreadPoolExecutor(2) as workers:
+    with Workers(2, "test") as workers:
 
         def make(**settings):
             openers.append(ImageOpener(ServiceSettings(**settings), workers))
@@ -89,7 +89,7 @@ def test_few_requests_at_a_time_hold_files_that_wait_for_a_place(
         opener._fetch = counted
         async with opener.opened({"image": SENT}):  # the only place
             waiting = [asyncio.create_task(open_one(opener, LINKED)) for _ in range(5)]
-            while not opener._taking_places.locked():
+            while not opener._places.waiting:
                 await asyncio.sleep(0)
             held = fetched
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -111,24 +111,50 @@ def test_the_files_of_one_request_are_bounded_together(make_opener, slow_server)
         asyncio.run(open_three())
 
 
-def test_a_place_is_held_until_decoding_has_ended(make_opener, monkeypatch):
+def test_places_and_bytes_are_held_until_decoding_has_ended(make_opener, monkeypatch):
     entered, gate = threading.Event(), threading.Event()
-
-    def decode(image, field):
-        entered.set()
-        assert gate.wait(20)
 
     async def cancel():
         opener = make_opener(max_open_images=1)
-        monkeypatch.setattr(opener._reader, "decode", decode)
+
+        def decode(process, content, max_pixels):
+            entered.set()
+            assert gate.wait(20)
+
+        monkeypatch.setattr("sam2_blocks.service.decoders._Process.decode", decode)
         opening = asyncio.create_task(open_one(opener, SENT))
         await asyncio.to_thread(entered.wait, 20)
         opening.cancel()
         await asyncio.sleep(0)
-        held = opener._places.locked()
+        held = opener._places.free, opener._bytes.size - opener._bytes.free
         gate.set()
         with pytest.raises(asyncio.CancelledError):
             await opening
-        return held, opener._places.locked()
+        return held, (opener._places.free, opener._bytes.size - opener._bytes.free)
 
-    assert asyncio.run(cancel()) == (True, False)
+    assert asyncio.run(cancel()) == ((0, 60 * 80 * 3), (1, 0))
+
+
+def test_pixels_wait_for_room_and_then_come(make_opener):
+    nbytes = 60 * 80 * 3
+
+    async def several():
+        opener = make_opener(max_open_bytes=nbytes)
+        async with opener.opened({"image": SENT}):
+            waiting = asyncio.create_task(open_one(opener, SENT))
+            while not opener._bytes.waiting:
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+        return (await asyncio.wait_for(waiting, 30)).hw
+
+    assert asyncio.run(several()) == (60, 80)
+
+
+def test_more_pixels_than_there_is_room_for_are_refused(make_opener):
+    async def two():
+        opener = make_opener(max_open_bytes=2 * 60 * 80 * 3 - 1)
+        async with opener.opened({"a": SENT, "b": SENT}):
+            pass
+
+    with pytest.raises(TooLargeError, match="a, b: the pixels take 28800 bytes, the limit is"):
+        asyncio.run(two())

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sam2_blocks.service.threads import in_thread, to_the_end
+from sam2_blocks.masks.stopping import look_up
+from sam2_blocks.service.errors import GivenUpError
+from sam2_blocks.service.threads import Workers, in_thread, to_the_end, while_wanted
 
 
 @pytest.fixture
@@ -72,3 +74,64 @@ def test_work_that_has_not_begun_is_not_done(threads):
 
     asyncio.run(run())
     assert not done
+
+
+def test_threads_are_stalled_only_while_none_is_free():
+    gate, entered = threading.Event(), threading.Semaphore(0)
+
+    def work():
+        entered.release()
+        assert gate.wait(20)
+
+    with Workers(2, "test") as workers:
+        assert workers.stalled_s() == 0
+        workers.submit(work)
+        entered.acquire()
+        assert workers.stalled_s() == 0
+        workers.submit(work)
+        entered.acquire()
+        first = workers.stalled_s()
+        while workers.stalled_s() <= first:
+            pass
+        gate.set()
+    assert workers.stalled_s() == 0
+
+
+def test_a_long_loop_ends_once_nobody_waits_for_it():
+    entered, ended = threading.Event(), []
+
+    def work():
+        try:
+            while True:
+                look_up()
+                entered.set()
+        except GivenUpError as error:
+            ended.append(str(error))
+
+    async def run(workers):
+        waiting = asyncio.create_task(while_wanted(workers, work))
+        await asyncio.to_thread(entered.wait, 20)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with Workers(1, "test") as workers:
+        asyncio.run(run(workers))
+    assert ended == ["nobody waits for the answer any more."]
+
+
+def test_what_nobody_waits_for_by_then_is_not_begun():
+    gate, begun = threading.Event(), []
+
+    async def run(workers):
+        first = asyncio.create_task(while_wanted(workers, lambda: gate.wait(20)))
+        second = asyncio.create_task(while_wanted(workers, lambda: begun.append(True)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        assert await first
+
+    with Workers(1, "test") as workers:
+        asyncio.run(run(workers))
+    assert begun == []

@@ -1,27 +1,24 @@
-"""Routes: read a request, let the service answer it in time, write the answer."""
+"""Routes: which request is answered by what; see `answering` for how."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
+from pydantic import BaseModel, Field, model_validator
 
 from sam2_blocks import __version__
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.errors import did_you_mean
 from sam2_blocks.hosts.http import docs
-from sam2_blocks.hosts.http.body import check_api_key, read_body
-from sam2_blocks.hosts.http.errors import MalformedError, add_error_handlers
-from sam2_blocks.hosts.http.metrics import CLIENT_GONE, MeasuringMiddleware, Metrics
+from sam2_blocks.hosts.http.answering import Answerer
+from sam2_blocks.hosts.http.errors import add_error_handlers
+from sam2_blocks.hosts.http.keys import ApiKeys
+from sam2_blocks.hosts.http.metrics import MeasuringMiddleware, Metrics
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -30,11 +27,9 @@ from sam2_blocks.requests import (
     Sam2SegmentationResponse,
 )
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
-from sam2_blocks.service.errors import DeadlineError, ShuttingDownError, UnknownNameError
+from sam2_blocks.service.admission import Caller
+from sam2_blocks.service.errors import ShuttingDownError, StalledError, UnknownNameError
 from sam2_blocks.service.pipelines import PipelineRunner
-
-Entity = TypeVar("Entity", bound=BaseModel)
-Result = TypeVar("Result")
 
 
 class PipelineInputs(BaseModel):
@@ -86,10 +81,12 @@ def create_app(
     app.state.service = service
     app.add_middleware(MeasuringMiddleware, metrics=metrics)
     add_error_handlers(app)
-    _add_sam2(app, service)
-    _add_pipelines(app, service, runner)
-    _add_blocks(app, service, plugins)
-    _add_health(app, service, metrics)
+    answerer = Answerer(service)
+    _add_sam2(app, service, answerer)
+    _add_pipelines(app, runner, answerer)
+    _add_blocks(app, plugins, answerer.keys)
+    _add_health(app, service, runner)
+    _add_metrics(app, metrics, answerer.keys)
     docs.describe_bodies(
         app, [Sam2EmbeddingRequest, Sam2SegmentationRequest, PipelineRequest, PipelineInputs]
     )
@@ -99,83 +96,19 @@ def create_app(
 def _closing(service: Service, runner: PipelineRunner) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.images.start()
         yield
+        service.images.close()  # first, since runs may wait for an image
         runner.close()
         service.close()
 
     return lifespan
 
 
-# --- one request ------------------------------------------------------------------------------
-
-
-async def _answer(
-    request: Request,
-    service: Service,
-    model: type[Entity],
-    answer: Callable[[Entity], Awaitable[Any]],
-) -> Response:
-    """Read a request and answer it, before its deadline and while its client is there."""
-    settings = service.settings
-    with service.admitted():
-        deadline = time.monotonic() + settings.deadline_s
-        try:
-            fields = await asyncio.wait_for(
-                read_body(request, max_bytes=settings.max_body_bytes), settings.deadline_s
-            )
-            check_api_key(settings.api_key, request, fields)
-            entity = await service.in_thread(lambda: _validate(model, fields))
-            result = await _unless_gone(request, answer(entity), deadline)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
-        except asyncio.TimeoutError:
-            raise DeadlineError(f"no answer within {settings.deadline_s:g} s.") from None
-        return await service.in_thread(lambda: _to_response(result))
-
-
-async def _unless_gone(request: Request, answer: Awaitable[Result], deadline: float) -> Result:
-    """Wait for an answer; give it up when time is up or the client hangs up."""
-    working = asyncio.ensure_future(answer)
-    listening = asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait(
-            {working, listening},
-            timeout=deadline - time.monotonic(),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if working.done():
-            return working.result()
-        if listening.done():
-            raise ClientDisconnect
-        raise asyncio.TimeoutError
-    finally:
-        working.cancel()
-        listening.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _validate(model: type[Entity], fields: Mapping[str, Any]) -> Entity:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise MalformedError(error) from error
-
-
-def _to_response(answer: Any) -> Response:
-    if isinstance(answer, bytes):
-        return Response(answer, media_type="application/octet-stream")
-    content = to_json(answer, inf_nan_mode="null")
-    return Response(content, media_type="application/json")
-
-
 # --- routes -----------------------------------------------------------------------------------
 
 
-def _add_sam2(app: FastAPI, service: Service) -> None:
+def _add_sam2(app: FastAPI, service: Service, answerer: Answerer) -> None:
     @app.post(
         "/sam2/embed_image",
         summary="Embed an image",
@@ -189,7 +122,7 @@ def _add_sam2(app: FastAPI, service: Service) -> None:
         openapi_extra=docs.body_of(Sam2EmbeddingRequest, "embed"),
     )
     async def embed_image(request: Request) -> Response:
-        return await _answer(request, service, Sam2EmbeddingRequest, service.embed)
+        return await answerer(request, Sam2EmbeddingRequest, service.embed)
 
     @app.post(
         "/sam2/segment_image",
@@ -204,10 +137,10 @@ def _add_sam2(app: FastAPI, service: Service) -> None:
         openapi_extra=docs.body_of(Sam2SegmentationRequest, "segment"),
     )
     async def segment_image(request: Request) -> Response:
-        return await _answer(request, service, Sam2SegmentationRequest, service.segment)
+        return await answerer(request, Sam2SegmentationRequest, service.segment)
 
 
-def _add_pipelines(app: FastAPI, service: Service, runner: PipelineRunner) -> None:
+def _add_pipelines(app: FastAPI, runner: PipelineRunner, answerer: Answerer) -> None:
     @app.post(
         "/pipelines/run",
         summary="Run a pipeline on one item",
@@ -215,10 +148,10 @@ def _add_pipelines(app: FastAPI, service: Service, runner: PipelineRunner) -> No
         openapi_extra=docs.body_of(PipelineRequest, "pipeline"),
     )
     async def run_pipeline(request: Request) -> Response:
-        async def run(given: PipelineRequest) -> Mapping[str, Any]:
+        async def run(given: PipelineRequest, caller: Caller) -> Mapping[str, Any]:
             return {"outputs": await runner.run(given.pipeline, given.inputs)}
 
-        return await _answer(request, service, PipelineRequest, run)
+        return await answerer(request, PipelineRequest, run)
 
     @app.post(
         "/pipelines/{name}/run",
@@ -227,21 +160,21 @@ def _add_pipelines(app: FastAPI, service: Service, runner: PipelineRunner) -> No
         openapi_extra=docs.body_of(PipelineInputs, "inputs"),
     )
     async def run_named_pipeline(name: str, request: Request) -> Response:
-        async def run(given: PipelineInputs) -> Mapping[str, Any]:
+        async def run(given: PipelineInputs, caller: Caller) -> Mapping[str, Any]:
             return {"outputs": await runner.run_named(name, given.inputs)}
 
-        return await _answer(request, service, PipelineInputs, run)
+        return await answerer(request, PipelineInputs, run)
 
     @app.get("/pipelines", summary="List the pipelines of this service")
     async def list_pipelines(request: Request) -> list[str]:
-        check_api_key(service.settings.api_key, request, {})
+        answerer.keys.check(request)
         return runner.names
 
 
-def _add_blocks(app: FastAPI, service: Service, plugins: Plugins) -> None:
+def _add_blocks(app: FastAPI, plugins: Plugins, keys: ApiKeys) -> None:
     @app.get("/blocks", summary="List the blocks", responses=docs.error_answers(401))
     async def list_blocks(request: Request) -> list[dict[str, str]]:
-        check_api_key(service.settings.api_key, request, {})
+        keys.check(request)
         manifests = [plugins.manifests[name] for name in sorted(plugins.manifests)]
         return [{"id": m.id, "title": m.title, "summary": m.summary} for m in manifests]
 
@@ -251,7 +184,7 @@ def _add_blocks(app: FastAPI, service: Service, plugins: Plugins) -> None:
         responses=docs.error_answers(401, 404),
     )
     async def show_block(block_id: str, request: Request) -> dict[str, Any]:
-        check_api_key(service.settings.api_key, request, {})
+        keys.check(request)
         manifest = plugins.manifests.get(block_id)
         if manifest is None:
             hint = did_you_mean(block_id, plugins.manifests)
@@ -262,7 +195,7 @@ def _add_blocks(app: FastAPI, service: Service, plugins: Plugins) -> None:
         }
 
 
-def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, service: Service, runner: PipelineRunner) -> None:
     @app.get("/healthz", summary="The process is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -271,9 +204,15 @@ def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def readyz() -> dict[str, Any]:
         if service.draining:
             raise ShuttingDownError("the service is shutting down.")
+        stalled = service.stalled() | runner.stalled()
+        if stalled:
+            shown = ", ".join(f"{name} for {seconds:.0f} s" for name, seconds in stalled.items())
+            raise StalledError(f"threads have taken up nothing new: {shown}.")
         return {"status": "ready", "models": service.models.names}
 
+
+def _add_metrics(app: FastAPI, metrics: Metrics, keys: ApiKeys) -> None:
     @app.get("/metrics", summary="Metrics for Prometheus", responses=docs.error_answers(401))
     async def read_metrics(request: Request) -> Response:
-        check_api_key(service.settings.api_key, request, {})
+        keys.check(request)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

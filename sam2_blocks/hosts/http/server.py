@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
+import sys
+import threading
+import time
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from sam2_blocks.service import Service
+
+GRACE_S = 5.0
+"""From the deadline of the last request until the process ends, at the latest."""
 
 
 class _Server(uvicorn.Server):
@@ -18,18 +25,45 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._ending = _Ending(service.settings.deadline_s + GRACE_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop after what is in flight; a second interrupt stops at once."""
         self._service.drain()
+        self._ending.asked(sig)
         super().handle_exit(sig, frame)
+
+
+class _Ending:
+    """Ends this process some time after it was asked to end, whatever its threads do.
+
+    Its own thread waits from the start: to start one is nothing a signal handler may do.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._signal = 0
+        self._asked = threading.Event()
+        threading.Thread(target=self._wait, name="sam2-blocks-ending", daemon=True).start()
+
+    def asked(self, sig: int) -> None:
+        """Start to count, if not yet."""
+        self._signal = self._signal or sig
+        self._asked.set()
+
+    def _wait(self) -> None:
+        self._asked.wait()
+        time.sleep(self._seconds)
+        print(f"not done after {self._seconds:g} s; ending anyway", file=sys.stderr, flush=True)
+        os._exit(128 + self._signal)
 
 
 def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 9001) -> None:
     """Serve an app until SIGINT or SIGTERM.
 
     Requests in flight are answered; new connections are refused, and new requests on open ones get
-    503. Blocks until all is done, at most as long as a request may take.
+    503. Blocks until all is done; the process ends when a request may take no longer and `GRACE_S`
+    have passed, even if a model still computes.
 
     Args:
         app: as `create_app` makes it.

@@ -25,7 +25,7 @@ class GatedExecutor(FakeExecutor):
 
     def embed(self, images):
         self.entered.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         return super().embed(images)
 
 

@@ -86,21 +86,6 @@ def test_health_and_readiness(connect):
     assert response.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize(
-    "request_parts",
-    [
-        {"headers": {"Authorization": "Bearer key-ü".encode()}},
-        {"headers": {"X-API-Key": "key-ü".encode()}},
-        {"params": {"api_key": "key-ü"}},
-        {"json": {**SEGMENT, "api_key": "key-ü"}},
-    ],
-)
-def test_the_api_key_may_travel_in_header_query_or_body(connect, request_parts):
-    client = connect(api_key="key-ü")
-    response = client.post("/sam2/segment_image", **{"json": SEGMENT, **request_parts})
-    assert response.status_code == 200, response.text
-
-
 def test_the_key_guards_everything_but_health_and_the_openapi_pages(connect):
     client = connect(api_key="key")
     for path in ("/blocks", "/blocks/sam2/embed@v1", "/pipelines", "/metrics"):
@@ -110,16 +95,16 @@ def test_the_key_guards_everything_but_health_and_the_openapi_pages(connect):
         assert client.get(path).status_code == 200
 
 
-def test_every_key_is_compared_in_constant_time(connect, monkeypatch):
-    compared = []
-
-    def compare(given, wanted):
-        compared.append(given)
-        return given == wanted
-
-    monkeypatch.setattr("hmac.compare_digest", compare)
-    headers = {"Authorization": "Bearer a", "X-API-Key": "b"}
-    body = {**SEGMENT, "api_key": "d"}
-    client = connect(api_key="key")
-    client.post("/sam2/segment_image", json=body, headers=headers, params={"api_key": "c"})
-    assert compared == [b"a", b"b", b"c", b"d"]
+def test_503_not_ready_while_a_model_takes_up_nothing_new(connect):
+    executor = GatedExecutor()
+    client = connect(executor, deadline_s=1)
+    assert client.get("/readyz").status_code == 200
+    while not executor.entered.is_set():  # a decoder may take its time to start
+        refused(client.post("/sam2/segment_image", json=SEGMENT), 504, "no answer within 1 s")
+    time.sleep(1.1)
+    refused(client.get("/readyz"), 503, "taken up nothing new: sam2-blocks-device-nano for")
+    assert client.get("/healthz").status_code == 200
+    executor.gate.set()
+    until = time.monotonic() + 60
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < until

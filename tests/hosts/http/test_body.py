@@ -101,3 +101,10 @@ def test_413_too_many_bytes(connect):
 def test_413_too_many_values(connect):
     body = {"image_id": "a", "prompts": [[]] * 200_000}
     refused(connect().post("/sam2/segment_image", json=body), 413, "more than 200000 values")
+
+
+@pytest.mark.parametrize("mark", ["[],", "{},", "0,", '"",'])
+def test_413_more_values_than_any_request_has_before_they_are_made(connect, mark):
+    content = b'{"prompts": [' + (mark * 500_000).encode() + b"0]}"
+    response = connect().post("/sam2/segment_image", content=content)
+    refused(response, 413, "the body holds more than 200000 values")

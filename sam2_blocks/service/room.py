@@ -1,0 +1,80 @@
+"""Room for a number of bytes, or of images: who finds none waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+FEW = 16
+"""What is no more than one part in so many of all units is few."""
+
+
+class Room:
+    """So much may be held at once; lives in one event loop.
+
+    Who needs several units takes them at once: two that hold some and want more would never end.
+    Who needs few does not queue behind those who need many.
+
+    Args:
+        size: units there are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Units that nobody holds."""
+        return self._free
+
+    @property
+    def waiting(self) -> int:
+        """Those who wait for units."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def held(self, units: int) -> AsyncIterator[None]:
+        """Hold some units as long as the block lasts.
+
+        Raises:
+            ValueError: if there are not so many at all.
+        """
+        if units > self.size:
+            raise ValueError(f"{units} units are more than the {self.size} there are")
+        is_few = units <= self.size // FEW
+        if units > self._free or (self._waiting and not is_few):
+            await self._wait(units)
+        else:
+            self._free -= units
+        try:
+            yield
+        finally:
+            self._give_back(units)
+
+    async def _wait(self, units: int) -> None:
+        place = asyncio.get_running_loop().create_future()
+        entry = (units, place)
+        self._waiting.append(entry)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was this one's turn
+                self._give_back(units)
+            else:
+                self._waiting.remove(entry)
+                self._give_back(0)  # those behind may need less
+            raise
+
+    def _give_back(self, units: int) -> None:
+        self._free += units
+        while self._waiting and self._waiting[0][0] <= self._free:
+            taken, place = self._waiting.popleft()
+            self._free -= taken
+            if place.cancelled():
+                self._free += taken
+            else:
+                place.set_result(None)
