@@ -60,7 +60,7 @@ def _resize(pixels: Tensor, size: int) -> Tensor:
     std = torch.tensor(STD, device=pixels.device).view(3, 1, 1)
     channels = pixels.permute(0, 3, 1, 2)
     # Each channel is resized by itself, so that many pixels need not be floats all at once.
-    at_once = 1 if pixels.numel() * torch.float32.itemsize > CHANNEL_BYTES else 3
+    parts = 3 if pixels.numel() * torch.float32.itemsize > CHANNEL_BYTES else 1
     resized = [
         F.interpolate(
             some.contiguous().float().div_(255),
@@ -69,6 +69,6 @@ def _resize(pixels: Tensor, size: int) -> Tensor:
             antialias=True,
             align_corners=False,
         )
-        for some in channels.split(at_once, dim=1)
+        for some in channels.chunk(parts, dim=1)
     ]
     return torch.cat(resized, dim=1).sub_(mean).div_(std)

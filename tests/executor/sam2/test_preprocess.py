@@ -32,3 +32,11 @@ def test_neighbours_of_equal_size_are_resized_together(monkeypatch):
     )
     pictures_to_batch([np.zeros(shape, np.uint8) for shape in SHAPES], 32, CPU)
     assert sizes == [2, 1, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 80, 3), (2, 333, 200, 3), (1, 1500, 1100, 3)])
+def test_channels_resized_by_themselves_are_those_resized_together(monkeypatch, shape):
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    together = preprocess._resize(pixels, 512)
+    monkeypatch.setattr(preprocess, "CHANNEL_BYTES", 0)
+    assert torch.equal(preprocess._resize(pixels, 512), together)

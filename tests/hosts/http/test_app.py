@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
 
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from tests.hosts.http.conftest import PICTURE, SEGMENT, refused
+from tests.hosts.http.conftest import PICTURE, SEGMENT, GatedExecutor, refused
 from tests.service.conftest import box, fresh
 
 pytest.importorskip("fastapi", reason="needs the extra http")
