@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.values import Float32Array, Int64Array
 
 
@@ -34,6 +35,7 @@ def suppress_boxes(
     for i in range(len(order)):
         if suppressed[i]:
             continue
+        look_up()
         later = slice(i + 1, None)
         width = np.minimum(x_max[i], x_max[later]) - np.maximum(x_min[i], x_min[later])
         height = np.minimum(y_max[i], y_max[later]) - np.maximum(y_min[i], y_min[later])

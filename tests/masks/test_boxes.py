@@ -5,6 +5,7 @@ import pytest
 
 from sam2_blocks.masks.boxes import box_iou as iou_of
 from sam2_blocks.masks.boxes import suppress_boxes
+from sam2_blocks.masks.stopping import stopping
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,12 @@ def box_iou(a, b):
 )
 def test_iou_of_two_boxes(first, second, expected):
     assert iou_of(np.array(first), np.array(second)) == pytest.approx(expected)
+
+
+def test_a_long_suppression_ends_when_nobody_waits_for_it():
+    def gone():
+        raise TimeoutError("nobody waits")
+
+    boxes, scores = np.array([[0, 0, 1, 1]] * 3), np.ones(3, np.float32)
+    with pytest.raises(TimeoutError, match="nobody waits"), stopping(gone):
+        suppress_boxes(boxes, scores, iou_threshold=0.5)

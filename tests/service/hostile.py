@@ -25,7 +25,8 @@ def repeated_scans(count: int, size: tuple[int, int] = LARGE) -> bytes:
 
 def large_tile(side: int) -> bytes:
     """A 16x16 TIFF in one tile of ``side`` pixels, RGB: that is what it takes to read."""
-    tile = zlib.compress(bytes(3 * side * side), 9)
+    packer, row = zlib.compressobj(9), bytes(3 * side)
+    tile = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     tags = [
         *((256, 4, 16), (257, 4, 16), (258, 3, 8), (259, 3, 8), (262, 3, 2), (277, 3, 3)),
         *((284, 3, 1), (322, 4, side), (323, 4, side), (324, 4, 0), (325, 4, len(tile))),
@@ -44,6 +45,16 @@ def plain_text(size: tuple[int, int]) -> bytes:
     """A PPM picture written as words, which Pillow reads in Python."""
     width, height = size
     return b"P3 %d %d 255\n" % size + b"7 " * (3 * width * height)
+
+
+def hostile_files() -> dict[str, bytes]:
+    """One of each kind, and of some sizes, by name."""
+    files = {f"scans {count}": repeated_scans(count) for count in (100, 180, 3_000, 30_000)}
+    files |= {f"tile {side}": large_tile(side) for side in (8_192, 16_384, 26_704)}
+    files["plain text"] = plain_text((1500, 1000))
+    for mode, file_format in (("F", "TIFF"), ("I", "TIFF"), ("RGB", "WEBP"), ("P", "GIF")):
+        files[f"{mode} {file_format}"] = of_mode(mode, file_format)
+    return files
 
 
 def of_mode(mode: str, file_format: str, size: tuple[int, int] = LARGE) -> bytes:
