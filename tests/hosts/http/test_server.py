@@ -14,6 +14,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ BODY = json.dumps({"image": as_request(picture()), "prompts": [box(10, 10, 60, 5
 HEAD = "POST /sam2/segment_image HTTP/1.1\r\nHost: localhost\r\n"
 # Serves a model that says when it gets an image, and goes on when it is told to by a line.
 GATED_SERVER = """
-import sys
+import json, sys
 from sam2_blocks.hosts.http import create_app, serve
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.testing import FakeExecutor
@@ -36,7 +37,7 @@ class Gated(FakeExecutor):
         sys.stdin.readline()
         return super().embed(images)
 
-settings = ServiceSettings(max_batch=1)
+settings = ServiceSettings(max_batch=1, **json.loads(sys.argv[2]))
 serve(create_app(ServedModels({"nano": Gated("nano")}), settings), host=sys.argv[1], port=0)
 """
 
@@ -44,10 +45,10 @@ serve(create_app(ServedModels({"nano": Gated("nano")}), settings), host=sys.argv
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, host="127.0.0.1"):
+    def __init__(self, host="127.0.0.1", **settings):
         self.host = host
         self.process = subprocess.Popen(
-            [sys.executable, "-c", GATED_SERVER, host],
+            [sys.executable, "-c", GATED_SERVER, host, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,8 +116,8 @@ def server():
 
 
 @contextmanager
-def running(*args):
-    server = Server(*args)
+def running(*args, **settings):
+    server = Server(*args, **settings)
     yield server
     server.process.kill()
     server.process.communicate()
@@ -183,6 +184,49 @@ def test_a_body_that_never_ends_does_not_hold_up_others(server):
     server.let_go()
     with server.send(f"{HEAD}Content-Length: 1000\r\n\r\n{{"):
         assert server.post()[0] == 200
+
+
+def test_a_model_that_never_ends_does_not_keep_the_process_from_ending():
+    with running(deadline_s=1) as server, ThreadPoolExecutor(1) as pool:
+        post = pool.submit(server.post)
+        server.wait_for("embedding")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 128 + signal.SIGTERM
+        assert "not done after 6 s; ending anyway" in server.process.stderr.read()
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):
+            assert post.result()[0] == 504
+
+
+def test_strangers_who_never_end_keep_no_key_holder_waiting():
+    with running(api_key="key") as server, contextlib.ExitStack() as strangers:
+        server.let_go(5)
+        for _ in range(40):
+            text = f"{HEAD}Content-Length: 1000\r\n\r\n{{"
+            strangers.enter_context(server.send(text))
+        for headers, body in (
+            ({"X-API-Key": "key"}, BODY),
+            ({}, json.dumps({**json.loads(BODY), "api_key": "key"})),
+        ):
+            with server.connect() as connection:
+                connection.request("POST", "/sam2/segment_image", body, headers)
+                assert connection.getresponse().status == 200
+
+
+def test_decoders_end_with_the_server(server):
+    server.let_go()
+    assert server.post()[0] == 200
+    task = Path(f"/proc/{server.process.pid}/task/{server.process.pid}")
+    if not task.exists():
+        pytest.skip("looks at processes in /proc")
+    children = [
+        int(child)
+        for one in task.parent.iterdir()
+        for child in (one / "children").read_text().split()
+    ]
+    assert children
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == -signal.SIGTERM
+    assert not any(Path(f"/proc/{child}/status").exists() for child in children)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
