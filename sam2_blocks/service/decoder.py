@@ -10,6 +10,7 @@ of uint8 RGB pixels from the top.
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 import sys
@@ -98,6 +99,7 @@ def main(max_bytes: int) -> None:
     given, out = sys.stdin.buffer, sys.stdout.buffer
     out.write(READY)
     out.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody reads what C code thinks of a file
     while len(head := given.read(QUESTION.size)) == QUESTION.size:
         question, max_pixels, nbytes = QUESTION.unpack(head)
         answer(question, max_pixels, given.read(nbytes), out)

@@ -145,8 +145,15 @@ class _Pool:
 
     def start(self) -> None:
         """Start the processes now, beside the caller."""
-        for process in self._processes:
-            self.workers.submit(process.start)
+        for _ in self._processes:
+            self.workers.submit(self._start_one)
+
+    def _start_one(self) -> None:
+        process = self._idle.get()
+        try:
+            process.start()
+        finally:
+            self._idle.put(process)
 
     def close(self) -> None:
         """End the processes; threads that wait for them go on at once."""

@@ -43,7 +43,9 @@ class ImageOpener:
         self._workers = workers
         self._fetchers = ThreadPoolExecutor(FETCHERS, "sam2-blocks-fetch")
         self._decoders = Decoders(settings)
-        self._downloads = asyncio.Semaphore(FETCHERS)
+        # Who downloads holds his files until they are decoded; they shall not be too many bytes.
+        at_once = max(1, settings.max_queue_bytes // settings.max_body_bytes)
+        self._downloads = asyncio.Semaphore(min(FETCHERS, at_once))
         self._places = Room(settings.max_open_images)
         self._bytes = Room(settings.max_open_bytes)
 
@@ -78,15 +80,20 @@ class ImageOpener:
         async with AsyncExitStack() as held:
             async with self._fetched(given) as fetched:
                 await held.enter_async_context(self._places.held(len(fetched)))
-            files = {field: await self._unpack(image, field) for field, image in fetched.items()}
-            nbytes = sum([await self._measure(file, field) for field, file in files.items()])
-            if nbytes > self._bytes.size:
-                raise TooLargeError(
-                    f"{', '.join(files)[:200]}: the pixels take {nbytes} bytes, the limit is "
-                    f"{self._bytes.size}. Scale it down."
-                )
-            await held.enter_async_context(self._bytes.held(nbytes))
-            yield {field: await self._decode(file, field) for field, file in files.items()}
+                images = await self._open(fetched, held)
+            yield images
+
+    async def _open(self, given: Given, held: AsyncExitStack) -> dict[str, Image]:
+        """Decode images, once there is room for all their pixels."""
+        files = {field: await self._unpack(image, field) for field, image in given.items()}
+        nbytes = sum([await self._measure(file, field) for field, file in files.items()])
+        if nbytes > self._bytes.size:
+            raise TooLargeError(
+                f"{', '.join(files)[:200]}: the pixels take {nbytes} bytes, the limit is "
+                f"{self._bytes.size}. Scale it down."
+            )
+        await held.enter_async_context(self._bytes.held(nbytes))
+        return {field: await self._decode(file, field) for field, file in files.items()}
 
     @asynccontextmanager
     async def _fetched(self, given: Given) -> AsyncIterator[Given]:

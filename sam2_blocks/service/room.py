@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 FEW = 16
 """What is no more than one part in so many of all units is few."""
@@ -65,7 +65,8 @@ class Room:
             if place.done() and not place.cancelled():  # it was this one's turn
                 self._give_back(units)
             else:
-                self._waiting.remove(entry)
+                with suppress(ValueError):  # passed over already
+                    self._waiting.remove(entry)
                 self._give_back(0)  # those behind may need less
             raise
 

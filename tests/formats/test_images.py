@@ -8,7 +8,8 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.formats.images import array_to_image, read_image
+from sam2_blocks.formats import images as images_module
+from sam2_blocks.formats.images import array_to_image, pil_to_bands, pil_to_rgb, read_image
 
 
 @pytest.fixture
@@ -167,3 +168,36 @@ def test_a_pillow_picture_is_read_as_its_file_would_be(save):
 def test_what_is_no_picture_at_all_is_refused(given):
     with pytest.raises(ImageError, match="wants a path, the bytes of a picture or a Pillow"):
         read_image(given)
+
+
+def pictures_of_all_modes():
+    rng = np.random.default_rng(0)
+    rgb = Pil.fromarray(rng.integers(0, 256, (37, 23, 3), np.uint8))
+    see_through = rgb.convert("P")
+    see_through.info["transparency"] = 3
+    deep = rng.integers(0, 65536, (37, 23))
+    return [
+        *(rgb.convert(mode) for mode in ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr")),
+        see_through,
+        Pil.fromarray(deep.astype(np.uint16)),
+        Pil.fromarray(deep.astype(np.int32)),
+        Pil.fromarray((deep / 65535).astype(np.float32)),
+    ]
+
+
+@pytest.mark.parametrize("picture", pictures_of_all_modes(), ids=lambda picture: picture.mode)
+def test_a_picture_converted_in_bands_is_that_converted_at_once(picture, monkeypatch):
+    at_once = pil_to_rgb(picture)
+    monkeypatch.setattr(images_module, "BAND_PIXELS", 100)
+    bands = list(pil_to_bands(picture))
+    assert [len(band) for band in bands] == [4] * 9 + [1]
+    assert np.array_equal(np.concatenate(bands), at_once)
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan, np.inf])
+def test_a_value_that_is_none_is_found_in_any_band(value, monkeypatch):
+    monkeypatch.setattr(images_module, "BAND_PIXELS", 4)
+    values = np.zeros((9, 4), np.float32)
+    values[7, 2] = value
+    with pytest.raises(ImageError, match=r"its pixels go from .* of mode 'F' wants 0 to 1"):
+        list(pil_to_bands(Pil.fromarray(values)))

@@ -6,6 +6,7 @@ import gc
 import io
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image as Pil
 
 from sam2_blocks import hookimpl
 from sam2_blocks.errors import PipelineError
+from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.errors import (
     GivenUpError,
@@ -23,6 +25,7 @@ from sam2_blocks.service.errors import (
     UnknownNameError,
 )
 from sam2_blocks.service.pipelines import PipelineRunner
+from sam2_blocks.service.runs import Run
 from sam2_blocks.testing import FakeExecutor
 from tests.service.conftest import as_request, picture
 
@@ -200,6 +203,30 @@ def test_a_run_that_is_given_up_calls_no_model_again(plugins, use, stop_in, call
     with gated_runner(plugins, executor) as runner:
         give_up(runner, executor, document(use=use, values=values))
     assert executor.calls == calls
+
+
+def test_long_loops_of_every_step_ask_whether_anybody_waits(runner, monkeypatch):
+    asked = []
+    check = Run.check
+    monkeypatch.setattr(Run, "check", lambda self: (asked.append(looking.get()), check(self)))
+    looking = ContextVar("looking", default=False)
+
+    def trace(*args, **options):
+        token = looking.set(True)
+        try:
+            return rle_to_polygons(*args, **options)
+        finally:
+            looking.reset(token)
+
+    monkeypatch.setattr("sam2_blocks.blocks.mask_polygons.rle_to_polygons", trace)
+    given = document()
+    given["steps"]["trace"] = {
+        "use": "masks/polygons@v1",
+        "with": {"predictions": "$steps.step.predictions"},
+    }
+    given["outputs"] = {"polygons": "$steps.trace.polygons"}
+    assert run(runner, given)["polygons"]
+    assert True in asked
 
 
 class Recorder:

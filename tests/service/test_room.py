@@ -73,6 +73,21 @@ def test_who_is_cancelled_as_his_turn_comes_gives_it_back():
     assert asyncio.run(run()) == 10
 
 
+def test_who_is_cancelled_as_room_comes_is_passed_over():
+    async def run():
+        room, gate = Room(10), asyncio.Event()
+        first = asyncio.create_task(hold(room, 10, gate))
+        await settle()
+        second = asyncio.create_task(hold(room, 10, gate))
+        await settle()
+        gate.set()
+        second.cancel()
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        return [type(result).__name__ for result in results], room.free, room.waiting
+
+    assert asyncio.run(run()) == (["NoneType", "CancelledError"], 10, 0)
+
+
 def test_more_than_there_is_can_never_be_held():
     async def run():
         async with Room(3).held(4):
