@@ -187,14 +187,18 @@ def test_a_body_that_never_ends_does_not_hold_up_others(server):
 
 
 def test_a_model_that_never_ends_does_not_keep_the_process_from_ending():
+    def ask():
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):
+            while server.process.poll() is None:  # until one came to the model in time
+                server.post()
+
     with running(deadline_s=1) as server, ThreadPoolExecutor(1) as pool:
-        post = pool.submit(server.post)
+        asking = pool.submit(ask)
         server.wait_for("embedding")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 128 + signal.SIGTERM
         assert "not done after 6 s; ending anyway" in server.process.stderr.read()
-        with contextlib.suppress(ConnectionError, http.client.HTTPException):
-            assert post.result()[0] == 504
+        asking.result()
 
 
 def test_strangers_who_never_end_keep_no_key_holder_waiting():
