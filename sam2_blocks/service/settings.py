@@ -139,7 +139,7 @@ class ServiceSettings:
         int,
         Ge(1),
         Setting("Memory to decode an image, in MiB; on Linux.", IMAGES, "decode-mb", MIB),
-    ] = 640 * MIB
+    ] = 512 * MIB
     compile: Annotated[
         Literal["off", "encoder", "all"],
         Setting(

@@ -17,6 +17,8 @@ from sam2_blocks.service import Service
 
 GRACE_S = 5.0
 """From the deadline of the last request until the process ends, at the latest."""
+NOTICING_S = 2.0
+"""Part of that: a busy machine needs so long to notice the signal, and to end a process."""
 
 
 class _Server(uvicorn.Server):
@@ -25,7 +27,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
-        self._ending = _Ending(service.settings.deadline_s + GRACE_S)
+        self._ending = _Ending(service.settings.deadline_s + GRACE_S - NOTICING_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop after what is in flight; a second interrupt stops at once."""
