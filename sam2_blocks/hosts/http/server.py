@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from sam2_blocks.service import Service
 
 GRACE_S = 5.0
 """From the deadline of the last request until the process ends, at the latest."""
+ALARM_S = 0.5
 NOTICING_S = 2.0
 """Part of that: a busy machine needs so long to notice the signal, and to end a process."""
 
@@ -39,7 +41,9 @@ class _Server(uvicorn.Server):
 class _Ending:
     """Ends this process some time after it was asked to end, whatever its threads do.
 
-    Its own thread waits from the start: to start one is nothing a signal handler may do.
+    Its own thread waits from the start: to start one is nothing a signal handler may do. Where
+    other threads do not let it run, the alarm of the system ends the process, which needs no
+    interpreter.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -50,6 +54,8 @@ class _Ending:
 
     def asked(self, sig: int) -> None:
         """Start to count, if not yet."""
+        if not self._signal and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, self._seconds + ALARM_S)
         self._signal = self._signal or sig
         self._asked.set()
 
