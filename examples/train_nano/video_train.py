@@ -50,8 +50,7 @@ class Stage:
 STAGES = (
     Stage(0.0, 128, 8, 8, 3),
     Stage(0.38, 128, 14, 4, 3),
-    Stage(0.58, 256, 8, 3, 3),
-    Stage(0.85, 256, 12, 2, 3),
+    Stage(0.86, 256, 8, 3, 3),
 )
 HIDING = 0.35  # share of the clips in which something is hidden for some frames
 ABSENCE = 2.0  # what a frame without the object counts in the loss of its score
