@@ -170,9 +170,9 @@ class Tracker:
 
     def remember_mask(self, features: Features, mask: Tensor) -> dict[str, Any]:
         """Make a memory of a given mask (N, 1, S, S) bool, as SAM 2 does of a mask prompt."""
-        conditioned = features.levels[-1] + self.model.no_mem_embed[0, 0, :, None, None]
         small = self.model.mask_downsample(mask.float())
-        token = self.decode(conditioned, features, masks=small).tokens[:, 0]
+        # SAM 2 takes the plain features here, though it adds the embedding of no memory to points.
+        token = self.decode(features.levels[-1], features, masks=small).tokens[:, 0]
         present = torch.ones(len(mask), 1, dtype=torch.bool, device=mask.device)
         pointer = self.model.obj_ptr_proj(token)
         return self._encode_memory(features, mask.float() * 20 - 10, pointer, present)

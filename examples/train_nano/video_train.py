@@ -50,13 +50,12 @@ class Stage:
 STAGES = (
     Stage(0.0, 128, 8, 8, 3),
     Stage(0.38, 128, 14, 4, 3),
-    Stage(0.58, 256, 8, 3, 3),
-    Stage(0.85, 256, 12, 2, 3),
+    Stage(0.76, 256, 8, 3, 3),
 )
 HIDING = 0.35  # share of the clips in which something is hidden for some frames
-ABSENCE = 2.0  # what a frame without the object counts in the loss of its score
+ABSENCE = 3.0  # what a frame without the object counts in the loss of its score
 FRESH_EVERY = 3  # steps between new clips, once there are MANY
-MANY = 48
+MANY = 24
 SPARE = 4  # frames of a clip beyond those tracked
 POOL = {128: 192, 256: 128}  # clips kept for reuse
 FEWEST = 12  # clips before the first step
@@ -292,7 +291,7 @@ class VideoTrainer:
             if kind < 0.3:
                 memory.prompted[0] = self.tracker.remember_mask(features, target > 0.5)
                 small = self.model.mask_downsample((target > 0.5).float()).detach()
-                answer = self.tracker.decode(conditioned, features, masks=small)
+                answer = self.tracker.decode(features.levels[-1], features, masks=small)
                 return self._score_loss(answer, truth)
             if kind < 0.75:
                 box = boxes_of(target)[:, 0]
