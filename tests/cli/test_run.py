@@ -94,7 +94,7 @@ def test_a_folder_of_coco_boxes_becomes_coco_masks(call, tmp_path):
     )
     assert code == 0, err
     coco = json.loads((tmp_path / "masks.json").read_text())
-    assert len(coco["images"]) == 3
+    assert len(coco["images"]) == 4
     assert [row["area"] for row in coco["annotations"]] == [330 * 362, 239 * 230, 84 * 94]
 
 
