@@ -395,7 +395,8 @@ def _compare_detections(found: Any, wanted: Any, where: str) -> None:
         for name in ("xyxy", "confidence", "class_id")
     }
     if len(wanted):
-        pairs["parent_id"] = (found.data.get("parent_id"), wanted.data["parent_id"])
+        prompted = "prompt_detection_id"
+        pairs[prompted] = (found.data.get(prompted), wanted.data[prompted])
     for name, (got, expected) in pairs.items():
         if not (got == expected if name == "mask" else np.array_equal(got, expected)):
             raise AssertionError(f"{where}: {name!r} is {got}, but our own runner gave {expected}")

@@ -15,7 +15,7 @@ from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.resources import LOCAL_MODELS_SWITCH, Resources
 from sam2_blocks.environment import read_switch
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, make_offer
-from sam2_blocks.hosts.roboflow.blocks import workflow_block, workflow_type
+from sam2_blocks.hosts.roboflow.blocks import RESERVED, workflow_block, workflow_type
 from sam2_blocks.hosts.roboflow.engine import OUR_KINDS, RLE_KIND, Engine, load_engine
 from sam2_blocks.hosts.roboflow.values import (
     deserialize_embedding,
@@ -59,9 +59,7 @@ def load_blocks() -> list[type[Any]]:
 
 def find_offer(plugins: Plugins, kinds: Collection[str]) -> Offer:
     """Choose the blocks that can work in an engine with these kinds."""
-    return make_offer(
-        plugins, kinds=kinds, name_of=workflow_type, trusted=False, reserved=("name", "type")
-    )
+    return make_offer(plugins, kinds=kinds, name_of=workflow_type, trusted=False, reserved=RESERVED)
 
 
 def report(plugins: Plugins) -> HostReport:

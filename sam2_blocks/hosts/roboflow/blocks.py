@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import AliasChoices, ConfigDict, Field, create_model, model_validator
 
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts.bridge import BlockBridge
 from sam2_blocks.hosts.roboflow.engine import Engine
-from sam2_blocks.hosts.roboflow.values import row_to_ours, value_to_theirs
+from sam2_blocks.hosts.roboflow.values import (
+    FORM_FIELDS,
+    Form,
+    points_to_prompts,
+    row_to_ours,
+    value_to_theirs,
+)
 from sam2_blocks.language.manifest import Input, Manifest, Param
+from sam2_blocks.prompts import NO_PROMPT
+from sam2_blocks.values import PromptSet
 
 HOST = "roboflow"
 COMPATIBLE = ">=1.3.0,<2.0.0"
 """Engine versions with selectors of any data and parameters that take batches and scalars."""
+
+RESERVED = ("name", "type", *FORM_FIELDS)
+"""Names that inputs and parameters cannot have here."""
+
+UNPROMPTED_CLASS = "foreground"
+"""What the engine's own block calls the mask that no prompt asked for."""
 
 
 def workflow_type(block_id: str) -> str:
@@ -26,22 +40,24 @@ def workflow_type(block_id: str) -> str:
     return f"sam2_blocks/{name if namespace == 'sam2' else f'{namespace}_{name}'}"
 
 
-def workflow_manifest(manifest: Manifest, engine: Engine) -> Any:
+def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> Any:
     """Make the class that the engine checks a step with."""
     names = list(manifest.names)
+    models = {name: p for name, p in manifest.params.items() if p.format == "model"}
     outputs = [
         engine.base.OutputDefinition(name=name, kind=engine.find_kinds(socket))
         for name, socket in manifest.outputs.items()
     ]
-    restrictions = _restrictions(manifest, engine.block)
     shown = _shown(manifest)
 
     class Described(engine.block.WorkflowBlockManifest):  # type: ignore[name-defined, misc]
         model_config = ConfigDict(json_schema_extra=shown)
 
         @model_validator(mode="after")
-        def _check_required_groups(self) -> Any:
-            problems = list(manifest.unmet_groups(vars(self)))
+        def _check(self) -> Any:
+            given = vars(self) | _unprompted(manifest, vars(self))
+            problems = list(manifest.unmet_groups(given))
+            problems += filter(None, (_wrong_model(plugins, models[n], given[n]) for n in models))
             if problems:
                 raise ValueError(" ".join(problems))
             return self
@@ -59,12 +75,21 @@ def workflow_manifest(manifest: Manifest, engine: Engine) -> Any:
             return COMPATIBLE
 
         @classmethod
-        def get_restrictions(cls) -> list[Any]:
-            return restrictions
+        def get_supported_model_variants(cls) -> list[str] | None:
+            return _variants(manifest)
+
+        def discover_dependent_resources(self) -> list[Any]:
+            third_party = engine.block.third_party_model  # theirs are loaded by the engine
+            return [third_party("sam2_blocks", getattr(self, name)) for name in models]
 
     type_names = (workflow_type(manifest.id), manifest.id)
     fields: dict[str, Any] = {"type": (Literal[type_names], ...)}
     fields |= {name: _field(manifest, name, engine) for name in names}
+    if _predicts(manifest):
+        fields |= {
+            name: (bool, Field(Form._field_defaults[name], description=text))
+            for name, text in FORM_FIELDS.items()
+        }
     return create_model(_class_name(manifest, "Manifest"), __base__=Described, **fields)
 
 
@@ -76,7 +101,7 @@ def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
         annotation, text = _literal(socket) | selector, socket.json_schema["description"]
         default = overrides.defaults.get(name, socket.default)
     else:
-        literal = list[dict[str, Any]] if "prompts" in socket.kinds else None
+        literal = list[Any] if "prompts" in socket.kinds else None
         annotation, text = selector | literal | None, socket.description
         default = ... if socket.required else None
     examples = [example.with_[name] for example in manifest.examples if name in example.with_]
@@ -104,22 +129,43 @@ def _shown(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _restrictions(manifest: Manifest, block: ModuleType) -> list[Any]:
-    """A model runs anywhere, only slower without a GPU; theirs refuses to."""
-    if manifest.resources.hints.accelerator == "none" or not hasattr(block, "RuntimeRestriction"):
-        return []
-    return [
-        block.RuntimeRestriction(
-            severity=block.Severity.SOFT,
-            note="Runs on a CPU, slower than on a GPU.",
-            applies_to_runtimes=[block.Runtime.SELF_HOSTED_CPU],
-        )
-    ]
+def _predicts(manifest: Manifest) -> bool:
+    """Whether predictions come out."""
+    kinds = [kind for output in manifest.outputs.values() for kind in output.kinds]
+    return any(kind.endswith("_prediction") for kind in kinds)
+
+
+def _variants(manifest: Manifest) -> list[str] | None:
+    """Every model that a step may name; of a block without a model none is asked for."""
+    named = [p.suggestions for p in manifest.params.values() if p.format == "model"]
+    return sorted({name for names in named for name in names}) if named else None
+
+
+def _wrong_model(plugins: Plugins, param: Param, name: object) -> str:
+    """What is wrong with a model that a step names; empty for what only a run can know.
+
+    Families that are not registered may come with the resources that a workflow starts with.
+    """
+    if not isinstance(name, str) or name.startswith("$"):
+        return ""
+    families = plugins.model_names.families
+    prefix = name.partition(":")[0] if ":" in name else param.model_family
+    return plugins.model_names.check_model(param, name) if prefix in families else ""
+
+
+def _unprompted(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, PromptSet]:
+    """What stands for prompts where none are connected: the engine's own block takes that, too."""
+    for group in manifest.require.at_least_one:
+        prompts = [name for name in group if "prompts" in manifest.inputs[name].kinds]
+        if prompts and all(given.get(name) is None for name in group):
+            return {prompts[0]: PromptSet((NO_PROMPT,))}
+    return {}
 
 
 def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type[Any]:
     """Make the class that the engine runs a step with."""
-    described = workflow_manifest(manifest, engine)
+    described = workflow_manifest(manifest, plugins, engine)
+    prompts = [name for name, socket in manifest.inputs.items() if "prompts" in socket.kinds]
 
     class Bridged(engine.block.WorkflowBlock):  # type: ignore[name-defined, misc]
         def __init__(self, resources: Resources) -> None:
@@ -134,11 +180,16 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
             return described
 
         def run(self, **given: Any) -> Any:
-            rows = list(_rows(given, engine.base.Batch))
+            form = Form(**{name: given.pop(name) for name in FORM_FIELDS if name in given})
+            nothing = _unprompted(manifest, given)
+            given |= {name: points_to_prompts(given[name]) for name in prompts if name in given}
+            rows = [{**row, **nothing} for row in _rows(given, engine.base.Batch)]
             step = getattr(self, "_workflow_step_name", "step")
             made = self._bridge.run([row_to_ours(row, engine) for row in rows], step=step)
+            if nothing:
+                made = [_named(outputs, UNPROMPTED_CLASS) for outputs in made]
             results = [
-                {name: value_to_theirs(value, row, engine) for name, value in outputs.items()}
+                {name: value_to_theirs(value, row, engine, form) for name, value in outputs.items()}
                 for row, outputs in zip(rows, made, strict=True)
             ]
             batched = any(isinstance(value, engine.base.Batch) for value in given.values())
@@ -149,6 +200,14 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
 
     Bridged.__name__ = Bridged.__qualname__ = _class_name(manifest, "Block")
     return Bridged
+
+
+def _named(outputs: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """Name the class of predictions that nobody named."""
+    for value in outputs.values():
+        if "class_name" in getattr(value, "data", ()):
+            value.data["class_name"] = np.array([class_name] * len(value), np.str_)
+    return dict(outputs)
 
 
 def _class_name(manifest: Manifest, suffix: str) -> str:

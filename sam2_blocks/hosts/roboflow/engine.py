@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from sam2_blocks.errors import MissingExtraError
 from sam2_blocks.kinds import BUILTIN_KINDS, LIST_OF, Kind
-from sam2_blocks.language.manifest import Param, Socket
+from sam2_blocks.language.manifest import Output, Param, Socket
 
 ENGINES = ("roboflow_workflows", "inference.core.workflows")
 """The engine on its own; and inside older releases of ``inference``, newer import the first."""
 
 OUR_KINDS = ("image_embedding", "prompts")
 RLE_KIND = "rle_instance_segmentation_prediction"
-ALSO_ACCEPTED = {"float": ("float_zero_to_one",)}
-"""Kinds of the engine that are ours under another name."""
+ALSO_ACCEPTED = {"float": ("float_zero_to_one",), "prompts": ("labeled_points",)}
+"""Kinds of the engine that go into ours, too."""
 
 
 class Engine(NamedTuple):
@@ -35,7 +35,10 @@ class Engine(NamedTuple):
 
     def find_kinds(self, socket: Socket | Param) -> list[Any]:
         """The kinds of a socket, without those that this engine is too old for."""
-        names = [name for kind in socket.kinds for name in _names_there(kind)]
+        taken = {} if isinstance(socket, Output) else ALSO_ACCEPTED
+        names = [
+            name for kind in socket.kinds for name in (_name_there(kind), *taken.get(kind, ()))
+        ]
         names.sort(key=lambda name: name != RLE_KIND)  # serialised by the first that can
         return [self.kinds[name] for name in names if name in self.kinds]
 
@@ -50,11 +53,9 @@ class Engine(NamedTuple):
         return self._replace(kinds={**self.kinds, **more})
 
 
-def _names_there(kind: str) -> tuple[str, ...]:
-    """The engine's names of a kind of ours; of lists it knows one kind."""
-    if kind.startswith(LIST_OF):
-        return ("list_of_values",)
-    return (kind, *ALSO_ACCEPTED.get(kind, ()))
+def _name_there(kind: str) -> str:
+    """The engine's name of a kind of ours; of lists it knows one kind."""
+    return "list_of_values" if kind.startswith(LIST_OF) else kind
 
 
 @cache

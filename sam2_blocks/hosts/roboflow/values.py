@@ -1,7 +1,8 @@
 """Values on the engine's wires, in and out.
 
-Its pictures are BGR and know where they come from. Detections that leave a block carry that lineage
-and a few columns more, without which the engine's own blocks and serialisers refuse them.
+Its pictures are BGR and know where they come from. Detections that leave a block have the columns,
+the lineage and the dense masks of the engine's own predictions, so that its blocks take them for
+these; a step may ask for more columns and for smaller masks.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam2_blocks.hosts.roboflow.engine import Engine, load_engine
 from sam2_blocks.kinds import BUILTIN_KINDS, dump_value
 from sam2_blocks.masks.rle import rle_to_coco
-from sam2_blocks.values import Embedding, Hw, Image
+from sam2_blocks.values import Embedding, Hw, Image, Prompt, PromptSet
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -33,6 +35,45 @@ class Lineage(NamedTuple):
     workflow_root_ancestor_metadata: Any
 
 
+class Form(NamedTuple):
+    """How predictions leave a step; its host-only fields, which `FORM_FIELDS` describes.
+
+    Attributes:
+        extra_columns: keep what the engine's own predictions do not have.
+        compact_masks: leave masks run lengths that answer like an array, instead of the array.
+    """
+
+    extra_columns: bool = False
+    compact_masks: bool = False
+
+
+PLAIN = Form()
+TENSOR_MODULE = "inference_models"
+"""Whose predictions replace ``supervision.Detections`` in the engine's tensor mode."""
+
+FORM_FIELDS = {
+    "extra_columns": "Keep columns that predictions of the engine's own blocks do not have: of the "
+    "prompting boxes, and iou_prediction, prompt_index and others of this block.",
+    "compact_masks": "Keep masks as run lengths, a hundred times smaller. They answer like an "
+    "array, but a block that checks for numpy.ndarray does not take them.",
+}
+ENGINE_COLUMNS = frozenset(
+    {
+        "class_name",
+        "detection_id",
+        "image_dimensions",
+        "parent_coordinates",
+        "parent_dimensions",
+        "parent_id",
+        "prediction_type",
+        "root_parent_coordinates",
+        "root_parent_dimensions",
+        "root_parent_id",
+    }
+)
+"""Columns of the engine's own predictions; who merges wants the same ones everywhere."""
+
+
 @dataclass(frozen=True)
 class TracedEmbedding:
     """An embedding on a wire of the engine, with the lineage of its picture."""
@@ -42,16 +83,45 @@ class TracedEmbedding:
 
 
 def row_to_ours(row: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """Values as our blocks want them."""
-    return {name: _value_to_ours(value, engine) for name, value in row.items()}
+    """Values as our blocks want them.
+
+    Raises:
+        TypeError: if the engine hands over tensors instead of arrays.
+    """
+    return {name: _value_to_ours(name, value, engine) for name, value in row.items()}
 
 
-def _value_to_ours(value: Any, engine: Engine) -> Any:
+def _value_to_ours(name: str, value: Any, engine: Engine) -> Any:
     if isinstance(value, engine.base.WorkflowImageData):
         return _picture_to_image(value)
     if type(value) is list:
-        return [_value_to_ours(one, engine) for one in value]
+        return [_value_to_ours(name, one, engine) for one in value]
+    if type(value).__module__.startswith(TENSOR_MODULE):
+        raise TypeError(
+            f"{name!r} is a {type(value).__name__} of the engine's tensor mode, which sam2_blocks "
+            "does not take. Set ENABLE_TENSOR_DATA_REPRESENTATION=False."
+        )
     return value.embedding if isinstance(value, TracedEmbedding) else value
+
+
+def points_to_prompts(value: Any) -> Any:
+    """Make the prompt of one object of the engine's labeled points; other prompts stay.
+
+    Args:
+        value: ``{x, y, positive}``, ``(x, y)`` or ``(x, y, positive)``, one or more.
+    """
+    if not isinstance(value, list) or not value or not all(map(_is_point, value)):
+        return value
+    rows = [(p["x"], p["y"], p.get("positive", True)) if isinstance(p, dict) else p for p in value]
+    labels = [int(row[2]) if len(row) == 3 else 1 for row in rows]
+    coords = np.array([row[:2] for row in rows], np.float32)
+    return PromptSet((Prompt(None, coords, np.array(labels, np.int32)),))
+
+
+def _is_point(value: Any) -> bool:
+    if isinstance(value, dict):
+        return {"x", "y"} <= value.keys()
+    return isinstance(value, list | tuple) and len(value) in (2, 3)
 
 
 def _picture_to_image(picture: Any) -> Image:
@@ -62,22 +132,25 @@ def _picture_to_image(picture: Any) -> Image:
     return Image(cv2.cvtColor(pixels, code), picture.parent_metadata.parent_id)
 
 
-def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine) -> Any:
+def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine, form: Form = PLAIN) -> Any:
     """One output as the engine's blocks want it."""
     import supervision as sv
 
     picture = next((v for v in row.values() if isinstance(v, engine.base.WorkflowImageData)), None)
     traced = next((v for v in row.values() if isinstance(v, TracedEmbedding)), None)
     if type(value) is list:
-        return [value_to_theirs(one, row, engine) for one in value]
+        return [value_to_theirs(one, row, engine, form) for one in value]
     if isinstance(value, Image):
         return _image_to_picture(value, picture, engine.base)
     if isinstance(value, Embedding) and picture is not None:
         return TracedEmbedding(value, _lineage_of(picture))
     if isinstance(value, sv.Detections) and picture is not None:
-        return _with_lineage(value, _lineage_of(picture), picture.numpy_image.shape[:2], engine)
+        image_hw = picture.numpy_image.shape[:2]
+        return _with_lineage(value, _lineage_of(picture), image_hw, engine, form)
     if isinstance(value, sv.Detections) and traced is not None:
-        return _with_lineage(value, traced.lineage, traced.embedding.image_hw, engine)
+        return _with_lineage(value, traced.lineage, traced.embedding.image_hw, engine, form)
+    if isinstance(value, sv.Detections) and not form.compact_masks:
+        return replace(value, mask=_dense(value.mask))
     return value
 
 
@@ -97,34 +170,43 @@ def _image_to_picture(image: Image, source: Any, base: ModuleType) -> Any:
 
 
 def _with_lineage(
-    detections: sv.Detections, lineage: Lineage, image_hw: Hw, engine: Engine
+    detections: sv.Detections, lineage: Lineage, image_hw: Hw, engine: Engine, form: Form
 ) -> sv.Detections:
-    """Add what the engine's blocks and serialisers look for in detections.
-
-    ``parent_id`` stays the id of the detection that a row was made from, where there is one, as in
-    the engine's own blocks that derive detections from detections.
-    """
-    own_parents = detections.data.get("parent_id")
-    detections = engine.utils.attach_parents_coordinates_to_sv_detections(detections, lineage)
+    """Give detections the form of the engine's own: their columns, their masks, their lineage."""
     count = len(detections)
-    columns = {
-        "parent_id": detections.data["parent_id"] if own_parents is None else own_parents,
-        "image_dimensions": np.tile(np.array(image_hw), (count, 1)),
-        "prediction_type": np.array([_prediction_type(detections)] * count, np.str_),
-    }
-    missing = {
-        "class_name": np.array(["object"] * count, np.str_),
-        "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
-        "inference_id": np.array([str(uuid4())] * count, np.str_),
-    }
-    detections.data = {**missing, **detections.data, **columns}
-    if detections.confidence is None:
-        detections.confidence = np.ones(count, np.float32)
-    if detections.class_id is None:
-        detections.class_id = np.zeros(count, np.int64)
+    kept = detections.data if form.extra_columns else _engines_own(detections.data)
+    detections = replace(
+        detections,
+        mask=detections.mask if form.compact_masks else _dense(detections.mask),
+        confidence=_or(detections.confidence, np.ones(count, np.float32)),
+        class_id=_or(detections.class_id, np.zeros(count, np.int64)),
+        data={
+            "class_name": np.array(["object"] * count, np.str_),
+            "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
+            **kept,
+            "image_dimensions": np.tile(np.array(image_hw), (count, 1)),
+            "prediction_type": np.array([_prediction_type(detections)] * count, np.str_),
+        },
+        metadata=dict(detections.metadata) if form.extra_columns else {},
+    )
     if not count:
         detections.metadata["image_dimensions"] = list(image_hw)
-    return detections
+    return cast(
+        "sv.Detections",
+        engine.utils.attach_parents_coordinates_to_sv_detections(detections, lineage),
+    )
+
+
+def _engines_own(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: column for name, column in data.items() if name in ENGINE_COLUMNS}
+
+
+def _dense(mask: Any) -> Any:
+    return mask if mask is None or isinstance(mask, np.ndarray) else np.asarray(mask, bool)
+
+
+def _or(column: NDArray[Any] | None, otherwise: NDArray[Any]) -> NDArray[Any]:
+    return otherwise if column is None else column
 
 
 def _prediction_type(detections: sv.Detections) -> str:
@@ -150,21 +232,35 @@ def serialize_masks(value: sv.Detections) -> Any:
 
 
 def serialize_rle_masks(value: sv.Detections) -> Any:
-    """Write detections as the engine does, with the run lengths of every mask.
+    """Write detections as the engine does, with the run lengths and the outline of every mask.
 
     They are made of the masks as these are now; the engine's own would write those of the block
-    that first made them, wherever its other blocks have moved or changed the masks since.
+    that first made them, wherever its other blocks have moved or changed the masks since. Of
+    predictions that have run lengths alone there are no outlines, as in the engine; a mask without
+    a pixel has none either.
     """
     from sam2_blocks.masks.detections import settle_masks, to_rles
 
     settled = settle_masks(value)
-    serialise = load_engine().serializers.serialise_sv_detections
+    serializers = load_engine().serializers
     if settled.mask is None:
-        return serialise(settled)
-    written = serialise(replace(settled, mask=None))
-    for row, rle in zip(written["predictions"], to_rles(settled), strict=True):
+        return serializers.serialise_sv_detections(settled)
+    written = serializers.serialise_sv_detections(replace(settled, mask=None))
+    for index, (row, rle) in enumerate(zip(written["predictions"], to_rles(settled), strict=True)):
         row["rle_mask"] = dict(rle_to_coco(rle))
+        outline = None if value.mask is None else _outline(settled, index, serializers)
+        if outline is not None:
+            row["points"] = [{"x": float(x), "y": float(y)} for x, y in outline]
     return written
+
+
+def _outline(detections: sv.Detections, index: int, serializers: ModuleType) -> Any:
+    """What the engine writes as the points of a row: a polygon of its blocks, or the mask's."""
+    drawn = detections.data.get("polygon")
+    if drawn is not None and drawn[index] is not None and len(drawn[index]) > 2:
+        return drawn[index]
+    assert detections.mask is not None
+    return serializers.mask_to_polygon(mask=detections.mask[index])
 
 
 def deserialize_embedding(parameter: str, value: Any) -> TracedEmbedding:

@@ -20,7 +20,7 @@ SEGMENT = {
     "name": "segment",
     "image": "$inputs.image",
     "boxes": "$inputs.boxes",
-    "model": "fake",
+    "model": "nano",
 }
 DRAW = [
     {

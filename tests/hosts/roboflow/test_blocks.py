@@ -71,10 +71,8 @@ def test_the_exact_kind_is_the_first_output(described):
     ]
 
 
-def test_a_missing_gpu_is_no_hard_restriction(described):
-    [restriction] = described["sam2_blocks/segment@v1"].restrictions
-    assert restriction["severity"] == "soft"
-    assert described["sam2_blocks/draw_masks@v1"].restrictions == []
+def test_nothing_is_restricted_since_all_of_it_runs_on_a_cpu(described):
+    assert not any(block.restrictions for block in described.values())
 
 
 def test_bounds_and_units_reach_the_schema(described):
@@ -98,12 +96,54 @@ def test_a_wrong_parameter_is_found_at_compilation(start):
     assert "less than or equal to 1" in str(caught.value.inner_error)
 
 
-def test_a_missing_prompt_is_found_at_compilation(start):
+def test_a_missing_picture_is_found_at_compilation(start):
     from roboflow_workflows.errors import WorkflowSyntaxError
 
     with pytest.raises(WorkflowSyntaxError) as caught:
-        start([{**SEGMENT, "boxes": None}], PREDICTIONS)
-    assert "give at least one of 'boxes', 'prompts'" in str(caught.value.inner_error)
+        start([{**SEGMENT, "image": None}], PREDICTIONS)
+    assert "give exactly one of 'image', 'embedding'" in str(caught.value.inner_error)
+
+
+@pytest.mark.parametrize("name", ["model", "version"])
+def test_an_unknown_model_is_found_at_compilation(start, name):
+    from roboflow_workflows.errors import WorkflowSyntaxError
+
+    step = {key: value for key, value in SEGMENT.items() if key != "model"}
+    with pytest.raises(WorkflowSyntaxError) as caught:
+        start([{**step, name: "hiera_tny"}], PREDICTIONS)
+    message = str(caught.value.inner_error)
+    assert "there is no model 'hiera_tny'. Did you mean 'hiera_tiny'" in message
+
+
+def test_without_prompts_the_picture_is_segmented_as_in_their_block(start):
+    step = {key: value for key, value in SEGMENT.items() if key != "boxes"}
+    engine = start([step, *DRAW], PREDICTIONS, inputs=[IMAGE])
+    found = run_one(engine, image=picture())["predictions"]
+    assert (found.data["class_name"].tolist(), found.class_id.tolist()) == (["foreground"], [0])
+
+
+def test_labeled_points_are_one_object(start):
+    clicks = {"type": "WorkflowParameter", "name": "clicks", "kind": ["labeled_points"]}
+    step = {**SEGMENT, "points": "$inputs.clicks"}
+    del step["boxes"]
+    given = [{"x": 50, "y": 60}, {"x": 55, "y": 60, "positive": False}]
+    engine = start([step], PREDICTIONS, inputs=[IMAGE, clicks])
+    found = run_one(engine, image=picture(), clicks=given)["predictions"]
+    written = start([{**step, "points": [(50, 60), (55, 60, False)]}], PREDICTIONS, inputs=[IMAGE])
+    same = run_one(written, image=picture())["predictions"]
+    assert len(found) == 1
+    assert found.xyxy.tolist() == same.xyxy.tolist()
+
+
+def test_models_are_known_to_the_engine(described, start):
+    schema = described["sam2_blocks/segment@v1"].block_schema["properties"]["model"]
+    [names] = [one["enum"] for one in schema["anyOf"] if "enum" in one]
+    theirs = {"hiera_large", "hiera_small", "hiera_tiny", "hiera_b_plus"}
+    assert theirs <= set(names)
+    [step] = start([SEGMENT], PREDICTIONS)._engine._compiled_workflow.workflow_definition.steps
+    [needed] = step.discover_dependent_resources()
+    assert (needed.metadata.provider, needed.metadata.model_id) == ("sam2_blocks", "nano")
+    assert theirs <= set(step.get_supported_model_variants())
 
 
 def test_a_wrong_kind_is_found_at_compilation(start):
@@ -216,7 +256,6 @@ def no_torch(model, **_):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "hiera_tny"}, "there is no model 'hiera_tny'. Did you mean"),
         ({"model": "hiera_large"}, "offline"),
         ({"model": "nano", "device": "cuda"}, "cuda"),
     ],

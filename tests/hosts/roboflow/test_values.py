@@ -68,10 +68,11 @@ def test_class_id_confidence_and_extra_columns_survive(start):
             "colour": np.array(["red"]),
         },
     )
-    found = run_one(start([SEGMENT], PREDICTIONS), image=picture(), boxes=boxes)["predictions"]
+    step = {**SEGMENT, "extra_columns": True}
+    found = run_one(start([step], PREDICTIONS), image=picture(), boxes=boxes)["predictions"]
     assert (found.class_id[0], found.confidence[0], found.tracker_id[0]) == (7, 0.5, 3)
     assert (found.data["class_name"][0], found.data["colour"][0]) == ("cat", "red")
-    assert found.data["parent_id"][0] == "box-0"
+    assert (found.data["parent_id"][0], found.data["prompt_detection_id"][0]) == ("image", "box-0")
     assert found.data["detection_id"][0] != "box-0"
 
 
@@ -202,7 +203,8 @@ def test_masks_changed_by_others_are_written_as_they_are_now():
     found.data["rle_mask"] = np.array([{"size": [1, 1], "counts": "01"}] * 2, object)
     for row in serialize_rle_masks(found)["predictions"]:
         assert coco.area(row["rle_mask"]) == 4
-        assert "points" not in row
+        corners = [(7, 3), (7, 4), (8, 4), (8, 3)]
+        assert row["points"] == [{"x": x, "y": y} for x, y in corners]
 
 
 def test_run_lengths_alone_are_drawn_and_written(start):
