@@ -110,7 +110,8 @@ def _fields(detections: sv.Detections, index: int) -> dict[str, Any]:
         row["tracker_id"] = int(detections.tracker_id[index])
     for name, column in detections.data.items():
         if name not in (RLE_COLUMN, "polygons"):
-            row[name] = to_plain(column[index])
+            value = to_plain(column[index])
+            row[name] = None if value != value else value  # NaN: this row has none
     return row
 
 
