@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -39,7 +40,7 @@ class DrawMasks:
 
 def _draw(item: DrawMasksItem) -> Image:
     found = _visible(item.predictions, item.image.hw)
-    look = sv.ColorLookup.CLASS if item.color_by == "class" else sv.ColorLookup.INDEX
+    look = _lookup(item.color_by, found)
     width = max(1, round(min(item.image.hw) / 250))
     scene = np.ascontiguousarray(item.image.pixels[..., ::-1])  # annotators draw in BGR
     if len(found):
@@ -56,7 +57,14 @@ def _draw(item: DrawMasksItem) -> Image:
                 smart_position=True,  # inside the picture, and beside each other
             )
             scene = writer.annotate(scene, found, labels=_labels(found))
-    return Image(np.ascontiguousarray(scene[..., ::-1]), item.image.id, item.image.path)
+    return replace(item.image, pixels=np.ascontiguousarray(scene[..., ::-1]))
+
+
+def _lookup(color_by: str, found: sv.Detections) -> sv.ColorLookup:
+    """What decides a detection's colour; tracks keep theirs from frame to frame."""
+    if color_by == "class":
+        return sv.ColorLookup.CLASS
+    return sv.ColorLookup.INDEX if found.tracker_id is None else sv.ColorLookup.TRACK
 
 
 def _visible(found: sv.Detections, image_hw: Hw) -> sv.Detections:
@@ -68,7 +76,10 @@ def _visible(found: sv.Detections, image_hw: Hw) -> sv.Detections:
 
 
 def _labels(found: sv.Detections) -> list[str]:
-    names = found.data.get("class_name", ["object"] * len(found))
+    """Name of the class, after the id of a track, before the confidence where there is one."""
+    names = [str(name) for name in found.data.get("class_name", ["object"] * len(found))]
+    if found.tracker_id is not None:
+        names = [f"#{key} {name}" for key, name in zip(found.tracker_id, names, strict=True)]
     if found.confidence is None:
-        return [str(name) for name in names]
+        return names
     return [f"{name} {value:.2f}" for name, value in zip(names, found.confidence, strict=True)]

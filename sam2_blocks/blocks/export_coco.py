@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
@@ -63,10 +64,18 @@ class ExportCoco:
 
 def _picture(item: ExportCocoItem) -> dict[str, Any]:
     height, width = item.image.hw
+    frame = item.image.video
+    video = {"video": frame.video_id, "frame_index": frame.index} if frame else {}
     annotations = detections_to_annotations(
-        item.predictions,
+        _seen(item.predictions),
         item.image.hw,
         segmentation=item.segmentation,
         tolerance_px=item.tolerance,
     )
-    return {"width": width, "height": height, "annotations": annotations}
+    return {"width": width, "height": height, **video, "annotations": annotations}
+
+
+def _seen(found: sv.Detections) -> sv.Detections:
+    """Leave out tracks that are lost; their masks are empty."""
+    states = found.data.get("track_state")
+    return found if states is None else found.select(np.asarray(states) != "lost")

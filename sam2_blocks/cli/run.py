@@ -16,6 +16,7 @@ from rich.progress import Progress
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
 from sam2_blocks.cli.screen import err, out, safe, safe_name
+from sam2_blocks.engine.places import FrameChoice
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.runner import ItemResult
 from sam2_blocks.errors import UsageError, did_you_mean
@@ -38,7 +39,9 @@ def run(
     pipeline: PipelineFile,
     inputs: Annotated[
         list[str],
-        typer.Option("--input", "-i", help="Picture, folder or quoted pattern; may be repeated."),
+        typer.Option(
+            "--input", "-i", help="Picture, folder, quoted pattern or video; may be repeated."
+        ),
     ],
     folder: Annotated[str, typer.Option("--out", "-o", help="Folder to write to.")] = "out",
     settings: Annotated[
@@ -57,6 +60,16 @@ def run(
     names: Annotated[
         Names, typer.Option(help="Call folders of results like the picture, or by its stem.")
     ] = Names.ID,
+    as_video: Annotated[
+        bool, typer.Option("--as-video", help="A folder of pictures is a video, each a frame.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Every n-th frame of a video.")] = 1,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First frame of a video: 90, or 3.5s.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option("--to", help="The frame after the last: 180, or 7s.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
     trace: Annotated[
         Path | None,
@@ -91,6 +104,7 @@ def run(
         names=names.value,
         batch_size=batch_size,
         max_pixels=max_pixels,
+        frames=FrameChoice(every, start, stop, as_video),
         plugins=plugins,
     )
     if not quiet:

@@ -7,12 +7,13 @@ between them (`sam2_blocks.runs.run`) knows no folder. A plugin brings its own b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, runtime_checkable
 
-from sam2_blocks.errors import PipelineError, Problem
+from sam2_blocks.errors import PipelineError, Problem, UsageError
 from sam2_blocks.files.claims import OutputFiles
 
 if TYPE_CHECKING:
@@ -36,6 +37,54 @@ class Exporter:
 
 
 @dataclass(frozen=True)
+class FrameChoice:
+    """Which frames of a video are items.
+
+    Attributes:
+        every: every n-th of them.
+        start: first one: its number, or its time as ``12.5s``; None is the first of all.
+        stop: the one after the last, likewise; None is to the end.
+        as_video: whether a folder of pictures is a video, in natural order.
+    """
+
+    every: int = 1
+    start: str | None = None
+    stop: str | None = None
+    as_video: bool = False
+
+    def first(self, fps: float | None) -> int:
+        """Number of the first frame.
+
+        Raises:
+            UsageError: if ``start`` is a time, and nobody knows how many frames a second has.
+        """
+        return _frame_number(self.start, fps, "--from") or 0
+
+    def last(self, fps: float | None) -> int | None:
+        """Number after that of the last frame; None is to the end.
+
+        Raises:
+            UsageError: as `first`.
+        """
+        return _frame_number(self.stop, fps, "--to")
+
+
+def _frame_number(text: str | None, fps: float | None, name: str) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)s", text)
+    if not found:
+        raise UsageError(
+            f"{name} wants a frame's number or seconds, such as 90 or 3.5s; got {text!r}"
+        )
+    if found[1]:
+        return int(found[1])
+    if not fps:
+        raise UsageError(f"{name} {text}: nobody knows how long a frame is here; give its number")
+    return round(float(found[2]) * fps)
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What somebody asked to be run; sources and sinks are opened for it.
 
@@ -49,6 +98,7 @@ class RunRequest:
         resume: go on with what an earlier run finished.
         names: what an item's results are called: by its id, or by the stem of it.
         max_pixels: largest picture read.
+        frames: which frames of videos are items.
     """
 
     pipeline: Pipeline
@@ -59,6 +109,7 @@ class RunRequest:
     resume: bool = False
     names: Literal["id", "stem"] = "id"
     max_pixels: int = 0
+    frames: FrameChoice = FrameChoice()
 
     @property
     def image_input(self) -> str:

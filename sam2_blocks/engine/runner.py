@@ -69,11 +69,14 @@ class Item:
             micro-batch comes; plain data is parsed by the input's kind.
         stamp: changes when what the item stands for changes, such as size and time of a file;
             empty if nobody can tell, and no run counts the item as finished then.
+        group: items of one group are run in order and all of them, for what is remembered from one
+            to the next, such as the frames of a video; empty for items on their own.
     """
 
     id: str
     inputs: Mapping[str, Any]
     stamp: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

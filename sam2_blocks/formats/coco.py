@@ -146,6 +146,7 @@ def detections_to_annotations(
             "area": int(rle_area(rle)),
             "iscrowd": 0,
             **({} if found.confidence is None else {"score": float(found.confidence[index])}),
+            **({} if found.tracker_id is None else {"track_id": int(found.tracker_id[index])}),
             "segmentation": _segmentation(rle, segmentation, tolerance_px),
         }
         for index, rle in enumerate(to_rles(found, image_hw))
@@ -204,7 +205,8 @@ class CocoWriter:
         Args:
             name: the picture's ``file_name``.
             picture: its ``width``, ``height`` and ``annotations``; these have no numbers yet, but
-                the name of their ``category`` and the detector's ``class_id``, or None.
+                the name of their ``category`` and the detector's ``class_id``, or None. Of a frame
+                also the name of its ``video`` and ``frame_index``.
 
         Raises:
             ValueError: if this run has added a picture of that name.
@@ -229,11 +231,15 @@ def _number(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     rows = [row for picture in pictures.values() for row in picture["annotations"]]
     category_ids = _category_ids(rows)
     numbered = any(row["class_id"] != category_ids[row["category"]] for row in rows)
+    videos: dict[str, int] = {}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (file_name, picture) in enumerate(pictures.items(), start=1):
-        size = {"width": picture["width"], "height": picture["height"]}
-        images.append({"id": image_id, "file_name": file_name, **size})
+        facts = {"width": picture["width"], "height": picture["height"]}
+        if "video" in picture:
+            facts["video_id"] = videos.setdefault(picture["video"], len(videos) + 1)
+            facts["frame_index"] = picture["frame_index"]
+        images.append({"id": image_id, "file_name": file_name, **facts})
         for row in picture["annotations"]:
             left_out = {"category"} if numbered and row["class_id"] is not None else OURS
             rest = {k: v for k, v in row.items() if k not in left_out}
@@ -246,7 +252,9 @@ def _number(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 }
             )
     categories = [{"id": number, "name": name} for name, number in category_ids.items()]
-    info = {"info": NUMBERED} if numbered else {}
+    info: dict[str, Any] = {"info": NUMBERED} if numbered else {}
+    if videos:
+        info["videos"] = [{"id": number, "name": name} for name, number in videos.items()]
     return {**info, "images": images, "annotations": annotations, "categories": categories}
 
 
@@ -268,6 +276,7 @@ def _read_pictures(path: Path) -> dict[str, Any]:
         coco = json.loads(path.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in coco["categories"]}
         numbered = coco.get("info") == NUMBERED
+        videos = {video["id"]: video["name"] for video in coco.get("videos", ())}
         rows = defaultdict(list)
         for annotation in coco["annotations"]:
             row = {k: v for k, v in annotation.items() if k not in NUMBERS}
@@ -279,6 +288,7 @@ def _read_pictures(path: Path) -> dict[str, Any]:
             image["file_name"]: {
                 "width": image["width"],
                 "height": image["height"],
+                **_frame_of(image, videos),
                 "annotations": rows[image["id"]],
             }
             for image in coco["images"]
@@ -288,6 +298,12 @@ def _read_pictures(path: Path) -> dict[str, Any]:
             f"{path}: cannot be continued: it is no COCO file as this block writes it "
             f"({type(error).__name__}: {error}). Move it away, or choose another 'path'."
         ) from error
+
+
+def _frame_of(image: Mapping[str, Any], videos: Mapping[int, str]) -> dict[str, Any]:
+    if "video_id" not in image:
+        return {}
+    return {"video": videos[image["video_id"]], "frame_index": image["frame_index"]}
 
 
 def _read_rows(part: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.runs.sources.folder import PictureFiles
 from sam2_blocks.runs.sources.values import Values, is_picture
+from sam2_blocks.runs.sources.video import FolderFrames, open_video
 
 
 class Chain:
@@ -102,12 +103,14 @@ def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:
     for text in texts:
         opened = (factory(text, request) for factory in request.plugins.sources.values())
         source = next((found for found in opened if found is not None), None)
+        source = source or open_video(text, request)
         if source is None:
             files.append(text)
         else:
             sources.append(source)
     if files:
-        sources.insert(0, PictureFiles(files, request))
+        pictures = FolderFrames if request.frames.as_video else PictureFiles
+        sources.insert(0, pictures(files, request))
     return sources[0] if len(sources) == 1 else Chain(sources)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sam2_blocks.engine.places import RunRequest, Sink, Source
+from sam2_blocks.engine.places import FrameChoice, RunRequest, Sink, Source
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult, Runner
@@ -20,6 +20,8 @@ from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.opening import open_sink, open_source
+
+ALL_FRAMES = FrameChoice()
 
 
 def run_pipeline(
@@ -32,6 +34,7 @@ def run_pipeline(
     names: Literal["id", "stem"] = "id",
     batch_size: int = 8,
     max_pixels: int = MAX_PIXELS,
+    frames: FrameChoice = ALL_FRAMES,
     plugins: Plugins | None = None,
     resources: Resources | None = None,
 ) -> Run:
@@ -42,8 +45,9 @@ def run_pipeline(
     Args:
         pipeline: a YAML file, the same as plain data, or a pipeline that is loaded.
         inputs: a picture, as a path, an `Image`, an RGB array or a Pillow picture; a folder or a
-            pattern of pictures; an iterable of pictures, of mappings of pipeline inputs, or of
-            `Item` objects, which is read as the run goes on; or a source.
+            pattern of pictures; a video or a camera, each frame an item; an iterable of pictures,
+            of mappings of pipeline inputs, or of `Item` objects, which is read as the run goes on;
+            or a source.
         out: the folder that results are written to, or a sink; None only returns them.
         settings: values of pipeline inputs that are the same for all items, by name.
         resume: go on where an earlier run into ``out`` stopped: its finished items are skipped.
@@ -51,6 +55,7 @@ def run_pipeline(
             without its suffix.
         batch_size: items per micro-batch.
         max_pixels: largest picture read.
+        frames: which frames of a video to run, and whether folders are videos.
         plugins: where blocks come from; all that are installed if not given.
         resources: models to share with other runs; new ones if not given.
 
@@ -79,6 +84,7 @@ def run_pipeline(
         resume=resume,
         names=names,
         max_pixels=max_pixels,
+        frames=frames,
     )
     _check_settings(request)
     sink = open_sink(out, request)

@@ -34,3 +34,16 @@ def test_masks_are_drawn_in_the_palette_s_colours(run_one_step):
     found = sample_detections(1)
     result = run_one_step("draw/masks@v1", {"image": sample_image(), "predictions": found}, params)
     assert result.outputs["image"].pixels[9, 7].tolist() == [163, 81, 251]
+
+
+def test_tracks_keep_their_colour_and_frames_their_place(run_one_step):
+    found = sample_detections()
+    found.tracker_id = np.array([4, 5])
+    params = {"labels": False, "boxes": False}
+    colours = []
+    for rows in ([0, 1], [1]):
+        inputs = {"image": sample_image(), "predictions": found.select(np.array(rows))}
+        drawn = run_one_step("draw/masks@v1", inputs, params).outputs["image"]
+        assert drawn.video == sample_image().video
+        colours.append(drawn.pixels[6, 20].tolist())  # inside the second mask
+    assert colours[0] == colours[1]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from sam2_blocks import Item, Runner
+from sam2_blocks.blocks.export_coco import ExportCoco
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.formats.coco import CocoWriter
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.testing import (
@@ -16,6 +19,7 @@ from sam2_blocks.testing import (
     sample_detections,
     sample_image,
 )
+from tests.formats.test_youtube_vis import frame, tracks
 
 
 @pytest.fixture
@@ -89,3 +93,26 @@ def test_coco_is_written_once_at_the_end(plugins, export_pipeline, tmp_path, for
     if form == "polygons":
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, 24, 32))
     assert coco_mask.area(segmentation) == 120
+
+
+def test_frames_of_videos_have_video_index_and_track(plugins, tmp_path):
+    """pycocotools reads it; lost tracks, whose masks are empty, are left out."""
+    found = tracks((7, 3), (9, -1))
+    found.data["track_state"] = np.array(["tracked", "lost"])
+    items = [
+        {"image": frame(5, video), "predictions": found} for video in ("a.mp4", "b.mp4", "a.mp4")
+    ]
+    items[2]["image"] = frame(6, "a.mp4")
+    resources = Resources({"sam2": FakeExecutor}, tmp_path)
+    block = ExportCoco(resources)
+    for item in items:
+        block.run([SimpleNamespace(**item, path="c.json", segmentation="rle", tolerance=0)])
+    block.finish()
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert document["videos"] == [{"id": 1, "name": "a.mp4"}, {"id": 2, "name": "b.mp4"}]
+    rows = [(row["file_name"], row["video_id"], row["frame_index"]) for row in document["images"]]
+    assert rows == [("a.mp4/5", 1, 5), ("b.mp4/5", 2, 5), ("a.mp4/6", 1, 6)]
+    assert [row["track_id"] for row in document["annotations"]] == [7, 7, 7]
+    again = CocoWriter(tmp_path / "c.json", kept=["a.mp4/5", "b.mp4/5", "a.mp4/6"])
+    again.finish()
+    assert json.loads((tmp_path / "c.json").read_text()) == document

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sam2_blocks.engine.places import RunRequest, Source
+from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.runs.journal import Journal
@@ -125,10 +126,21 @@ def plan_run(folder: Path, request: RunRequest, source: Source) -> EarlierRun:
     journal = Journal(folder, request, source.identity)
     if source.alone and not writing:
         return EarlierRun(folder, OutputFiles(folder), None, {})
-    stamps = {item.id: item.stamp for item in source.items()} if source.identity else {}
+    items = list(source.items()) if source.identity else []
+    stamps = {item.id: item.stamp for item in items}
     if not request.resume:
         return EarlierRun(folder, OutputFiles(folder), journal, stamps)
     journal.plan(stamps)
+    _forget_broken_groups(journal, items)
     order = {name: place for place, name in enumerate(stamps)}
     files = OutputFiles(folder, kept=journal.kept, shared_before=journal.shared, order=order)
     return EarlierRun(folder, files, journal, stamps)
+
+
+def _forget_broken_groups(journal: Journal, items: Iterable[Item]) -> None:
+    """Keep a group as a whole or not at all: what follows an item depends on it."""
+    groups = {item.id: item.group for item in items if item.group}
+    broken = {group for name, group in groups.items() if name not in journal.kept}
+    for name, group in groups.items():
+        if group in broken:
+            journal.kept.pop(name, None)

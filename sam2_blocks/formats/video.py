@@ -1,0 +1,230 @@
+"""Videos: frames out of any container that PyAV opens, and pictures into one."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.values import Image, UInt8Array, VideoFrame
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame as AvFrame
+
+MOST_WAITING = 32  # decoded frames that nobody has asked for yet
+CODECS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
+"""H.264 where there is an encoder for it, the first that is there."""
+FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
+"""Names of containers that are not those of their endings."""
+DEFAULT_FPS = Fraction(25)
+
+Decoded = tuple[UInt8Array | ImageError, float | None]
+"""A frame or why it cannot be decoded, and its time in seconds."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a container says of its first video stream.
+
+    Attributes:
+        frames: how many packets it has, usually one a frame.
+        fps: frames a second on average, if known.
+    """
+
+    frames: int
+    fps: float | None
+
+
+def read_facts(path: str | Path) -> VideoFacts:
+    """Count the frames of a video without decoding them.
+
+    Raises:
+        ImageError: if PyAV does not open it, or there is no video in it.
+    """
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        frames = sum(packet.size > 0 for packet in container.demux(stream))
+        rate = stream.average_rate
+        return VideoFacts(frames, float(rate) if rate else None)
+
+
+def decode_frames(path: str | Path) -> Iterator[Decoded]:
+    """Decode a video from its first frame on, one frame at a time.
+
+    Args:
+        path: a file, or an address that PyAV opens, such as of a camera.
+
+    Yields:
+        uint8 (H, W, 3) RGB, upright, or why this frame cannot be decoded; and its time in seconds.
+
+    Raises:
+        ImageError: if PyAV does not open it, or there is no video in it.
+    """
+    import av
+
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                yield ImageError(f"{path}: cannot be decoded here: {error}"), None
+                continue
+            for frame in frames:
+                yield _upright(frame), frame.time
+
+
+class FrameReader:
+    """Reads frames of one video by number; in their order each is decoded once.
+
+    Threads may share it. Frames that were decoded on the way to another one wait for a while.
+
+    Args:
+        path: the video.
+        video_id: what to call it.
+        fps: frames a second, if known.
+    """
+
+    def __init__(self, path: str | Path, video_id: str, fps: float | None = None) -> None:
+        self._path = path
+        self._video_id = video_id
+        self._fps = fps
+        self._lock = threading.Lock()
+        self._frames: Iterator[Decoded] | None = None
+        self._next = 0
+        self._waiting: OrderedDict[int, tuple[UInt8Array | ImageError, float | None]] = (
+            OrderedDict()
+        )
+
+    def read(self, index: int, image_id: str) -> Image:
+        """Read one frame.
+
+        Raises:
+            ImageError: if it cannot be decoded, or the video ends before it.
+        """
+        with self._lock:
+            found, time_s = self._find(index)
+        if isinstance(found, ImageError):
+            raise ImageError(f"frame {index} of {found}")
+        return Image(found, image_id, video=VideoFrame(self._video_id, index, time_s, self._fps))
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        with self._lock:
+            self._frames, self._next = None, 0
+            self._waiting.clear()
+
+    def _find(self, index: int) -> Decoded:
+        if index in self._waiting:
+            return self._waiting.pop(index)
+        if self._frames is None or index < self._next:
+            self._frames, self._next = decode_frames(self._path), 0
+            self._waiting.clear()
+        for found in self._frames:
+            self._next += 1
+            if self._next > index:
+                return found
+            self._waiting[self._next - 1] = found
+            if len(self._waiting) > MOST_WAITING:
+                self._waiting.popitem(last=False)
+        return ImageError(f"{self._path}: the video ends after {self._next} frames"), None
+
+
+class VideoFile:
+    """Writes pictures of one size into a video, without sound.
+
+    Args:
+        file: where to write.
+        ending: names the container, such as ``.mp4``; that of ``file`` if not given.
+        fps: frames a second.
+        codec: name of an encoder; the best there is for H.264 if not given.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        fps: float | None = None,
+        codec: str | None = None,
+        ending: str | None = None,
+    ) -> None:
+        self._file = file
+        self._ending = (ending or file.suffix).lower()
+        self._rate = Fraction(fps).limit_denominator(65535) if fps else DEFAULT_FPS
+        self._codec = codec
+        self._container: Any = None
+        self._stream: Any = None
+        self._hw = (0, 0)
+
+    def add(self, pixels: UInt8Array) -> None:
+        """Append a picture, uint8 (H, W, 3) RGB; an odd row or column at the end is left out.
+
+        Raises:
+            ValueError: if it has another size than the first, or there is no such encoder.
+        """
+        import av
+
+        height, width = (side - side % 2 for side in pixels.shape[:2])
+        if self._container is None:
+            self._begin(height, width)
+        if (height, width) != self._hw:
+            raise ValueError(
+                f"{self._file}: a picture of {width}x{height} does not fit a video of "
+                f"{self._hw[1]}x{self._hw[0]}. Write videos of several sizes into several files."
+            )
+        even = np.ascontiguousarray(pixels[:height, :width])
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._container is not None:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._container = None
+
+    def _begin(self, height: int, width: int) -> None:
+        import av
+
+        self._hw = height, width
+        codec = self._codec or next(name for name in CODECS if name in av.codecs_available)
+        if codec not in av.codecs_available:
+            raise ValueError(
+                f"there is no encoder {codec!r} here; leave 'codec' out for {CODECS[0]}"
+            )
+        form = FORMATS.get(self._ending, self._ending.lstrip("."))
+        self._container = av.open(str(self._file), "w", format=form)
+        self._stream = self._container.add_stream(codec, rate=self._rate)
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = "yuv420p"
+
+
+def _open(path: str | Path) -> InputContainer:
+    import av
+
+    name = str(path)
+    camera = "v4l2" if name.startswith("/dev/video") else None
+    try:
+        container = av.open(name, format=camera)
+    except (av.error.FFmpegError, OSError) as error:
+        raise ImageError(f"{path}: is no video that can be opened here: {error}") from error
+    if not container.streams.video:
+        container.close()
+        raise ImageError(f"{path}: there is no video in it, only other streams")
+    return container
+
+
+def _upright(frame: AvFrame) -> UInt8Array:
+    """Turn a frame as its container says it is to be shown."""
+    pixels = cast(UInt8Array, frame.to_ndarray(format="rgb24"))
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

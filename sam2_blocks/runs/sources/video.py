@@ -1,0 +1,190 @@
+"""Videos, cameras and folders of frames → items, a frame each."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from sam2_blocks.engine.places import FrameChoice, RunRequest
+from sam2_blocks.engine.runner import Item
+from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
+from sam2_blocks.runs.sources.folder import OTHER_FILES, PictureFiles
+from sam2_blocks.values import Image, VideoFrame
+
+VIDEO_SUFFIXES = frozenset(OTHER_FILES["a video"].split()) | {".3gp", ".flv", ".m2ts", ".mts"}
+LIVE = re.compile(r"^(rtsps?|rtmps?|srt|udp|tcp)://|^/dev/video\d+$")
+
+
+class VideoFrames:
+    """The frames of one video file, each an item; decoded in order, when their batch comes.
+
+    Args:
+        path: the file.
+        request: what they are for.
+
+    Attributes:
+        identity: the file, absolute, and which of its frames; see `Source`.
+
+    Raises:
+        UsageError: if it cannot be opened, or none of its frames are wanted.
+        PipelineError: if the pipeline has not exactly one input that pictures can go to.
+    """
+
+    alone = False
+    notes: Sequence[str] = ()
+
+    def __init__(self, path: Path, request: RunRequest) -> None:
+        self._path = path
+        self._input = request.image_input
+        try:
+            self._facts = read_facts(path)
+        except ImageError as error:
+            raise UsageError(str(error)) from error
+        self._indices = choose_frames(request.frames, self._facts)
+        if not self._indices:
+            raise UsageError(
+                f"{path}: none of its {self._facts.frames} frames are wanted; see --from, --to "
+                "and --every."
+            )
+        self.identity = f"{os.path.abspath(path)} {self._indices}"
+
+    @property
+    def total(self) -> int:
+        """Number of frames that are wanted."""
+        return len(self._indices)
+
+    def items(self) -> Iterator[Item]:
+        """List the frames; see `Source`."""
+        reader = FrameReader(self._path, self._path.name, self._facts.fps)
+        status = self._path.stat()
+        stamp = f"{status.st_size} {status.st_mtime_ns}"
+        for index in self._indices:
+            frame = frame_id(self._path.stem, index)
+            read = functools.partial(reader.read, index, frame)
+            yield Item(frame, {self._input: read}, stamp, group=str(self._path))
+
+
+class LiveFrames:
+    """The frames of a camera or stream, each an item, until it ends or somebody interrupts.
+
+    Args:
+        address: such as ``rtsp://…`` or ``/dev/video0``.
+        request: what they are for.
+    """
+
+    identity = None
+    alone = False
+    total = None
+    notes: Sequence[str] = ()
+
+    def __init__(self, address: str, request: RunRequest) -> None:
+        self._address = address
+        self._input = request.image_input
+        self._frames = request.frames
+
+    def items(self) -> Iterator[Item]:
+        """Take frames as they come; see `Source`."""
+        choice = self._frames
+        wanted = range(choice.first(None), 2**62, choice.every)
+        last = choice.last(None)
+        for index, (found, time_s) in enumerate(decode_frames(self._address)):
+            if last is not None and index >= last:
+                return
+            if index in wanted:
+                frame = frame_id("live", index)
+                read = functools.partial(self._give, found, frame, index, time_s)
+                yield Item(frame, {self._input: read}, group="live")
+
+    def _give(self, found: object, name: str, index: int, time_s: float | None) -> Image:
+        if isinstance(found, ImageError):
+            raise found
+        return Image(found, name, video=VideoFrame(self._address, index, time_s))  # type: ignore[arg-type]
+
+
+class FolderFrames:
+    """Folders of pictures as videos: each folder one, its pictures in natural order the frames.
+
+    Args:
+        inputs: folders or patterns.
+        request: what they are for.
+    """
+
+    alone = False
+
+    def __init__(self, inputs: Sequence[str], request: RunRequest) -> None:
+        self._pictures = PictureFiles(inputs, request)
+        self._request = request
+        self._names = [Path(text).resolve().name for text in inputs if Path(text).is_dir()]
+        self.identity = f"{self._pictures.identity} {request.frames}"
+        chosen = self._chosen()
+        if not chosen:
+            raise UsageError(
+                f"{', '.join(inputs)}: none of the frames are wanted; see --from, --to and --every."
+            )
+        self.total = len(chosen)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out."""
+        return self._pictures.notes
+
+    def items(self) -> Iterator[Item]:
+        """List the frames; see `Source`."""
+        chosen = self._chosen()
+        for item in self._pictures.items():
+            if item.id in chosen:
+                video, index = chosen[item.id]
+                name = self._request.image_input
+                read = functools.partial(_as_frame, item.inputs[name], VideoFrame(video, index))
+                yield replace(item, inputs={name: read}, group=video)
+
+    def _chosen(self) -> dict[str, tuple[str, int]]:
+        """Video and number of each frame that is wanted, by item."""
+        counts: Counter[str] = Counter()
+        numbered = {}
+        for name in self._pictures.pictures:
+            parent = PurePosixPath(name).parent.as_posix()
+            video = parent if parent != "." else (self._names or ["frames"])[0]
+            numbered[name] = video, counts[video]
+            counts[video] += 1
+        wanted = {
+            video: set(choose_frames(self._request.frames, VideoFacts(count, None)))
+            for video, count in counts.items()
+        }
+        return {name: at for name, at in numbered.items() if at[1] in wanted[at[0]]}
+
+
+def open_video(text: str, request: RunRequest) -> VideoFrames | LiveFrames | None:
+    """Open a text as a video; None if it names none.
+
+    Raises:
+        UsageError: if it is a video that cannot be opened.
+    """
+    if LIVE.match(text):
+        return LiveFrames(text, request)
+    path = Path(text)
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        return VideoFrames(path, request)
+    return None
+
+
+def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
+    """Number the frames that are wanted of a video."""
+    last = choice.last(facts.fps)
+    stop = facts.frames if last is None else min(last, facts.frames)
+    return range(choice.first(facts.fps), stop, choice.every)
+
+
+def frame_id(video: str, index: int) -> str:
+    """Name a frame so that names sort like numbers."""
+    return f"{video}/{index:06d}"
+
+
+def _as_frame(read: Callable[[], Image], frame: VideoFrame) -> Image:
+    return replace(read(), video=frame)

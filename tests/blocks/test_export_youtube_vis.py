@@ -1,0 +1,49 @@
+"""`export/youtube_vis@v1`: one file for all videos, written when the run ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.testing import FakeExecutor, check_block
+from tests.formats.test_youtube_vis import frame, tracks
+
+
+@pytest.fixture
+def pipeline(plugins):
+    kinds = ["rle_instance_segmentation_prediction", "instance_segmentation_prediction"]
+    return plugins.load_pipeline(
+        {
+            "pipeline_version": 1,
+            "inputs": {"image": {"kind": "image"}, "tracks": {"kind": kinds}},
+            "steps": {
+                "vis": {
+                    "use": "export/youtube_vis@v1",
+                    "with": {"image": "$inputs.image", "predictions": "$inputs.tracks"},
+                }
+            },
+            "outputs": {"count": "$steps.vis.count"},
+        }
+    )
+
+
+def test_examples_run(plugins):
+    samples = {"image": frame(0, hw=(24, 32)), "predictions": tracks((1, 2), hw=(24, 32))}
+    check_block("export/youtube_vis@v1", plugins=plugins, samples=samples)
+
+
+def test_one_file_when_the_run_ends(plugins, pipeline, tmp_path):
+    items = [Item(str(n), {"image": frame(n), "tracks": tracks((1, n), (2, -1))}) for n in range(3)]
+    items.append(Item("bad", {"image": frame(3, hw=(4, 4)), "tracks": tracks((1, 0), hw=(4, 4))}))
+    resources = Resources({"sam2": FakeExecutor}, tmp_path)
+    with Runner(pipeline, plugins, resources=resources) as runner:
+        results = list(runner.run(items))
+        assert not (tmp_path / "youtube_vis.json").exists()
+    assert [result.outputs.get("count") for result in results] == [1, 1, 1, None]
+    assert "another size" in results[3].errors[0].message
+    document = json.loads((tmp_path / "youtube_vis.json").read_text())
+    assert len(document["annotations"]) == 1
+    assert [box[0] for box in document["annotations"][0]["bboxes"]] == [0, 1, 2]

@@ -1,0 +1,116 @@
+"""Frames out of videos and pictures into them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import av
+import numpy as np
+import pytest
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.formats.video import FrameReader, VideoFile, decode_frames, read_facts
+from sam2_blocks.values import VideoFrame
+
+HW = (48, 64)
+
+
+def shade(number: int) -> np.ndarray:
+    return np.full((*HW, 3), 20 * number, np.uint8)
+
+
+def write(path, count=10, fps=10, **options):
+    video = VideoFile(path, fps=fps, **options)
+    for number in range(count):
+        video.add(shade(number))
+    video.close()
+    return path
+
+
+def number_of(pixels: np.ndarray) -> int:
+    return round(float(pixels.mean()) / 20)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".mov", ".avi"])
+def test_what_is_written_is_read_again(tmp_path, ending):
+    path = write(tmp_path / f"clip{ending}")
+    facts = read_facts(path)
+    assert (facts.frames, round(facts.fps)) == (10, 10)
+    found = list(decode_frames(path))
+    assert [number_of(pixels) for pixels, _ in found] == list(range(10))
+    if ending != ".avi":  # has no times
+        assert found[3][1] == pytest.approx(0.3, abs=0.01)
+    assert found[0][0].shape == (*HW, 3)
+
+
+def test_a_codec_by_name(tmp_path):
+    path = write(tmp_path / "clip.webm", codec="libvpx-vp9")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
+
+
+def test_frames_in_order_and_back_again(clip):
+    reader = FrameReader(clip, "clip.mp4", 10.0)
+    assert [number_of(reader.read(n, "x").pixels) for n in (0, 1, 5, 3, 0)] == [0, 1, 5, 3, 0]
+    image = reader.read(4, "clip/4")
+    assert image.id == "clip/4"
+    assert image.video == VideoFrame("clip.mp4", 4, pytest.approx(0.4, abs=0.01), 10.0)
+    reader.close()
+
+
+def test_threads_share_a_reader(clip):
+    reader = FrameReader(clip, "clip.mp4")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: number_of(reader.read(n, "x").pixels), range(10)))
+    assert found == list(range(10))
+
+
+def test_a_frame_beyond_the_end(clip):
+    with pytest.raises(ImageError, match=r"frame 30 of .*clip.mp4: the video ends after 10 frames"):
+        FrameReader(clip, "clip").read(30, "x")
+
+
+def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        (stream.height, stream.width), stream.pix_fmt = HW, "rgb24"
+        for number in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shade(number), format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes().split(b"IHDR")
+    content[3] = bytes(8) + content[3][8:]  # the third picture has no size any more
+    path.write_bytes(b"IHDR".join(content))
+    reader = FrameReader(path, "clip")
+    assert number_of(reader.read(1, "x").pixels) == 1
+    with pytest.raises(ImageError, match=r"frame 2 of .*clip.avi: cannot be decoded here"):
+        reader.read(2, "x")
+    assert [number_of(reader.read(n, "x").pixels) for n in (3, 4)] == [3, 4]
+
+
+def test_what_is_no_video(tmp_path):
+    path = tmp_path / "notes.mp4"
+    path.write_text("no video")
+    with pytest.raises(ImageError, match=r"notes.mp4: is no video that can be opened here"):
+        read_facts(path)
+
+
+def test_odd_sides_are_cut(tmp_path):
+    video = VideoFile(tmp_path / "clip.mp4")
+    video.add(np.zeros((33, 51, 3), np.uint8))
+    video.close()
+    [(pixels, _)] = decode_frames(tmp_path / "clip.mp4")
+    assert pixels.shape == (32, 50, 3)
+
+
+def test_pictures_of_several_sizes(tmp_path):
+    video = VideoFile(tmp_path / "clip.mp4")
+    video.add(shade(0))
+    with pytest.raises(ValueError, match=r"a picture of 20x10 does not fit a video of 64x48"):
+        video.add(np.zeros((10, 20, 3), np.uint8))
+    video.close()

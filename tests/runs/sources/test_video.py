@@ -1,0 +1,154 @@
+"""Frames as items: of files, of folders, and which of them."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.engine.places import FrameChoice, RunRequest
+from sam2_blocks.errors import UsageError
+from sam2_blocks.runs.run import run_pipeline
+from sam2_blocks.runs.sources.video import FolderFrames, LiveFrames, VideoFrames, open_video
+from sam2_blocks.values import VideoFrame
+from tests.formats.test_video import number_of, write
+
+
+@pytest.fixture
+def request_for(plugins):
+    pipeline = plugins.load_pipeline(
+        {
+            "pipeline_version": 1,
+            "inputs": {"image": {"kind": "image"}},
+            "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+            "outputs": {"image": "$inputs.image"},
+        }
+    )
+    return lambda **choice: RunRequest(
+        pipeline, plugins, max_pixels=1000, frames=FrameChoice(**choice)
+    )
+
+
+def frames_of(source):
+    items = list(source.items())
+    assert len(items) == source.total
+    return [(item.id, item.inputs["image"]()) for item in items]
+
+
+def test_every_frame_is_an_item(tmp_path, request_for):
+    source = open_video(str(write(tmp_path / "clip.mp4", count=4)), request_for())
+    found = frames_of(source)
+    assert [name for name, _ in found] == [f"clip/00000{n}" for n in range(4)]
+    assert [number_of(image.pixels) for _, image in found] == [0, 1, 2, 3]
+    assert found[2][1].video == VideoFrame("clip.mp4", 2, pytest.approx(0.2, abs=0.01), 10.0)
+    assert {item.group for item in source.items()} == {str(tmp_path / "clip.mp4")}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"every": 3}, [0, 3, 6, 9]),
+        ({"start": "7"}, [7, 8, 9]),
+        ({"stop": "2"}, [0, 1]),
+        ({"start": "0.25s", "stop": "0.6s"}, [2, 3, 4, 5]),
+        ({"start": "1", "stop": "99", "every": 4}, [1, 5, 9]),
+    ],
+)
+def test_some_frames(tmp_path, request_for, choice, expected):
+    source = VideoFrames(write(tmp_path / "clip.mp4"), request_for(**choice))
+    assert [image.video.index for _, image in frames_of(source)] == expected
+    assert [number_of(image.pixels) for _, image in frames_of(source)] == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"start": "40"}, "none of its 10 frames are wanted; see --from, --to and --every"),
+        (
+            {"start": "soon"},
+            "--from wants a frame's number or seconds, such as 90 or 3.5s; got 'soon'",
+        ),
+    ],
+)
+def test_frames_that_are_not_there(tmp_path, request_for, choice, message):
+    with pytest.raises(UsageError, match=message):
+        VideoFrames(write(tmp_path / "clip.mp4"), request_for(**choice))
+
+
+def test_a_file_that_is_no_video(tmp_path, request_for):
+    path = tmp_path / "a.mp4"
+    path.write_text("")
+    with pytest.raises(UsageError, match="is no video that can be opened here"):
+        open_video(str(path), request_for())
+    assert open_video(str(tmp_path / "a.jpg"), request_for()) is None
+
+
+@pytest.mark.parametrize("address", ["rtsp://camera/stream", "/dev/video0", "udp://239.0.0.1:1234"])
+def test_live_sources_have_no_end_and_cannot_be_resumed(address, request_for):
+    source = open_video(address, request_for())
+    assert isinstance(source, LiveFrames)
+    assert source.total is None
+    assert source.identity is None
+
+
+def test_a_live_source_gives_frames_as_they_come(tmp_path, request_for):
+    path = write(tmp_path / "clip.mp4")
+    source = LiveFrames(str(path), request_for(every=4, stop="9"))
+    found = [(item.id, item.inputs["image"]()) for item in source.items()]
+    assert [(name, image.video.index, number_of(image.pixels)) for name, image in found] == [
+        ("live/000000", 0, 0),
+        ("live/000004", 4, 4),
+        ("live/000008", 8, 8),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Frames whose names sort naturally, and a second clip below."""
+    folder = tmp_path / "walk"
+    for name in ("2.png", "10.png", "1.png", "other/7.png"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Pil.new("RGB", (8, 6)).save(path)
+    return folder
+
+
+def test_a_folder_of_frames_is_a_video(folder, request_for):
+    source = FolderFrames([str(folder)], request_for(as_video=True))
+    found = {name: image.video for name, image in frames_of(source)}
+    assert found == {
+        "1.png": VideoFrame("walk", 0),
+        "2.png": VideoFrame("walk", 1),
+        "10.png": VideoFrame("walk", 2),
+        "other/7.png": VideoFrame("other", 0),
+    }
+
+
+def test_some_frames_of_a_folder(folder, request_for):
+    source = FolderFrames([str(folder)], request_for(as_video=True, every=2))
+    assert [name for name, _ in frames_of(source)] == ["1.png", "10.png", "other/7.png"]
+    with pytest.raises(UsageError, match="none of the frames are wanted"):
+        FolderFrames([str(folder)], request_for(as_video=True, start="9"))
+    with pytest.raises(UsageError, match="nobody knows how long a frame is here"):
+        FolderFrames([str(folder)], request_for(as_video=True, start="1s"))
+
+
+def test_a_video_is_resumed_as_a_whole(tmp_path, plugins):
+    """A clip of which one frame is not done is run again; one that is done is not."""
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.mp4", count=3)
+    pipeline = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}},
+        "steps": {"video": {"use": "export/video@v1", "with": {"image": "$inputs.image"}}},
+        "outputs": {"path": "$steps.video.path"},
+    }
+    inputs, out = [tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "out"
+    run = run_pipeline(pipeline, inputs, out=out, plugins=plugins, batch_size=1)
+    with run:
+        for result in run:
+            if result.id == "b/000001":
+                break
+    again = run_pipeline(pipeline, inputs, out=out, plugins=plugins, resume=True)
+    assert [result.id for result in again] == ["b/000000", "b/000001", "b/000002"]
+    names = sorted(path.name for path in out.iterdir())
+    assert {"a.mp4", "b.mp4"} <= set(names)
