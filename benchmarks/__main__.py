@@ -2,6 +2,7 @@
 
 Exit status 1 if our masks in any row are not what its gate asks for: equal bytes, or in half
 precision a mean IoU. Rows of other peers that fail theirs are marked.
+``python -m benchmarks video`` is about clips; see `benchmarks.video`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import video
 from benchmarks.measure import environment
 from benchmarks.peers import OfficialCompiled, Ours, OursCompiled
 from benchmarks.report import plot, print_table, save
@@ -92,6 +94,9 @@ PRESETS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["video"]:  # clips, not pictures: with peers and options of its own
+        return video.main(words[1:])
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=PRESETS, help="command lines: see __main__.py")
     first.add_argument("--name", default="latest", help="of the files under benchmarks/results")

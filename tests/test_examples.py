@@ -11,6 +11,7 @@ import supervision as sv
 from PIL import Image as Pil
 
 from sam2_blocks.cli import app as cli
+from sam2_blocks.formats.video import read_facts
 from sam2_blocks.masks import coco_to_rle, rle_to_mask
 from tests.conftest import PICTURES, ROOT
 
@@ -77,6 +78,20 @@ def test_points_are_on_the_head_the_suit_and_the_wall(run):
 def test_points_run_on_every_picture(run, picture):
     folder = run("points.yaml", "--input", picture)
     assert len(rows_of(folder / "predictions.json")) == 3
+
+
+def test_track(run):
+    """Any clip: nothing in it is named or placed."""
+    clip = ROOT / "examples" / "videos" / "toys.mp4"
+    folder = run("track.yaml", "--input", clip, "--to", "3")
+    frames = [rows_of(folder / "toys" / f"00000{n}" / "predictions.json") for n in range(3)]
+    ids = [[row["tracker_id"] for row in rows] for rows in frames]
+    assert len(ids[0]) >= 3
+    assert ids[0] == ids[1] == ids[2]
+    assert read_facts(folder / "toys.mp4").frames == 3
+    assert json.loads((folder / "tracks.json").read_text())["videos"] == [
+        {"id": 1, "name": "toys.mp4"}
+    ]
 
 
 def test_coco_folder(run):

@@ -35,10 +35,14 @@ def test_the_pipeline_it_explains_is_the_quickstart():
 
 def test_its_python_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
-    [code] = [text for language, text in BLOCKS if language == "python" and "load_executor" in text]
+    wanted = ("load_executor", "executor.track")
+    python = [text for language, text in BLOCKS if language == "python"]
+    pictures, video = [code for code in python if any(word in code for word in wanted)]
     names: dict[str, object] = {}
-    exec(code, names)
+    exec(pictures, names)
     assert len(names["detections"]) == 1
+    exec(video, names)
+    assert names["tracks"].tracker_id.tolist() == [1, 2]
 
 
 def parse(words):

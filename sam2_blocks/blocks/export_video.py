@@ -70,5 +70,5 @@ def _path_of(item: ExportVideoItem) -> str:
 
 
 def _finish(path: Path, file: VideoFile) -> None:
-    file.close()
-    unfinished_path(path).replace(path)
+    if file.close():
+        unfinished_path(path).replace(path)

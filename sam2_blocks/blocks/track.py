@@ -16,6 +16,7 @@ from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executors import Tracker, require
 from sam2_blocks.masks.detections import to_detections, to_rles
+from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
 from sam2_blocks.values import (
@@ -161,7 +162,8 @@ class Track:
             stability_score_thresh=item.stability_score_thresh,
         )
         found = generate_masks(executor, embedding, settings)
-        rles = found.prediction.rles
+        most = item.max_area_ratio * np.prod(item.image.hw)
+        rles = tuple(rle for rle in found.prediction.rles if rle_area(rle) <= most)
         return _Wanted(rles, (None,) * len(rles))
 
     def _say(self, frame: VideoFrame, what: str) -> None:

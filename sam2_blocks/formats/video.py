@@ -185,12 +185,14 @@ class VideoFile:
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._container is not None:
-            self._container.mux(self._stream.encode())
-            self._container.close()
-            self._container = None
+    def close(self) -> bool:
+        """Finish the file; whether there is one, which there is not without a picture."""
+        if self._container is None:
+            return False
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        self._container = None
+        return True
 
     def _begin(self, height: int, width: int) -> None:
         import av

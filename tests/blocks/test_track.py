@@ -188,6 +188,14 @@ def test_everything_is_followed_where_nothing_is_asked_for(plugins, executor, tm
     assert executor.embedded == ["a.mp4/0"]
 
 
+def test_what_fills_the_frame_is_not_followed(plugins, executor, tmp_path):
+    resources = Resources({"sam2": lambda *_, **__: executor}, tmp_path)
+    settings = {"points_per_side": 2, "stability_score_thresh": 0, "max_area_ratio": 0.01}
+    items = [Item("0", {"image": frame(0)})]  # masks of 25 pixels, of 600
+    [result] = run_frames(plugins, resources, items, **settings)
+    assert ids(result) == []
+
+
 def test_prompts_of_points(plugins, tmp_path):
     resources = Resources({"sam2": FakeExecutor}, tmp_path)
     items = [Item("0", {"image": frame(0), "prompts": PromptSet.from_points([[5, 5]])})]

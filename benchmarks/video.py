@@ -1,0 +1,245 @@
+"""Tracking beside the official video predictor: ``python -m benchmarks video [options]``.
+
+Every run is a process of its own, so that memory is its own; runs of peers alternate, and the
+fastest of each counts. Time is that of all frames after the first: encode, track, and masks as
+the peer gives them. Memory is how much the process grew from the first frame to the last.
+
+    python -m benchmarks video                         # nano, 1 and 10 objects, two threads
+    python -m benchmarks video --flat 2000             # our memory over 2,000 frames
+    python -m benchmarks video --models sam2.1/hiera_tiny sam2.1/hiera_large --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pil
+from PIL import ImageDraw
+from pycocotools import mask as coco_mask
+
+from benchmarks.measure import environment
+from benchmarks.peers import make_torchvision_importable
+from sam2_blocks.executor import load_executor
+from sam2_blocks.masks.rle import rle_to_coco
+from sam2_blocks.values import Image, PromptSet
+
+PEERS = ("official", "sam2_blocks")
+SIZE_WH = (640, 480)
+WARM = 16  # frames until an object remembers all it ever will
+FLAT_GROWTH = 0.02
+RESULTS = Path(__file__).parent / "results"
+
+Masks = list[list[str]]
+"""Compressed COCO run lengths, by frame and object."""
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parse(argv)
+    if options.peer:
+        print(json.dumps(_run_peer(options)))
+        return 0
+    if options.flat:
+        return _check_flat(options)
+    rows = list(_compare(options))
+    document = {"environment": environment(options.device), "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    return 1 if any(row["flipped_px"] > 1e-5 for row in rows if row["peer"] != "official") else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks video", description=__doc__)
+    add = parser.add_argument
+    add("--models", nargs="+", default=["nano"], help="random weights, but for nano")
+    add("--objects", nargs="+", type=int, default=[1, 10])
+    add("--frames", type=int, default=48)
+    add("--repeats", type=int, default=3)
+    add("--device", default="cpu")
+    add("--threads", type=int, default=2)
+    add("--flat", type=int, default=0, metavar="FRAMES", help="check that memory does not grow")
+    add("--name", default="video", help="of the file under benchmarks/results")
+    add("--peer", choices=PEERS, help=argparse.SUPPRESS)
+    add("--folder", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def _compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Run every case with every peer in turn, and print a row for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_clip(Path(folder), options.frames)
+        for model in options.models:
+            for objects in options.objects:
+                yield from _compare_case(options, folder, model, objects)
+
+
+def _compare_case(
+    options: argparse.Namespace, folder: str, model: str, objects: int
+) -> Iterator[dict[str, Any]]:
+    runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in PEERS}
+    for _ in range(options.repeats):
+        for peer in PEERS:
+            runs[peer].append(_spawn(options, peer, folder, model, objects))
+    best = {peer: min(found, key=lambda run: run["ms"]) for peer, found in runs.items()}
+    for peer in PEERS:
+        row = {
+            "model": model,
+            "objects": objects,
+            "frames": options.frames,
+            "peer": peer,
+            "ms_a_frame": round(best[peer]["ms"], 2),
+            "all_ms": [round(run["ms"], 2) for run in runs[peer]],
+            "times_official": round(best["official"]["ms"] / best[peer]["ms"], 3),
+            "grew_mib": round(best[peer]["grew"] / 2**20, 1),
+            **_agreement(best["official"]["masks"], best[peer]["masks"]),
+        }
+        print(json.dumps(row))
+        yield row
+
+
+def _spawn(
+    options: argparse.Namespace, peer: str, folder: str, model: str, objects: int
+) -> dict[str, Any]:
+    words = ["--peer", peer, "--folder", folder, "--models", model, "--objects", str(objects)]
+    words += ["--device", options.device, "--threads", str(options.threads)]
+    words += ["--frames", str(options.frames)]
+    command = [sys.executable, "-m", "benchmarks.video", *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _agreement(official: Masks, found: Masks) -> dict[str, Any]:
+    """Say how many masks are equal, and how many pixels of all flipped."""
+    pairs = [pair for rows in zip(official, found, strict=True) for pair in zip(*rows, strict=True)]
+    pixels = SIZE_WH[0] * SIZE_WH[1]
+    flipped = sum(int((_decode(a) != _decode(b)).sum()) for a, b in pairs if a != b)
+    return {
+        "equal_masks": f"{sum(a == b for a, b in pairs)} of {len(pairs)}",
+        "flipped_px": flipped / (len(pairs) * pixels),
+    }
+
+
+def _decode(counts: str) -> np.ndarray:
+    decoded: np.ndarray = coco_mask.decode({"size": [SIZE_WH[1], SIZE_WH[0]], "counts": counts})
+    return decoded
+
+
+def _run_peer(options: argparse.Namespace) -> dict[str, Any]:
+    """Track one clip with one peer in this process."""
+    torch.set_num_threads(options.threads)
+    executor = load_executor(
+        options.models[0],
+        device=options.device,
+        seed=None if options.models[0] == "nano" else 0,
+    )
+    boxes = np.array([box_of(k, 0) for k in range(options.objects[0])], np.float32)
+    track = {"official": track_official, "sam2_blocks": track_ours}[options.peer]
+    masks, times = [], []
+    before = None
+    for found in track(executor, Path(options.folder), boxes):
+        times.append(time.perf_counter())
+        masks.append(found)
+        before = before or resident_bytes()
+    ms = 1000 * (times[-1] - times[0]) / (len(times) - 1)
+    return {"ms": ms, "grew": resident_bytes() - (before or 0), "masks": masks}
+
+
+def track_ours(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with a session: masks of each frame."""
+    prompts: PromptSet | None = PromptSet.from_boxes(boxes)
+    with executor.track() as session:
+        for path in sorted(folder.glob("*.jpg")):
+            tracks = session.step(Image(np.asarray(Pil.open(path))), prompts)
+            prompts = None
+            yield [str(rle_to_coco(rle)["counts"]) for rle in tracks.prediction.rles]
+
+
+def track_official(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with ``SAM2VideoPredictor`` around the same network: masks of each frame."""
+    make_torchvision_importable()
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+    predictor: Any = SAM2VideoPredictor.__new__(SAM2VideoPredictor)
+    predictor.__dict__ = dict(executor.model.network.__dict__)
+    predictor.__dict__.update(
+        binarize_mask_from_pts_for_mem_enc=True,
+        fill_hole_area=0,
+        non_overlap_masks=False,
+        clear_non_cond_mem_around_input=False,
+        add_all_frames_to_correct_as_cond=False,
+    )
+    state = predictor.init_state(str(folder))
+    for key, box in enumerate(boxes):
+        predictor.add_new_points_or_box(state, 0, key, box=box)
+    for _, _, logits in predictor.propagate_in_video(state):
+        dense = (logits[:, 0] > 0).cpu().numpy().astype(np.uint8)
+        found = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0)))
+        yield [rle["counts"].decode() for rle in found]
+
+
+def _check_flat(options: argparse.Namespace) -> int:
+    """Follow objects through many frames of one clip, over and over, and watch the process."""
+    torch.set_num_threads(options.threads)
+    executor = load_executor(options.models[0], device=options.device)
+    objects = options.objects[-1]
+    prompts: PromptSet | None = PromptSet.from_boxes([box_of(k, 0) for k in range(objects)])
+    held = []
+    with executor.track() as session:
+        for number in range(options.flat):
+            session.step(Image(np.asarray(draw_frame(number % 40))), prompts)
+            prompts = None
+            held.append(resident_bytes())
+        remembered = session.nbytes
+    growth = max(held[100:]) / held[100] - 1
+    row = {
+        "model": options.models[0],
+        "frames": options.flat,
+        "objects": objects,
+        "rss_mib_at_100": round(held[100] / 2**20, 1),
+        "rss_mib_at_end": round(held[-1] / 2**20, 1),
+        "growth_after_100": round(growth, 4),
+        "remembered_kib_an_object": round(remembered / objects / 1024, 1),
+    }
+    print(json.dumps(row))
+    return 1 if growth > FLAT_GROWTH else 0
+
+
+def resident_bytes() -> int:
+    """Memory of this process, on Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def write_clip(folder: Path, frames: int) -> None:
+    """Write squares that move at their own pace as JPEGs, which both sides read."""
+    for number in range(frames):
+        draw_frame(number).save(folder / f"{number:05d}.jpg", quality=95)
+
+
+def draw_frame(number: int) -> Pil.Image:
+    """Draw one frame of the clip."""
+    picture = Pil.new("RGB", SIZE_WH, (60, 90, 60))
+    pen = ImageDraw.Draw(picture)
+    for k in range(10):
+        pen.rectangle(tuple(box_of(k, number)), fill=(25 * k, 200 - 15 * k, 255 - 25 * k))
+    return picture
+
+
+def box_of(k: int, frame: int) -> list[float]:
+    """Box of the k-th square on a frame, xyxy."""
+    x, y = 20 + 60 * k + (k % 3 + 1) * frame % 70, 40 + 38 * k + frame % 50
+    return [x % 560, y % 400, x % 560 + 60, y % 400 + 52]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
