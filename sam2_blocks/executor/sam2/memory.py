@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executor.sam2.memory_attention import attend
 from sam2_blocks.executor.sam2.model import LoadedModel
 
 # Memories are kept as the official predictor keeps them, whatever the model computes in.
@@ -203,7 +204,14 @@ class Memory:
             pointers, pointer_places = self._read_pointers(views)
             memory = torch.cat([maps, pointers], 1)  # (N, L, D)
             places = _cat_places(self._map_places(views), pointer_places)  # (1 or N, L, D)
-            tokens = self._attend(image_embed, memory, places, pointers.shape[1])
+            tokens = attend(
+                self._network.memory_attention,
+                image_embed.flatten(2).permute(0, 2, 1),
+                memory,
+                places,
+                frame_places=self._frame_places,
+                pointers=pointers.shape[1],
+            )
         return tokens.permute(0, 2, 1).reshape(len(views), -1, *image_embed.shape[-2:])
 
     def write(
@@ -282,20 +290,6 @@ class Memory:
             places = network.image_encoder.neck.position_encoding(empty.to(self._model.device))
         tokens: Tensor = places.flatten(2).permute(0, 2, 1)
         return tokens
-
-    def _attend(self, image_embed: Tensor, memory: Tensor, places: Tensor, pointers: int) -> Tensor:
-        """Run ``MemoryAttention.forward``; what concerns the frame alone is computed once."""
-        attention, frame_places = self._network.memory_attention, self._frame_places
-        tokens = image_embed.flatten(2).permute(0, 2, 1)  # (1, h/4 * w/4, C)
-        if attention.pos_enc_at_input:
-            tokens = tokens + 0.1 * frame_places
-        for layer in attention.layers:
-            tokens = layer._forward_sa(tokens, frame_places).expand(len(memory), -1, -1)
-            tokens = layer._forward_ca(tokens, memory, frame_places, places, pointers)
-            hidden = layer.activation(layer.linear1(layer.norm3(tokens)))
-            tokens = tokens + layer.linear2(hidden)
-        normed: Tensor = attention.norm(tokens)
-        return normed
 
 
 def _cat_places(maps: Tensor, pointers: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""The same as upstream's module, with fewer products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sam2_blocks.executor.sam2.memory_attention import attend, is_known
+
+SIDE, OBJECTS, POINTERS = 16, 3, 8
+
+
+@pytest.fixture(params=["nano", "tiny"])
+def attention(request):
+    return request.getfixturevalue(request.param).model.network.memory_attention
+
+
+@pytest.fixture
+def given(attention):
+    """A frame's tokens and places, and memories of four maps and pointers."""
+    generator = torch.Generator().manual_seed(0)
+    width = attention.layers[0].cross_attn_image.kv_in_dim
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator)
+
+    length = 4 * SIDE * SIDE + POINTERS
+    channels = attention.d_model
+    return (
+        random(1, SIDE * SIDE, channels),
+        random(1, SIDE * SIDE, channels),
+        random(OBJECTS, length, width),
+        random(OBJECTS, length, width),
+    )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("band", [2**30, 2**16])
+def test_it_equals_the_module(attention, given, shared, band, monkeypatch):
+    monkeypatch.setattr("sam2_blocks.executor.sam2.memory_attention.BAND_BYTES", band)
+    tokens, frame_places, memory, places = given
+    places = places[:1] if shared else places
+    assert all(is_known(layer) for layer in attention.layers)
+    with torch.inference_mode():
+        found = attend(
+            attention, tokens, memory, places, frame_places=frame_places, pointers=POINTERS
+        )
+        expected = attention(
+            curr=tokens.expand(OBJECTS, -1, -1).transpose(0, 1),
+            curr_pos=frame_places.expand(OBJECTS, -1, -1).transpose(0, 1),
+            memory=memory.transpose(0, 1),
+            memory_pos=places.expand(OBJECTS, -1, -1).transpose(0, 1),
+            num_obj_ptr_tokens=POINTERS,
+        ).transpose(0, 1)
+    assert torch.allclose(found, expected, atol=2e-5), (found - expected).abs().max()
+
+
+def test_half_precision_takes_the_module_itself(attention, given):
+    tokens, frame_places, memory, places = given
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attend(
+            attention, tokens, memory, places, frame_places=frame_places, pointers=POINTERS
+        )
+    assert torch.isfinite(found).all()
