@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from examples.train_nano import evaluate, video_evaluate, video_export, video_train
+from examples.train_nano import evaluate, video_evaluate, video_export, video_pool, video_train
 from examples.train_nano.export import WEIGHTS, load
 from examples.train_nano.model import MEAN, STD, set_image_size
 from examples.train_nano.scenes import GROUND, LAYERS
@@ -38,8 +38,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def small_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_train, "STAGES", (video_train.Stage(0.0, 64, 4, 2, 2),))
-    monkeypatch.setattr(video_train, "FEWEST", 2)
+    monkeypatch.setattr(video_train, "STAGES", (video_pool.Stage(0.0, 64, 4, 2, 2),))
+    monkeypatch.setattr(video_pool, "FEWEST", 2)
 
 
 def small_trainer() -> video_train.VideoTrainer:

@@ -21,8 +21,8 @@ from examples.train_nano.export import load
 from examples.train_nano.model import MEAN, STD, embed
 from examples.train_nano.prompts import boxes_of, choose_segments, paint_segments
 from examples.train_nano.scenes import GROUND
+from examples.train_nano.video_pool import least_pixels
 from examples.train_nano.video_scenes import Clip, VideoScenes
-from examples.train_nano.video_train import least_pixels
 
 HELD_OUT_SEED, FRAMES, OBJECTS = 91_001, 24, 3
 HIDDEN, KEPT = 10, 0.5  # frames out of sight; IoU from which on a returned object is the same

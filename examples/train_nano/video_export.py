@@ -36,8 +36,9 @@ def load_pictures(weights: Path = WEIGHTS) -> SAM2Base:
 def recipe_hash() -> str:
     """Hash the code that decides the memory's weights."""
     here = Path(__file__).parent
-    names = ("bank", "model", "prompts", "scenes", "train", "video_model", "video_scenes")
-    files = [CONFIG, *(here / f"{name}.py" for name in (*names, "video_train"))]
+    pictures = ("bank", "model", "prompts", "scenes", "train")
+    video = ("video_model", "video_pool", "video_scenes", "video_train")
+    files = [CONFIG, *(here / f"{name}.py" for name in (*pictures, *video))]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 

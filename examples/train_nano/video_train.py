@@ -10,7 +10,6 @@ import copy
 import functools
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 
 from examples.train_nano.export import WEIGHTS
 from examples.train_nano.model import set_image_size
-from examples.train_nano.prompts import Prompts, boxes_of, choose_segments, click, paint_segments
-from examples.train_nano.scenes import GROUND
+from examples.train_nano.prompts import Prompts, boxes_of, click
 from examples.train_nano.train import MUON, correct, mask_losses, orthogonalize, plain_attention
 from examples.train_nano.video_export import load_pictures
 from examples.train_nano.video_model import (
@@ -32,155 +30,17 @@ from examples.train_nano.video_model import (
     memory_parameters,
     prepare,
 )
-from examples.train_nano.video_scenes import Clip, VideoScenes
+from examples.train_nano.video_pool import Batch, Pool, Stage, Truth
+from examples.train_nano.video_scenes import VideoScenes
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What applies after a ``share`` of the time."""
-
-    share: float
-    size: int  # pixels of a side
-    frames: int  # tracked in a step
-    clips: int  # a step
-    objects: int  # a clip
-
 
 STAGES = (
     Stage(0.0, 128, 8, 8, 3),
     Stage(0.38, 128, 14, 4, 3),
     Stage(0.76, 256, 8, 3, 3),
 )
-HIDING = 0.35  # share of the clips in which something is hidden for some frames
 ABSENCE = 3.0  # what a frame without the object counts in the loss of its score
-FRESH_EVERY = 3  # steps between new clips, once there are MANY
-MANY = 24
-SPARE = 4  # frames of a clip beyond those tracked
-POOL = {128: 192, 256: 128}  # clips kept for reuse
-FEWEST = 12  # clips before the first step
 SAVE_EVERY_S = 180
-
-
-@dataclass(frozen=True)
-class Truth:
-    """One frame of a `Batch`: target (N, 1, S, S), present and sure (N, 1)."""
-
-    target: Tensor
-    present: Tensor
-    sure: Tensor
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Objects over time.
-
-    Attributes:
-        features: T times (N, C, h, w).
-        targets: (T, N, 1, S, S) in 0..1.
-        present: whether an object counts as seen, (T, N, 1) bool.
-        sure: whether it is more than a sliver, or quite out of sight, (T, N, 1) bool.
-    """
-
-    features: list[Features]
-    targets: Tensor
-    present: Tensor
-    sure: Tensor
-
-    def frame(self, t: int) -> tuple[Features, Truth]:
-        """One frame's features, and what is true of it."""
-        return self.features[t], Truth(self.targets[t], self.present[t], self.sure[t])
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A clip without its pictures."""
-
-    features: Features
-    clip: Clip
-
-
-class Pool:
-    """Clips whose features were computed once; the oldest are replaced all the time."""
-
-    def __init__(self, scenes: VideoScenes, tracker: Tracker, stage: Stage) -> None:
-        self._scenes, self._tracker, self.stage = scenes, tracker, stage
-        self._kept: list[Stored] = []
-        self._added = 0
-        for _ in range(FEWEST):
-            self.add()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def add(self) -> None:
-        """Make one clip, in the place of the oldest when the pool is full."""
-        frames = self.stage.frames + SPARE
-        hides = float(self._scenes.rand(1)) < HIDING
-        hidden = 1 + int(self._scenes.randint(frames - 4, 1)) if hides else 0
-        clip = self._scenes.clip(frames, self.stage.size, hidden=hidden)
-        features = encode(self._tracker.model, clip.images).to(torch.float16)
-        stored = Stored(features, Clip(clip.images[:, :0], clip.ids, clip.member))
-        if len(self._kept) < POOL.get(self.stage.size, 64):
-            self._kept.append(stored)
-        else:
-            self._kept[self._added % len(self._kept)] = stored
-        self._added += 1
-
-    def batch(self) -> Batch:
-        """Choose clips, a stretch of each, its direction, and objects seen on its first frame."""
-        features: list[Features] = []
-        targets: list[Tensor] = []
-        while not targets:
-            for _ in range(self.stage.clips):
-                stored = self._kept[int(self._scenes.randint(len(self._kept), 1))]
-                frames = self._stretch()
-                chosen = self._choose(stored.clip, frames)
-                if len(chosen):
-                    features.append(stored.features[frames])
-                    ids = stored.clip.ids[frames].long()
-                    targets.append(paint_segments(chosen.expand(len(ids), -1, -1), ids))
-        counts = torch.tensor([t.shape[1] for t in targets])
-        rows = torch.repeat_interleave(torch.arange(len(targets)), counts)
-        by_frame = []
-        for t in range(self.stage.frames):
-            levels = zip(*(f.levels for f in features), strict=True)
-            stacked = tuple(torch.stack([v[t] for v in level]).float()[rows] for level in levels)
-            by_frame.append(Features(stacked))
-        painted = torch.cat(targets, 1)[:, :, None]
-        area, least = painted.sum((-1, -2)), least_pixels(self.stage.size)
-        sure = (area == 0) | (area >= 2 * least)
-        return Batch(by_frame, painted, area >= least, sure)
-
-    def _stretch(self) -> Tensor:
-        """Draw which frames to track: later or earlier ones, forwards or backwards."""
-        start = int(self._scenes.randint(SPARE + 1, 1))
-        frames = torch.arange(start, start + self.stage.frames)
-        return frames.flip(0) if float(self._scenes.rand(1)) < 0.5 else frames
-
-    def _choose(self, clip: Clip, frames: Tensor) -> Tensor:
-        """Choose objects, rarely ground, seen on the first of ``frames``; (K, I) bool.
-
-        Half of the time those come first that are out of sight on some frame.
-        """
-        member = clip.member.clone()
-        if float(self._scenes.rand(1)) < 0.8:
-            member[member[:, :GROUND].any(-1)] = False
-        scene = Clip(clip.images, clip.ids, member).frame(int(frames[0]))
-        count = self.stage.objects
-        chosen, valid = choose_segments(self._scenes, scene, 3 * count, least=0.006)
-        found = chosen[valid]
-        if float(self._scenes.rand(1)) < 0.5:
-            pixels = F.one_hot(clip.ids[frames].long().flatten(1), found.shape[-1]).sum(1)
-            areas = pixels.float() @ found.float().T  # (T, K)
-            stays = areas.amin(0) >= least_pixels(self.stage.size)
-            found = found[stays.long().argsort(stable=True)]
-        return found[:count]
-
-
-def least_pixels(size: int) -> float:
-    """From how many pixels on an object counts as seen."""
-    return 5e-4 * size**2
 
 
 class VideoTrainer:
@@ -192,6 +52,7 @@ class VideoTrainer:
         rate: peak learning rate.
         bank: textures in the generator's bank.
         weights: pictures' weights; default: the package's.
+        half: whether to compute in bfloat16; default: where the device is fast in it.
     """
 
     def __init__(
@@ -241,8 +102,8 @@ class VideoTrainer:
         if self.pool is None or self.pool.stage != stage:
             set_image_size(self.model, stage.size)
             self.pool = Pool(self.scenes, self.tracker, stage)
-        elif self.step % FRESH_EVERY == 0 or len(self.pool) < MANY:
-            self.pool.add()
+        else:
+            self.pool.refresh(self.step)
         return self.pool.batch()
 
     def loss(self, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
@@ -303,7 +164,7 @@ class VideoTrainer:
                 prompt = point, torch.ones(n, 1, dtype=torch.long, device=device)
             answer = self.tracker.decode(conditioned, features, prompt)
             logits, token = self.tracker.choose(answer, multimask=kind >= 0.75)
-            # A tracker that starts from a wrong mask should go on with it; so do some targets.
+            # Who cannot know what was meant cannot follow it: a wrong mask is replaced by the true.
             good = mask_losses(logits[:, None], target, balance=0)[1][:, 0] > 0.6
             logits = torch.where(good[..., None, None], logits, self._ideal(target, logits))
             logits = (logits > 0) * 20.0 - 10
