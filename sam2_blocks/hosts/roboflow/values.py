@@ -177,8 +177,9 @@ def _with_lineage(
     kept = detections.data if form.extra_columns else _engines_own(detections.data)
     detections = replace(
         detections,
+        xyxy=detections.xyxy.astype(np.float64),  # 32 bits of a longitude are metres
         mask=detections.mask if form.compact_masks else _dense(detections.mask),
-        confidence=_or(detections.confidence, np.ones(count, np.float32)),
+        confidence=_or(detections.confidence, np.ones(count)).astype(np.float64),
         class_id=_or(detections.class_id, np.zeros(count, np.int64)),
         data={
             "class_name": np.array(["object"] * count, np.str_),
