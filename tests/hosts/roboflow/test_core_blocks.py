@@ -78,7 +78,6 @@ SETTINGS = {
     "dynamic_zone@v1": [{"required_number_of_vertices": n} for n in (4, 6)],
     "size_measurement@v1": [{"reference_dimensions": [4.5, 3.0]}],
     "frame_delay@v1": [{"offset": 0}],
-    "detections_list_rollup@v1": [],
     "bounding_rect@v1": [{}],
     "detections_merge@v1": [{}, {"class_name": "all"}],
     "camera_focus@v2": [{}],
@@ -99,10 +98,6 @@ SETTINGS = {
     "detections_nearest_neighbor@v1": [{}],
     "line_counter@v1": [{"metadata": "$inputs.video", "line_segment": LINE}],
     "line_counter@v2": [{"line_segment": LINE}],
-    "path_deviation_analytics@v1": [
-        {"metadata": "$inputs.video", "reference_path": LINE, "triggering_anchor": "BOTTOM_CENTER"}
-    ],
-    "path_deviation_analytics@v2": [{"reference_path": LINE, "triggering_anchor": "BOTTOM_CENTER"}],
     "stabilize_detections@v1": [{}],
     "geotag_detection@v1": [{"latitude": 47.4, "longitude": -105.2, "altitude": 69.0}],
     "time_in_zone@v1": [{"metadata": "$inputs.video", "zone": ZONE}],
@@ -147,12 +142,13 @@ OUTSIDE = {
 }
 """Blocks that want a model, a platform or a camera."""
 
+BROKEN = {"path_deviation_analytics@v1", "path_deviation_analytics@v2"}
+"""Blocks that fail on every prediction: they hand the name of an anchor to who wants the anchor."""
+
 DRAWN_ANEW = ("detection_id", "parent_id")
 TRACKED = {
     "line_counter@v1",
     "line_counter@v2",
-    "path_deviation_analytics@v1",
-    "path_deviation_analytics@v2",
     "stabilize_detections@v1",
     "time_in_zone@v1",
     "time_in_zone@v2",
@@ -251,7 +247,7 @@ def dtypes_of(found):
 
 def test_every_block_that_takes_masks_is_tried(schemas):
     tried = {block for block, settings in SETTINGS.items() if settings}
-    assert set(schemas) == tried | ELSEWHERE.keys() | OUTSIDE
+    assert set(schemas) == tried | ELSEWHERE.keys() | OUTSIDE | BROKEN
 
 
 @pytest.mark.parametrize(("block", "setting"), CASES, ids=[block for block, _ in CASES])
@@ -266,6 +262,20 @@ def test_a_block_makes_the_same_of_ours_and_of_theirs(start, schemas, noise, blo
     counted = ("tracker_id",) if block.startswith("trackers_") else ()  # by one counter for all
     assert same(made[0], made[1], ids=DRAWN_ANEW + counted)
     assert same(made[0], made[2], ids=DRAWN_ANEW + counted)
+
+
+@pytest.mark.parametrize("block", sorted(BROKEN))
+def test_a_broken_block_fails_on_theirs_too(start, schemas, noise, block):
+    from roboflow_workflows.errors import StepExecutionError
+
+    ours, boxes = segmented(start, frame(noise))
+    theirs = same_of_theirs(ours, frame(noise), boxes)
+    theirs.tracker_id = np.array([7, 8, 9])
+    setting = {"reference_path": LINE}
+    if block.endswith("@v1"):
+        setting["metadata"] = "$inputs.video"
+    with pytest.raises(StepExecutionError, match="is not supported"):
+        outputs_of(start, step_of(block, setting, schemas[block]), noise, theirs)
 
 
 def outputs_of(start, step, pixels, found):
