@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import AliasChoices, ConfigDict, Field, create_model, model_valida
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts.bridge import BlockBridge
-from sam2_blocks.hosts.roboflow.engine import Engine
+from sam2_blocks.hosts.roboflow.engine import TENSOR_SWITCH, Engine
 from sam2_blocks.hosts.roboflow.values import (
     FORM_FIELDS,
     Form,
@@ -19,7 +19,8 @@ from sam2_blocks.hosts.roboflow.values import (
     row_to_ours,
     value_to_theirs,
 )
-from sam2_blocks.language.manifest import Input, Manifest, Param
+from sam2_blocks.kinds import element_kind
+from sam2_blocks.language.manifest import Input, Manifest, Output, Param
 from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.values import PromptSet
 
@@ -30,6 +31,10 @@ COMPATIBLE = ">=1.3.0,<2.0.0"
 RESERVED = ("name", "type", *FORM_FIELDS)
 """Names that inputs and parameters cannot have here."""
 
+NO_TENSORS = (
+    "sam2_blocks takes and gives supervision.Detections, which the engine's tensor mode has not; "
+    f"set {TENSOR_SWITCH}=False."
+)
 UNPROMPTED_CLASS = "foreground"
 """What the engine's own block calls the mask that no prompt asked for."""
 
@@ -57,6 +62,8 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
         def _check(self) -> Any:
             given = vars(self) | _unprompted(manifest, vars(self))
             problems = list(manifest.unmet_groups(given))
+            if engine.hands_over_tensors and _has_predictions(manifest):
+                problems.append(NO_TENSORS)
             problems += filter(None, (_wrong_model(plugins, models[n], given[n]) for n in models))
             if problems:
                 raise ValueError(" ".join(problems))
@@ -85,7 +92,7 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
     type_names = (workflow_type(manifest.id), manifest.id)
     fields: dict[str, Any] = {"type": (Literal[type_names], ...)}
     fields |= {name: _field(manifest, name, engine) for name in names}
-    if _predicts(manifest):
+    if _predicts(manifest.outputs.values()):
         fields |= {
             name: (bool, Field(Form._field_defaults[name], description=text))
             for name, text in FORM_FIELDS.items()
@@ -129,10 +136,14 @@ def _shown(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _predicts(manifest: Manifest) -> bool:
-    """Whether predictions come out."""
-    kinds = [kind for output in manifest.outputs.values() for kind in output.kinds]
+def _predicts(sockets: Iterable[Input | Output]) -> bool:
+    """Whether predictions go through one of these sockets."""
+    kinds = (element_kind(kind) for socket in sockets for kind in socket.kinds)
     return any(kind.endswith("_prediction") for kind in kinds)
+
+
+def _has_predictions(manifest: Manifest) -> bool:
+    return _predicts((*manifest.inputs.values(), *manifest.outputs.values()))
 
 
 def _variants(manifest: Manifest) -> list[str] | None:

@@ -19,12 +19,17 @@ ENGINES = ("roboflow_workflows", "inference.core.workflows")
 
 OUR_KINDS = ("image_embedding", "prompts")
 RLE_KIND = "rle_instance_segmentation_prediction"
+TENSOR_SWITCH = "ENABLE_TENSOR_DATA_REPRESENTATION"
 ALSO_ACCEPTED = {"float": ("float_zero_to_one",), "prompts": ("labeled_points",)}
 """Kinds of the engine that go into ours, too."""
 
 
 class Engine(NamedTuple):
-    """The modules of the engine that we build on, and its kinds by name."""
+    """The modules of the engine that we build on, and its kinds by name.
+
+    With ``hands_over_tensors`` it is in the mode where predictions are classes of its own, which
+    hold tensors, instead of ``supervision.Detections``.
+    """
 
     base: ModuleType
     types: ModuleType
@@ -32,6 +37,7 @@ class Engine(NamedTuple):
     utils: ModuleType
     serializers: ModuleType
     kinds: Mapping[str, Any]
+    hands_over_tensors: bool = False
 
     def find_kinds(self, socket: Socket | Param) -> list[Any]:
         """The kinds of a socket, without those that this engine is too old for."""
@@ -82,7 +88,15 @@ def load_engine() -> Engine:
         utils=import_module(f"{root}.core_steps.common.utils"),
         serializers=import_module(f"{root}.core_steps.common.serializers"),
         kinds={**theirs, **ours},
+        hands_over_tensors=_tensor_mode(root),
     )
+
+
+def _tensor_mode(root: str) -> bool:
+    """Whether a switch of newer engines is on."""
+    if find_spec(f"{root}.environment") is None:
+        return False
+    return bool(getattr(import_module(f"{root}.environment"), TENSOR_SWITCH, False))
 
 
 def _their_kind(kind: Kind, types: ModuleType) -> Any:

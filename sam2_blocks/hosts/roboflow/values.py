@@ -48,13 +48,11 @@ class Form(NamedTuple):
 
 
 PLAIN = Form()
-TENSOR_MODULE = "inference_models"
-"""Whose predictions replace ``supervision.Detections`` in the engine's tensor mode."""
 
 FORM_FIELDS = {
     "extra_columns": "Keep columns that predictions of the engine's own blocks do not have: of the "
     "prompting boxes, and iou_prediction, prompt_index and others of this block.",
-    "compact_masks": "Keep masks as run lengths, a hundred times smaller. They answer like an "
+    "compact_masks": "Keep masks as run lengths, far smaller than arrays. They answer like an "
     "array, but a block that checks for numpy.ndarray does not take them.",
 }
 ENGINE_COLUMNS = frozenset(
@@ -83,24 +81,15 @@ class TracedEmbedding:
 
 
 def row_to_ours(row: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """Values as our blocks want them.
-
-    Raises:
-        TypeError: if the engine hands over tensors instead of arrays.
-    """
-    return {name: _value_to_ours(name, value, engine) for name, value in row.items()}
+    """Values as our blocks want them."""
+    return {name: _value_to_ours(value, engine) for name, value in row.items()}
 
 
-def _value_to_ours(name: str, value: Any, engine: Engine) -> Any:
+def _value_to_ours(value: Any, engine: Engine) -> Any:
     if isinstance(value, engine.base.WorkflowImageData):
         return _picture_to_image(value)
     if type(value) is list:
-        return [_value_to_ours(name, one, engine) for one in value]
-    if type(value).__module__.startswith(TENSOR_MODULE):
-        raise TypeError(
-            f"{name!r} is a {type(value).__name__} of the engine's tensor mode, which sam2_blocks "
-            "does not take. Set ENABLE_TENSOR_DATA_REPRESENTATION=False."
-        )
+        return [_value_to_ours(one, engine) for one in value]
     return value.embedding if isinstance(value, TracedEmbedding) else value
 
 
@@ -177,8 +166,9 @@ def _with_lineage(
     kept = detections.data if form.extra_columns else _engines_own(detections.data)
     detections = replace(
         detections,
+        xyxy=detections.xyxy.astype(np.float64),  # 32 bits of a longitude are metres
         mask=detections.mask if form.compact_masks else _dense(detections.mask),
-        confidence=_or(detections.confidence, np.ones(count, np.float32)),
+        confidence=_or(detections.confidence, np.ones(count)).astype(np.float64),
         class_id=_or(detections.class_id, np.zeros(count, np.int64)),
         data={
             "class_name": np.array(["object"] * count, np.str_),

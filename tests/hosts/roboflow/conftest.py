@@ -105,11 +105,12 @@ def resources_of(factory):
 def start(engine_class):
     """Compile a workflow: ``start(steps, outputs, inputs=…, resources=…)``."""
 
-    def compile_workflow(steps, outputs, *, inputs=None, resources=None, **options):
+    def compile_workflow(steps, outputs, *, inputs=None, resources=None, blocks=(), **options):
         document = {
             "version": "1.0",
             "inputs": inputs or [IMAGE, BOXES],
             "steps": steps,
+            "dynamic_blocks_definitions": list(blocks),
             "outputs": [
                 {"type": "JsonField", "name": name, "selector": selector, **options}
                 for name, selector in outputs.items()

@@ -133,6 +133,19 @@ def test_labeled_points_are_one_object(start):
     assert found.xyxy.tolist() == same.xyxy.tolist()
 
 
+def test_tensor_mode_is_refused_at_compilation(engine_class):
+    from sam2_blocks import load_plugins
+    from sam2_blocks.hosts.roboflow.blocks import workflow_manifest
+    from sam2_blocks.hosts.roboflow.engine import load_engine
+
+    plugins, engine = load_plugins(points=[]), load_engine()._replace(hands_over_tensors=True)
+    segment = workflow_manifest(plugins.manifests["sam2/segment@v1"], plugins, engine)
+    with pytest.raises(ValueError, match="set ENABLE_TENSOR_DATA_REPRESENTATION=False"):
+        segment.model_validate(SEGMENT)
+    embed = workflow_manifest(plugins.manifests["sam2/embed@v1"], plugins, engine)
+    embed.model_validate({"type": "sam2/embed@v1", "name": "embed", "image": "$inputs.image"})
+
+
 def test_models_are_known_to_the_engine(described, start):
     schema = described["sam2_blocks/segment@v1"].block_schema["properties"]["model"]
     [names] = [one["enum"] for one in schema["anyOf"] if "enum" in one]
