@@ -29,6 +29,8 @@ ABOUT_MORE = {
     "service/test_defects.py": "sixteen defects of the public service, absent here",
     "test_benchmarks.py": "the folder benchmarks/",
     "test_examples.py": "the folder examples/",
+    "hosts/roboflow/test_core_blocks.py": "the engine's own blocks after ours",
+    "hosts/roboflow/test_workflows.py": "whole workflows in the engine",
     "hosts/roboflow/test_threshold_family.py": "the second family inside Roboflow's engine",
     "test_hooks_docs.py": "docs/hooks.md and docs/executors.md",
     "test_layout.py": "this file",

@@ -100,4 +100,5 @@ PARTS: Mapping[type, type[_Watched]] = {
     MaskProposer: _MaskProposer,  # a call is one batch of points; a run is looked at between them
     Remembering: _Remembering,
 }
-"""What a run may use, by ability. `WarmsUp` and `CountsCache` are for whoever operates a model."""
+"""What a run may use, by ability. `WarmsUp` and `CountsCache` are for whoever operates a model;
+a `Tracker` keeps state between requests, which a run of one item has no use for."""

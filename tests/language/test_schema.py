@@ -58,7 +58,11 @@ def test_an_editor_gets_one_branch_a_block(validator, plugins):
     assert [branch["properties"]["use"]["const"] for branch in branches] == sorted(
         plugins.manifests
     )
-    segment = branches[-1]["properties"]["with"]["properties"]
+    [segment] = [
+        branch["properties"]["with"]["properties"]
+        for branch in branches
+        if branch["properties"]["use"]["const"] == "sam2/segment@v1"
+    ]
     assert segment["min_confidence"]["default"] == 0
     assert segment["min_confidence"]["anyOf"][0]["maximum"] == 1
 

@@ -12,7 +12,7 @@ from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.watched import PARTS, watched
 from sam2_blocks.testing import FakeExecutor
 
-OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded"}
+OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded", "Tracker", "TrackSession"}
 """Abilities that no run gets: add one to `PARTS`, with its limits, or here."""
 
 
