@@ -30,8 +30,8 @@ OTHER_FILES = {
     "an array": ".npy .npz .pt .pth .safetensors",
 }
 ACCEPTED = (
-    "--input takes a picture, a folder of pictures, or a quoted pattern such as 'photos/*.jpg', "
-    "and may be repeated"
+    "--input takes a picture, a folder of pictures, a video, or a quoted pattern such as "
+    "'photos/*.jpg', and may be repeated"
 )
 
 RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, CLOSED = (
