@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from sam2_blocks.executors import Executor, Loaded, MaskProposer, Remembering, require
+from sam2_blocks.executors import (
+    Executor,
+    Loaded,
+    MaskProposer,
+    Remembering,
+    Tracker,
+    TrackSession,
+    require,
+)
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
@@ -20,8 +28,14 @@ from sam2_blocks.values import (
     Float32Array,
     Image,
     MaskPrediction,
+    Prompt,
     PromptSet,
+    Rle,
+    Tracks,
+    TrackSettings,
 )
+
+DEFAULT_TRACKING = TrackSettings()
 
 
 class Watch(Protocol):
@@ -95,10 +109,76 @@ class _Remembering(_Watched):
         return require(self._model, Remembering).find(key)
 
 
+class _Tracker(_Watched):
+    def track(self, settings: TrackSettings = DEFAULT_TRACKING) -> TrackSession:
+        self._run.check()
+        return _Session(require(self._model, Tracker).track(settings), self._run)
+
+
+class _Session:
+    """A session whose steps belong to one run; a deadline ends it between two frames."""
+
+    def __init__(self, session: TrackSession, run: Watch) -> None:
+        self._session = session
+        self._run = run
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def tracker_ids(self) -> tuple[int, ...]:
+        return self._session.tracker_ids
+
+    @property
+    def nbytes(self) -> int:
+        return self._session.nbytes
+
+    def step(
+        self,
+        image: Image,
+        prompts: PromptSet | Sequence[Prompt | Rle] | None = None,
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        self._check(prompts or ())
+        return self._session.step(image, prompts, tracker_ids)
+
+    def prompt(
+        self,
+        prompts: PromptSet | Sequence[Prompt | Rle],
+        tracker_ids: Sequence[int | None] | None = None,
+    ) -> Tracks:
+        self._check(prompts)
+        return self._session.prompt(prompts, tracker_ids)
+
+    def correct(self, tracker_id: int, prompt: Prompt | Rle, *, keep: bool = False) -> Tracks:
+        self._check([prompt])
+        return self._session.correct(tracker_id, prompt, keep=keep)
+
+    def remove(self, tracker_id: int) -> None:
+        self._session.remove(tracker_id)
+
+    def reset(self) -> None:
+        self._session.reset()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _check(self, prompts: PromptSet | Sequence[Prompt | Rle]) -> None:
+        """Look at the deadline, and count the prompts; a mask is one, too."""
+        self._run.check()
+        given = prompts.prompts if isinstance(prompts, PromptSet) else prompts
+        counted = tuple(one if isinstance(one, Prompt) else Prompt() for one in given)
+        self._run.check_prompts([PromptSet(counted)])
+
+
 PARTS: Mapping[type, type[_Watched]] = {
     Executor: _Executor,
     MaskProposer: _MaskProposer,  # a call is one batch of points; a run is looked at between them
     Remembering: _Remembering,
+    Tracker: _Tracker,
 }
 """What a run may use, by ability. `WarmsUp` and `CountsCache` are for whoever operates a model;
 a `Tracker` keeps state between requests, which a run of one item has no use for."""

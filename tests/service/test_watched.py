@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 
 from sam2_blocks import executors
 from sam2_blocks.executors import Executor, Loaded, MaskProposer
+from sam2_blocks.masks.rle import mask_to_rle
 from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.runs import Run
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.watched import PARTS, watched
-from sam2_blocks.testing import FakeExecutor
+from sam2_blocks.testing import FakeExecutor, sample_image
+from sam2_blocks.values import PromptSet
 
 OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded", "Tracker", "TrackSession"}
 """Abilities that no run gets: add one to `PARTS`, with its limits, or here."""
+NO_ABILITY = {"TrackSession"}
+"""What a call of an ability returns; it is watched there."""
 
 
 class Gifted(FakeExecutor):
@@ -37,7 +42,7 @@ def test_every_ability_is_watched_or_kept_from_runs():
         and found.__module__ == executors.__name__
         and getattr(found, "_is_protocol", False)
     }
-    assert abilities == {ability.__name__ for ability in PARTS} | OF_OPERATORS
+    assert abilities == {ability.__name__ for ability in PARTS} | OF_OPERATORS | NO_ABILITY
 
 
 def test_an_ability_that_is_not_listed_does_not_exist_for_a_run():
@@ -70,3 +75,34 @@ def test_no_call_begins_once_nobody_waits(method):
     arguments = {"propose_masks": (None, [], None), "find": ("key",)}.get(method, ([],))
     with pytest.raises(GivenUpError):
         getattr(model, method)(*arguments)
+
+
+def test_steps_of_a_session_are_looked_at_and_its_prompts_counted():
+    """A deadline ends tracking between two frames, and too many prompts start nothing."""
+    run = Watcher()
+    session = watched(FakeExecutor(), run).track()
+    image, boxes = sample_image(), PromptSet.from_boxes([[1, 1, 5, 5], [2, 2, 9, 9]])
+    session.step(image, boxes)
+    session.prompt([mask_to_rle(np.ones(image.hw, bool))])
+    session.correct(1, boxes.prompts[0])
+    assert session.tracker_ids == (1, 2, 3)
+    assert run.counts == [2, 1, 1]
+    run.over = True
+    with pytest.raises(GivenUpError):
+        session.step(image)
+    session.remove(1)
+    assert session.tracker_ids == (2, 3)
+
+
+class Watcher:
+    """Counts the prompts of each call, until time is over."""
+
+    def __init__(self):
+        self.counts, self.over = [], False
+
+    def check(self):
+        if self.over:
+            raise GivenUpError("time is over")
+
+    def check_prompts(self, prompt_sets):
+        self.counts += [len(prompts) for prompts in prompt_sets]
