@@ -144,7 +144,7 @@ class Sam2TrackSession:
             wanted = _check_wanted(image.id, image.hw, prompts)
             ids = _assign_ids(tracker_ids, len(wanted), stream.next_id)
             if not wanted and not stream.objects:
-                self._stream = replace(stream, steps=stream.steps + 1, image_hw=image.hw)
+                self._stream = _Stream(stream.steps + 1, stream.next_id, image.hw)
                 return self._tracks(self._stream)
             frame = self._embed(image)
             with self._device_lock, torch.inference_mode():

@@ -255,6 +255,11 @@ def test_prompting_a_frame_nobody_looked_at(session):
     session.step(frame(0))
     with pytest.raises(ValueError, match=r"so it was not encoded; give the prompts to step\(\)"):
         session.prompt(boxes(0))
+    session.step(frame(1), boxes(0))
+    session.remove(1)
+    session.step(frame(2))
+    with pytest.raises(ValueError, match="nothing was followed on the last frame"):
+        session.prompt(boxes(0))
 
 
 def test_a_closed_session(executor):
