@@ -28,6 +28,8 @@ from .runs.once import segment as segment
 from .runs.run import run_pipeline as run_pipeline
 from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
+from .strategies.propagation import ClipPrompt as ClipPrompt
+from .strategies.propagation import propagate as propagate
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
 from .values import AutomaticMasks as AutomaticMasks
 from .values import AutomaticSettings as AutomaticSettings
