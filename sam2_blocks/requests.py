@@ -21,24 +21,20 @@ from uuid import uuid4
 
 import numpy as np
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
-from sam2_blocks.prompts import check_prompts
+from sam2_blocks.entities import Entity, refuse_near_misses
+from sam2_blocks.prompts import NO_PROMPT, check_prompts
 from sam2_blocks.values import AutomaticSettings, Hw, Prompt, PromptSet
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PolygonForm = Literal["centers", "corners"]
 ImageType = Literal["base64", "url", "numpy", "file", "multipart", "pil", "numpy_object"]
 
 
@@ -50,39 +46,10 @@ class Sam2Inputs(TypedDict):
     box: list[list[float]] | None
 
 
-class _Entity(BaseModel):
-    """Base of all: ignores unknown keys, and leaves out the extensions that are not used."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-    extensions: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        unused = {name for name in self.extensions if fields.get(name) is None}
-        return {name: value for name, value in fields.items() if name not in unused}
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Describe the fields; pydantic would see only that the serializer returns a dict."""
-        return handler(_without_serializer(core_schema))
-
-
-def _without_serializer(schema: Any) -> Any:
-    is_validator = schema["type"].startswith("function")
-    return {
-        key: _without_serializer(part) if key == "schema" and is_validator else part
-        for key, part in schema.items()
-        if key != "serialization"
-    }
-
-
 # --- prompts ----------------------------------------------------------------------------------
 
 
-class Box(_Entity):
+class Box(Entity):
     """A box in pixels, given by its centre."""
 
     x: Finite
@@ -101,7 +68,7 @@ class Box(_Entity):
         ]
 
 
-class Point(_Entity):
+class Point(Entity):
     """A click in pixels, on the object or (not ``positive``) beside it."""
 
     x: Finite
@@ -113,11 +80,14 @@ class Point(_Entity):
         return self.x, self.y, self.positive
 
 
-class Sam2Prompt(_Entity):
+class Sam2Prompt(Entity):
     """What shall be segmented: a box, points, or both. One mask comes back.
 
+    Without a box, an empty list of points is no prompt: what the model makes of the picture alone.
     The older form ``point_coords`` [[x, y], …] with ``point_labels`` [1 or 0, …] is read as points.
     """
+
+    also_read: ClassVar[frozenset[str]] = frozenset({"point_coords", "point_labels", "prompts"})
 
     box: Box | None = None
     points: list[Point] | None = None
@@ -127,13 +97,14 @@ class Sam2Prompt(_Entity):
     def _read(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
+        refuse_near_misses(given, {*cls.model_fields, *cls.also_read})
         fields = dict(given)
         coords, labels = fields.pop("point_coords", None), fields.pop("point_labels", None)
         if coords or labels:
             if fields.get("points"):
                 raise ValueError("give points or point_coords, not both")
             fields["points"] = _legacy_points(coords, labels)
-        if fields.get("box") is None and fields.get("points") in (None, []):
+        if not {"box", "points"} & fields.keys():
             raise ValueError(f"a prompt needs a box or points, got the keys {list(given)}")
         return fields
 
@@ -154,7 +125,7 @@ def _legacy_points(coords: Any, labels: Any) -> list[dict[str, Any]]:
         ) from error
 
 
-class Sam2PromptSet(_Entity):
+class Sam2PromptSet(Entity):
     """The prompts of one image."""
 
     prompts: list[Sam2Prompt] | None = None
@@ -208,6 +179,8 @@ class Sam2PromptSet(_Entity):
 
 def _to_prompt(prompt: Sam2Prompt) -> Prompt:
     points = prompt.points or []
+    if prompt.box is None and not points:
+        return NO_PROMPT
     with np.errstate(over="ignore"):  # becomes inf, which `check_prompts` refuses by name
         return Prompt(
             None if prompt.box is None else np.array(prompt.box.to_xyxy()).astype(np.float32),
@@ -219,7 +192,7 @@ def _to_prompt(prompt: Sam2Prompt) -> Prompt:
 # --- images -----------------------------------------------------------------------------------
 
 
-class InferenceRequestImage(_Entity):
+class InferenceRequestImage(Entity):
     """An image, or where to get it.
 
     ``base64`` may be a data URI; ``url`` is http or https. Whether a server reads ``file`` and
@@ -259,7 +232,7 @@ def _default_version() -> str:
     return os.environ.get("SAM2_VERSION_ID", "hiera_large")
 
 
-class Sam2InferenceRequest(_Entity):
+class Sam2InferenceRequest(Entity):
     """What all requests share.
 
     ``model_id`` and ``sam2_version_id`` say the same and are made from each other.
@@ -342,7 +315,7 @@ class Sam2EmbeddingRequest(_ImageRequest):
     )
 
 
-class Sam2AutomaticMasks(_Entity):
+class Sam2AutomaticMasks(Entity):
     """Extension: how to find the masks of everything, as in ``SAM2AutomaticMaskGenerator``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -385,7 +358,7 @@ class Sam2SegmentationRequest(_ImageRequest):
     """
 
     extensions: ClassVar[frozenset[str]] = frozenset(
-        {"model_version", "min_confidence", "tolerance", "automatic_masks"}
+        {"model_version", "min_confidence", "tolerance", "polygon_form", "automatic_masks"}
     )
 
     format: Literal["json", "rle", "binary"] = Field(
@@ -414,6 +387,12 @@ class Sam2SegmentationRequest(_ImageRequest):
         ge=0,
         allow_inf_nan=False,
         description="Extension: polygons may move by at most this many pixels.",
+    )
+    polygon_form: PolygonForm | None = Field(
+        default=None,
+        description="Extension: centers, the default, has polygons run through the centres of "
+        "border pixels, without holes, as on the public server; corners has them run along the "
+        "edges of pixels, holes included, so that filling them gives the mask back exactly.",
     )
     automatic_masks: Sam2AutomaticMasks | None = Field(
         default=None,
@@ -465,14 +444,17 @@ class Sam2SegmentationRequest(_ImageRequest):
 # --- responses --------------------------------------------------------------------------------
 
 
-class Sam2EmbeddingResponse(_Entity):
+class Sam2EmbeddingResponse(Entity):
     """Where an embedding was kept."""
 
+    extensions: ClassVar[frozenset[str]] = frozenset({"inference_id"})
+
+    inference_id: str | None = Field(default=None, description="The id of the request.")
     image_id: str = Field(description="Name under which the image can be used again.")
     time: float = Field(description="Seconds it took, preprocessing included.")
 
 
-class Sam2SegmentationPrediction(_Entity):
+class Sam2SegmentationPrediction(Entity):
     """The mask of one prompt, or one of the automatic ones."""
 
     masks: list[list[list[int]]] | dict[str, Any] = Field(
@@ -482,11 +464,12 @@ class Sam2SegmentationPrediction(_Entity):
     format: str | None = Field(default="polygon", description="polygon or rle")
 
 
-class Sam2SegmentationResponse(_Entity):
+class Sam2SegmentationResponse(Entity):
     """The masks of an image: in the order of the prompts, or the surest automatic ones first."""
 
-    extensions: ClassVar[frozenset[str]] = frozenset({"unprompted"})
+    extensions: ClassVar[frozenset[str]] = frozenset({"unprompted", "inference_id"})
 
+    inference_id: str | None = Field(default=None, description="The id of the request.")
     predictions: list[Sam2SegmentationPrediction]
     time: float = Field(description="Seconds it took, preprocessing included.")
     unprompted: Literal[True] | None = Field(

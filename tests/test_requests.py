@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.requests import (
     Box,
     InferenceRequestImage,
@@ -170,15 +171,36 @@ def test_the_older_form_of_points_is_read():
     assert segment(point_coords=[], point_labels=None).prompts == Sam2PromptSet()
 
 
+def test_no_points_are_no_prompt_as_on_the_public_server():
+    for nothing in ({"points": []}, {"box": None, "points": []}, {"points": None}):
+        [prompt] = segment(prompts=[nothing]).prompts.to_prompt_set((30, 40)).prompts
+        assert prompt is NO_PROMPT
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("promts", "prompts"), ("fromat", "format"), ("image_ids", "image_id")],
+)
+def test_a_slip_is_refused_with_the_name_that_was_meant(slip, meant):
+    found = dict(problems(Sam2SegmentationRequest, {"image": IMAGE, slip: "rle"}))
+    assert f"unknown key '{slip}'. Did you mean '{meant}'?" in found[""]
+
+
+def test_what_is_nothing_like_a_key_of_ours_is_ignored():
+    given = segment(visualize_predictions=True, confidence=0.5, model_type="sam", w=3)
+    assert given.format == "json"
+
+
 # --- what is refused, and where ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("given", "where", "message"),
     [
-        ({"bbox": [1, 2, 3, 4]}, "prompts.prompts.0", "needs a box or points, got the keys"),
+        ({"rect": [1, 2, 3, 4]}, "prompts.prompts.0", "needs a box or points, got the keys"),
+        ({"bbox": [1, 2, 3, 4]}, "prompts.prompts.0", "'bbox'. Did you mean 'box'?"),
+        ({"promts": [{"box": BOX}]}, "prompts.prompts.0", "'promts'. Did you mean 'prompts'?"),
         ([{"box": BOX}, {}], "prompts.prompts.1", "needs a box or points"),
-        ([{"box": None, "points": []}], "prompts.prompts.0", "needs a box or points"),
         ([{"box": {"x": 1}}], "prompts.prompts.0.box.y", "Field required"),
         ([{"box": [1, 2, 3, 4]}], "prompts.prompts.0.box", "valid dictionary"),
         ([{"points": [{"x": 1, "y": 2}]}], "prompts.prompts.0.points.0.positive", "required"),
@@ -377,7 +399,8 @@ def test_the_schema_describes_the_fields(mode):
     assert "#/$defs/Sam2PromptSet" in json.dumps(schema["properties"]["prompts"])
     assert set(schema["$defs"]["Box"]["required"]) == {"x", "y", "width", "height"}
     response = Sam2SegmentationResponse.model_json_schema(mode=mode)
-    assert set(response["properties"]) == {"predictions", "time", "unprompted"}
+    names = {"predictions", "time", "unprompted", "inference_id"}
+    assert set(response["properties"]) == names
 
 
 # --- our own prompts --------------------------------------------------------------------------

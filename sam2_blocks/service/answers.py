@@ -9,10 +9,11 @@ from typing import IO
 
 import numpy as np
 
+from sam2_blocks.masks.outlines import rle_to_outlines
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask
 from sam2_blocks.masks.stopping import look_up
-from sam2_blocks.requests import Sam2SegmentationPrediction
+from sam2_blocks.requests import PolygonForm, Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
 from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Rle
 
@@ -28,19 +29,29 @@ def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> 
 
 
 def to_polygon_rows(
-    prediction: MaskPrediction, tolerance_px: float = 0.0
+    prediction: MaskPrediction, tolerance_px: float = 0.0, form: PolygonForm = "centers"
 ) -> list[Sam2SegmentationPrediction]:
-    """Answer in format ``json``: each part of a mask is one polygon of whole pixel corners.
+    """Answer in format ``json``: each part of a mask is one polygon.
 
-    Holes are joined to their outline by a path of zero width, so filling the polygons gives the
-    mask back exactly; with a tolerance, nearly.
+    Args:
+        prediction: the masks.
+        tolerance_px: how far a polygon may be from the exact one.
+        form: ``centers`` runs through the centres of border pixels and has no holes, as on the
+            public server. ``corners`` runs along the edges of pixels; holes are joined to their
+            outline by a path of zero width, so filling the polygons gives the mask back exactly.
     """
+    to_rings = _rle_to_rings if form == "corners" else _rle_to_outlines
     return [
         Sam2SegmentationPrediction(
-            masks=_rle_to_rings(rle, tolerance_px), confidence=float(iou), format="polygon"
+            masks=to_rings(rle, tolerance_px), confidence=float(iou), format="polygon"
         )
         for rle, iou in zip(prediction.rles, prediction.iou_prediction, strict=True)
     ]
+
+
+def _rle_to_outlines(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
+    look_up()
+    return [ring.tolist() for ring in rle_to_outlines(rle, tolerance_px=tolerance_px)]
 
 
 def _rle_to_rings(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:

@@ -178,7 +178,9 @@ class Service:
         )
         if request.format == "binary":
             return await self.in_thread(lambda: embedding_to_npz(embedding))
-        return Sam2EmbeddingResponse(image_id=name, time=time.perf_counter() - started)
+        return Sam2EmbeddingResponse(
+            inference_id=request.id, image_id=name, time=time.perf_counter() - started
+        )
 
     async def segment(
         self, request: Sam2SegmentationRequest, caller: Caller | None = None
@@ -268,8 +270,11 @@ class Service:
         if request.format == "rle":
             rows = to_rle_rows(kept)
         else:
-            rows = to_polygon_rows(kept, request.tolerance or 0.0)
+            rows = to_polygon_rows(
+                kept, request.tolerance or 0.0, request.polygon_form or "centers"
+            )
         return Sam2SegmentationResponse(
+            inference_id=request.id,
             predictions=rows,
             time=time.perf_counter() - started,
             unprompted=None if request.prompts.prompts or request.automatic_masks else True,

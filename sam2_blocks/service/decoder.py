@@ -15,6 +15,8 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image as Pil
-from PIL import ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import ImageOps, UnidentifiedImageError, features
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats.images import open_picture, pil_to_bands
@@ -37,11 +39,24 @@ MEASURE, PIXELS, REFUSED = b"s", b"p", b"e"
 NO_MEMORY = b"m"
 """Refused like `REFUSED`, perhaps for lack of memory; with no text surely for that."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""Those that Pillow reads without running another program."""
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"),
+    *(["AVIF"] if find_spec("PIL.AvifImagePlugin") and features.check("avif") else []),
+    *(["JPEG2000"] if features.check("jpg_2000") else []),
+)
+"""Those that Pillow reads without running another program, and as it was built."""
 SMALL = 2**20
 """A picture of less pixels fails for no lack of memory."""
-PLUGINS = (TiffImagePlugin, WebPImagePlugin)  # imported; Pillow has the others at hand
+PLUGINS = [  # imported before there is a bound of memory; Pillow has the others at hand
+    import_module(f"PIL.{plugin}ImagePlugin")
+    for name, plugin in (
+        ("TIFF", "Tiff"),
+        ("WEBP", "WebP"),
+        ("AVIF", "Avif"),
+        ("JPEG2000", "Jpeg2K"),
+    )
+    if name in FORMATS
+]
 NOTHING = np.empty(0, np.uint8)
 MAX_SCANS = 200
 """Progressive JPEG files have about ten; each costs a pass over the whole picture."""

@@ -57,6 +57,16 @@ class ServiceSettings:
             variable="SAM2_BLOCKS_API_KEY",
         ),
     ] = None
+    cors_origins: Annotated[
+        str | None,
+        Setting(
+            "Origins whose pages may call, separated by commas, such as https://example.com; * is "
+            "any. By default none.",
+            NETWORK,
+            "cors-origins",
+            variable="SAM2_BLOCKS_CORS_ORIGINS",
+        ),
+    ] = None
     window_ms: Annotated[
         float,
         Ge(0),

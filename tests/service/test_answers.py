@@ -46,12 +46,22 @@ def test_rle_is_the_librarys_own_answer(make_service, nano_executor, multimask_o
 
 
 def test_polygons_filled_are_the_masks_exactly(make_service, nano_executor):
-    answer = segment(make_service(), PICTURE, PROMPTS)
+    answer = segment(make_service(), PICTURE, PROMPTS, polygon_form="corners")
     expected = masks_of(library_call(nano_executor, PROMPTS))
     for row, mask in zip(answer.predictions, expected, strict=True):
         rings = [np.array(ring, float) for ring in row.masks]
         assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()
         assert all(isinstance(number, int) for ring in row.masks for xy in ring for number in xy)
+
+
+def test_polygons_are_those_of_the_public_server(make_service, nano_executor):
+    cv2 = pytest.importorskip("cv2")
+    answer = segment(make_service(), PICTURE, PROMPTS)
+    expected = masks_of(library_call(nano_executor, PROMPTS))
+    for row, mask in zip(answer.predictions, expected, strict=True):
+        how = (cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        theirs, _ = cv2.findContours(mask.astype(np.uint8), *how)
+        assert row.masks == [contour.reshape(-1, 2).tolist() for contour in theirs]
 
 
 def test_a_tolerance_saves_corners(make_service):
@@ -120,7 +130,8 @@ def test_automatic_masks_come_in_every_format(make_service, nano_executor):
     service = make_service()
     rle = segment(service, PICTURE, format="rle", automatic_masks=EVERYTHING).predictions
     masks = np.array([rle_to_mask(coco_to_rle(row.masks)) for row in rle])
-    polygons = segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+    given = {"automatic_masks": EVERYTHING, "polygon_form": "corners"}
+    polygons = segment(service, PICTURE, **given).predictions
     for row, mask in zip(polygons, masks, strict=True):
         rings = [np.array(ring, float) for ring in row.masks]
         assert (rle_to_mask(polygons_to_rle(rings, PICTURE.hw)) == mask).all()

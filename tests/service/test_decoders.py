@@ -12,6 +12,7 @@ from PIL import Image as Pil
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service import decoders as decoders_module
+from sam2_blocks.service.decoder import FORMATS
 from sam2_blocks.service.decoders import Decoders
 from sam2_blocks.service.errors import ImageRefusedError
 from tests.service.conftest import picture
@@ -59,6 +60,7 @@ def test_what_comes_back_is_what_is_read_in_this_process(make_decoders):
         *(PNG, encoded("P", "GIF"), encoded("L", "TIFF"), encoded("RGBA", "WEBP"), turned()),
         *(encoded("1", "BMP"), encoded("CMYK", "JPEG"), encoded("RGB", "PPM", (3, 2000))),
         encoded("RGB", "PNG", (2100, 700)),
+        *(encoded("RGB", name) for name in ("AVIF", "JPEG2000") if name in FORMATS),
     ]
     for content in files:
         expected = read_image(content).pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -21,6 +22,11 @@ from sam2_blocks.hosts.http.metrics import CLIENT_GONE
 from sam2_blocks.service import Service
 from sam2_blocks.service.admission import Caller
 from sam2_blocks.service.errors import DeadlineError
+
+PROCESSING_TIME = "X-Processing-Time"
+"""Header with the seconds a request took, as on the public server."""
+GZIP_FROM_BYTES = 1024
+GZIP_LEVEL = 5
 
 STRANGER_S = 10.0
 """How long a request that has not shown its key may take to."""
@@ -62,18 +68,20 @@ class Answerer:
             Sam2BlocksError: if there is no answer.
         """
         deadline_s = self._service.settings.deadline_s
-        deadline = time.monotonic() + deadline_s
+        started = time.monotonic()
+        deadline = started + deadline_s
         async with AsyncExitStack() as held:
             try:
                 fields, client = await self._read(request, held, deadline)
                 caller = Caller(client, held)
-                working = self._work(model, fields, lambda entity: answer(entity, caller))
-                content, media_type = await _unless_gone(request, working, deadline)
+                working = self._work(request, model, fields, lambda one: answer(one, caller))
+                content, headers = await _unless_gone(request, working, deadline)
             except ClientDisconnect:
                 return Response(status_code=CLIENT_GONE)
             except asyncio.TimeoutError:
                 raise DeadlineError(f"no answer within {deadline_s:g} s.") from None
-            return _Answered(content, media_type, held.pop_all(), deadline_s)
+            headers[PROCESSING_TIME] = f"{time.monotonic() - started:.6f}"
+            return _Answered(content, headers, held.pop_all(), deadline_s)
 
     async def _read(
         self, request: Request, held: AsyncExitStack, deadline: float
@@ -97,26 +105,28 @@ class Answerer:
 
     async def _work(
         self,
+        request: Request,
         model: type[Entity],
         fields: Mapping[str, Any],
         answer: Callable[[Entity], Awaitable[Any]],
-    ) -> tuple[bytes, str]:
+    ) -> tuple[bytes, dict[str, str]]:
+        """Make the content of an answer and its headers."""
         service = self._service
         entity = await service.in_thread(lambda: _validate(model, fields))
         result = await answer(entity)
         if isinstance(result, bytes):
-            return result, "application/octet-stream"
-        content = await service.at_length(lambda: to_json(result, inf_nan_mode="null"))
-        return content, "application/json"
+            return result, {"Content-Type": "application/octet-stream"}
+        packed = _takes_gzip(request)
+        return await service.at_length(lambda: _to_json(result, packed=packed))
 
 
 class _Answered(Response):
     """An answer that is sent piece by piece, as fast as its client takes it, but not for ever."""
 
     def __init__(
-        self, content: bytes, media_type: str, held: AsyncExitStack, most_s: float
+        self, content: bytes, headers: Mapping[str, str], held: AsyncExitStack, most_s: float
     ) -> None:
-        super().__init__(content, media_type=media_type)
+        super().__init__(content, headers=headers)
         self._held = held
         self._most_s = most_s
 
@@ -163,6 +173,21 @@ async def _unless_gone(request: Request, answer: Awaitable[Result], deadline: fl
 async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _takes_gzip(request: Request) -> bool:
+    """Whether the client reads packed answers; ``q=0`` says that it does not."""
+    given = request.headers.get("accept-encoding", "").replace(" ", "").lower().split(",")
+    codings = {name: quality for name, _, quality in (coding.partition(";") for coding in given)}
+    return codings.get("gzip", codings.get("*", "q=0")).rstrip("0.") != "q="
+
+
+def _to_json(result: Any, *, packed: bool) -> tuple[bytes, dict[str, str]]:
+    content = to_json(result, inf_nan_mode="null")
+    headers = {"Content-Type": "application/json", "Vary": "Accept-Encoding"}
+    if not packed or len(content) < GZIP_FROM_BYTES:
+        return content, headers
+    return gzip.compress(content, GZIP_LEVEL), {**headers, "Content-Encoding": "gzip"}
 
 
 def _validate(model: type[Entity], fields: Mapping[str, Any]) -> Entity:

@@ -19,6 +19,7 @@ from sam2_blocks.hosts.http.answering import Answerer
 from sam2_blocks.hosts.http.errors import add_error_handlers
 from sam2_blocks.hosts.http.keys import ApiKeys
 from sam2_blocks.hosts.http.metrics import MeasuringMiddleware, Metrics
+from sam2_blocks.hosts.http.roboflow import add_roboflow_routes, allow_origins
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -80,12 +81,14 @@ def create_app(
     app = FastAPI(title="sam2_blocks", version=__version__, lifespan=_closing(service, runner))
     app.state.service = service
     app.add_middleware(MeasuringMiddleware, metrics=metrics)
+    allow_origins(app, settings.cors_origins)
     add_error_handlers(app)
     answerer = Answerer(service)
     _add_sam2(app, service, answerer)
     _add_pipelines(app, runner, answerer)
     _add_blocks(app, plugins, answerer.keys)
     _add_health(app, service, runner)
+    add_roboflow_routes(app, service, answerer)
     _add_metrics(app, metrics, answerer.keys)
     docs.describe_bodies(
         app, [Sam2EmbeddingRequest, Sam2SegmentationRequest, PipelineRequest, PipelineInputs]

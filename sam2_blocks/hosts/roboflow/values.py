@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sam2_blocks.hosts.roboflow.engine import Engine, load_engine
 from sam2_blocks.kinds import BUILTIN_KINDS, dump_value
 from sam2_blocks.masks.rle import rle_to_coco
-from sam2_blocks.values import Embedding, Hw, Image, Prompt, PromptSet
+from sam2_blocks.values import Embedding, Hw, Image, Prompt, PromptSet, VideoFrame
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -118,7 +118,16 @@ def _picture_to_image(picture: Any) -> Image:
 
     pixels = picture.numpy_image
     code = cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB
-    return Image(cv2.cvtColor(pixels, code), picture.parent_metadata.parent_id)
+    video = _frame_of(picture)
+    return Image(cv2.cvtColor(pixels, code), picture.parent_metadata.parent_id, video=video)
+
+
+def _frame_of(picture: Any) -> VideoFrame | None:
+    """Where in a video a picture is from; the engine makes something up where nobody said."""
+    given = getattr(picture, "_video_metadata", None)
+    if given is None:
+        return None
+    return VideoFrame(given.video_identifier, given.frame_number, fps=given.fps)
 
 
 def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine, form: Form = PLAIN) -> Any:

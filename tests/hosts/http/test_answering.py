@@ -28,7 +28,7 @@ def test_504_an_answer_that_takes_too_long_to_make(connect, monkeypatch):
     gate = threading.Event()
     client = connect(deadline_s=0.5)
 
-    def write(*_):
+    def write(*_, **__):
         assert gate.wait(20)
 
     monkeypatch.setattr("sam2_blocks.hosts.http.answering.to_json", write)

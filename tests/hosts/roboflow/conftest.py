@@ -53,8 +53,13 @@ class RingExecutor(FakeExecutor):
 class LoggingExecutor(FakeExecutor):
     """Keeps the pictures it was given."""
 
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
     def embed(self, images):
         self.pictures = list(images)
+        self.seen += images
         return super().embed(images)
 
 

@@ -21,6 +21,7 @@ from tests.hosts.roboflow.conftest import (
     ring_mask,
     run_one,
 )
+from tests.hosts.roboflow.theirs import frame
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
 
@@ -116,6 +117,16 @@ def test_pictures_arrive_in_rgb(start):
         start([SEGMENT], PREDICTIONS, resources=resources), image=blue, boxes=detector_output(1)
     )
     assert executor.pictures[0].pixels[0, 0].tolist() == [0, 0, 255]
+
+
+def test_frames_know_their_video(start):
+    resources, executor = resources_of(LoggingExecutor)
+    engine = start([SEGMENT], PREDICTIONS, resources=resources)
+    run_one(engine, image=frame(picture(), number=7), boxes=detector_output(1))
+    run_one(engine, image=picture(1), boxes=detector_output(1))
+    first, second = executor.seen
+    assert (first.video.video_id, first.video.index, first.video.fps) == ("clip", 7, 30)
+    assert second.video is None
 
 
 def test_a_grey_picture_is_accepted(start):
