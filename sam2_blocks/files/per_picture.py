@@ -14,13 +14,23 @@ from sam2_blocks.values import Image
 
 
 def path_beside(template: str, image: Image) -> Path:
-    """Fill in ``{dir}``, ``{stem}`` and ``{name}`` of the picture's file, and its ``{id}``.
+    """Fill in the names of a picture: ``{dir}``, ``{stem}``, ``{name}``, ``{id}``, ``{folder}``.
+
+    The first three are of its file; ``{folder}`` is that of its id, below what was searched.
 
     Raises:
         ValueError: if a placeholder is another.
     """
     file = image.path or Path(image.id)
-    return _fill(template, dir=str(file.parent), stem=file.stem, name=file.name, id=image.id)
+    folder = str(relative_path(image.id).parent)
+    return _fill(
+        template,
+        dir=str(file.parent),
+        stem=file.stem,
+        name=file.name,
+        id=image.id,
+        folder=folder,
+    )
 
 
 class FilePerPicture:

@@ -1,124 +1,29 @@
-"""COCO annotation files: boxes out of them, and files that grow by picture and survive a crash."""
+"""COCO annotation files that grow by picture and survive a crash; `coco_boxes` reads them."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import supervision as sv
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import json_text, unfinished_path, write_text
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
-from sam2_blocks.files.reading import read_json
-from sam2_blocks.formats.rows import Box, boxes_to_detections, finite
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_to_coco
-from sam2_blocks.values import Hw, Image, Rle
+from sam2_blocks.values import Hw, Rle
 
 OURS = frozenset({"category", "class_id"})
 NUMBERED = {"category_ids": "numbered"}
 """In ``info`` where ids of categories are not the detector's; annotations then keep its class ids,
 for a resumed run to number as one that was never interrupted."""
 NUMBERS = ("id", "image_id", "category_id")
-
-
-# --- reading ----------------------------------------------------------------------------------
-
-
-class CocoBoxes:
-    """The boxes of one COCO annotation file, by picture.
-
-    Args:
-        path: the JSON file.
-
-    Raises:
-        ValueError: if it is not COCO.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        data = read_json(path)
-        try:
-            annotations = list(data["annotations"])
-            names = {row["id"]: row["name"] for row in data["categories"]}
-            rows = list(data["images"])
-            self._images: dict[str, dict[str, Any]] = {row["file_name"]: row for row in rows}
-            self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in rows}
-            self._by_file_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
-            for row in rows:
-                self._by_file_name[PurePath(row["file_name"]).name].append(row)
-            self._taken: dict[int, str] = {}
-        except (KeyError, TypeError, ValueError) as error:
-            wanted = "images, annotations and categories that refer to each other"
-            raise ValueError(f"{path}: not COCO, wants {wanted} ({error!r})") from error
-        for key, found in (("file_name", self._images), ("id", self._boxes)):
-            if len(found) < len(rows):
-                twice = Counter(row[key] for row in rows).most_common(1)[0][0]
-                raise ValueError(f"{path}: lists two images with {key} {twice!r}; give one entry")
-        for row in annotations:
-            try:
-                self._boxes[row["image_id"]].append(_coco_box(row, names))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                shown = row.get("id", row) if isinstance(row, Mapping) else row
-                raise ValueError(f"{path}: annotation {shown!r} is wrong: {error!r}") from error
-
-    def load(self, image: Image) -> sv.Detections:
-        """Return the boxes of a picture, found by its id or by its file name.
-
-        Raises:
-            ValueError: if the file does not list the picture, or lists another size.
-        """
-        row = self._find(image.id)
-        height, width = image.hw
-        listed = row.get("height", height), row.get("width", width)
-        if listed != image.hw:
-            raise ValueError(
-                f"{self.path}: says {row['file_name']!r} is {listed[1]}x{listed[0]} pixels, "
-                f"the picture is {width}x{height}"
-            )
-        taken_by = self._taken.setdefault(row["id"], image.id)
-        if taken_by != image.id:
-            raise ValueError(
-                f"{self.path}: lists {row['file_name']!r} once, but both {taken_by!r} and "
-                f"{image.id!r} end in that name"
-            )
-        return boxes_to_detections(self._boxes[row["id"]])
-
-    def _find(self, image_id: str) -> dict[str, Any]:
-        """The row of exactly this name, else the only one of which one name ends in the other."""
-        if image_id in self._images:
-            return self._images[image_id]
-        candidates = self._by_file_name[PurePath(image_id).name]
-        found = [row for row in candidates if _same_end(row["file_name"], image_id)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(repr(row["file_name"]) for row in found[:3])
-            raise ValueError(f"{self.path}: {image_id!r} could be any of {names}")
-        hint = did_you_mean(image_id, self._images)
-        raise ValueError(f"{self.path}: lists no picture {image_id!r}.{hint}")
-
-
-def _same_end(one: str, other: str) -> bool:
-    first, second = PurePath(one).parts, PurePath(other).parts
-    shared = min(len(first), len(second))
-    return first[-shared:] == second[-shared:]
-
-
-def _coco_box(row: Mapping[str, Any], names: Mapping[int, str]) -> Box:
-    x, y, width, height = (finite(value) for value in row["bbox"])
-    category = int(row["category_id"])
-    confidence = None if row.get("score") is None else finite(row["score"])
-    return Box((x, y, x + width, y + height), names[category], category, confidence)
-
-
-# --- writing ----------------------------------------------------------------------------------
 
 
 def detections_to_annotations(

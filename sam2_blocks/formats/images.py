@@ -6,13 +6,15 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pil
-from PIL import ImageOps, UnidentifiedImageError
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.values import UNNAMED, Image, UInt8Array
+from sam2_blocks.values import UNNAMED, Hw, Image, UInt8Array
 
 MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels: Pillow's own limit, about 13,000 x 13,000."""
@@ -157,6 +159,42 @@ def _band_to_rgb(picture: Pil.Image) -> UInt8Array:
         canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Pil.alpha_composite(canvas, rgba)
     return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def stored_orientation(path: Path | None) -> int:
+    """Read how a picture is turned in its file: EXIF's orientation, 1 to 8; 1 is upright.
+
+    Raises:
+        ImageError: if there is no file, or it cannot be read.
+    """
+    if path is None:
+        raise ImageError("the picture has no file, so nobody knows how it is stored.")
+    try:
+        with Pil.open(path) as picture:
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path}: its orientation cannot be read ({error}).") from error
+    return orientation if orientation in range(1, 9) else 1
+
+
+def boxes_to_upright(boxes_xyxy: NDArray[Any], orientation: int, stored_hw: Hw) -> NDArray[Any]:
+    """Turn boxes of a picture as it is stored to the upright picture.
+
+    Args:
+        boxes_xyxy: float, (N, 4), pixels.
+        orientation: EXIF's.
+        stored_hw: size of the picture as it is stored.
+
+    Source: EXIF 2.32, tag 0x0112, as `PIL.ImageOps.exif_transpose` reads it.
+    """
+    height, width = stored_hw
+    x = boxes_xyxy[:, [0, 2]]
+    y = boxes_xyxy[:, [1, 3]]
+    x = width - x if orientation in (2, 3, 7, 8) else x
+    y = height - y if orientation in (3, 4, 6, 7) else y
+    x, y = (y, x) if orientation >= 5 else (x, y)
+    corners = (x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1))
+    return np.stack(corners, axis=1).astype(boxes_xyxy.dtype)
 
 
 def check_image(image: object) -> None:

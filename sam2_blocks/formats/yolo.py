@@ -1,49 +1,15 @@
-"""YOLO label files, a text a picture: boxes and outlines, in and out."""
+"""YOLO label files, a text a picture, written; `yolo_lines` reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import numpy as np
 import supervision as sv
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files.reading import read_text
-from sam2_blocks.formats.rows import Box, boxes_to_detections, whole_id
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.values import Hw, Image
-
-SLACK = 1e-3
-"""How far a number that shall be in 0..1 may be outside, since writers round."""
-
-
-def load_yolo(path: Path, image: Image, classes: Sequence[str] = ()) -> sv.Detections:
-    """Read YOLO text: ``class cx cy w h`` or ``class x y x y x y …``, and a confidence if any.
-
-    All but the class are shares of the picture, 0 to 1. A line of a tracker, which ends in a number
-    of its own, has no form that can be told from these; it is refused unless that number is 0 or 1.
-
-    Args:
-        path: the text file.
-        image: the picture, for its size.
-        classes: class names by id.
-
-    Raises:
-        ValueError: if a line is malformed; the message gives file and line.
-    """
-    boxes = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            try:
-                boxes.append(_yolo_box([float(part) for part in line.split()], image.hw, classes))
-            except (ValueError, OverflowError) as error:
-                raise ValueError(f"{path}, line {number}: {error}, got {line.strip()!r}") from error
-    try:
-        return boxes_to_detections(boxes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+from sam2_blocks.values import Hw
 
 
 def detections_to_yolo(
@@ -89,26 +55,3 @@ def _class_number(found: sv.Detections, index: int, classes: Sequence[str]) -> i
         hint = did_you_mean(name, classes)
         raise ValueError(f"mask {index} is a {name!r}, which 'classes' does not list.{hint}")
     return classes.index(name)
-
-
-def _yolo_box(numbers: Sequence[float], hw: Hw, classes: Sequence[str]) -> Box:
-    if len(numbers) in (5, 6):
-        cx, cy, width, height = numbers[1:5]
-        x0, y0, x1, y1 = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    elif len(numbers) >= 7:
-        corners = numbers[1 : len(numbers) - 1 + len(numbers) % 2]
-        xs, ys = corners[::2], corners[1::2]
-        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
-    else:
-        raise ValueError("wants a class and 4 numbers of a box, or 6 and more of an outline")
-    if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]):
-        raise ValueError("wants a whole class number and finite values")
-    if not all(-SLACK <= number <= 1 + SLACK for number in numbers[1:]):
-        raise ValueError(
-            "wants shares of the picture, 0 to 1; are these pixels, or a tracker's id?"
-        )
-    class_id = whole_id(numbers[0])
-    name = classes[class_id] if 0 <= class_id < len(classes) else str(class_id)
-    high, wide = hw
-    confidence = None if len(numbers) % 2 else numbers[-1]
-    return Box((x0 * wide, y0 * high, x1 * wide, y1 * high), name, class_id, confidence)

@@ -5,7 +5,7 @@ import pytest
 
 from sam2_blocks import Item, Runner
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.formats.yolo import load_yolo
+from sam2_blocks.formats.yolo_lines import YoloLabels
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, masks_to_prediction
@@ -26,7 +26,7 @@ def test_yolo_says_the_mask_with_its_hole_and_its_parts_in_one_line(export, mask
 def test_yolo_is_read_back_by_detections_load(export, mask, tmp_path):
     path = export("export/yolo@v1", mask, classes=["hand", "face"]).outputs["path"]
     assert path == str(tmp_path / "out" / "labels" / "deep" / "a.txt")
-    found = load_yolo(tmp_path / "out" / "labels" / "deep" / "a.txt", picture(tmp_path), ["h", "f"])
+    found = YoloLabels().load(tmp_path / "out" / "labels" / "deep" / "a.txt", HW, ["h", "f"])
     assert found.class_id.tolist() == [1]
     assert np.allclose(found.xyxy, [[5, 4, 40, 36]], atol=1e-3)
 

@@ -3,30 +3,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.formats.yolo import detections_to_yolo, load_yolo
+from sam2_blocks.formats.yolo import detections_to_yolo
+from sam2_blocks.formats.yolo_lines import YoloLabels
 from sam2_blocks.kinds import SAMPLE_HW
-from sam2_blocks.testing import sample_detections, sample_image
+from sam2_blocks.testing import sample_detections
 
 
 def test_boxes_of_masks_are_read_back(tmp_path):
     found = sample_detections()
     found.class_id = np.array([0, 1])
     (tmp_path / "a.txt").write_text(detections_to_yolo(found, (24, 32)))
-    back = load_yolo(tmp_path / "a.txt", sample_image(), ["face", "object"])
+    back = YoloLabels().load(tmp_path / "a.txt", SAMPLE_HW, ["face", "object"])
     assert back.data["class_name"].tolist() == ["face", "object"]
     assert np.allclose(back.xyxy, [[2, 3, 12, 15], [14, 5, 30, 20]], atol=1e-3)
-
-
-def test_a_line_that_is_neither_box_nor_outline_is_named(tmp_path):
-    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2\n\n0 .5\n")
-    with pytest.raises(ValueError, match=r"a\.txt, line 3: wants a class and 4 numbers of a box"):
-        load_yolo(tmp_path / "a.txt", sample_image())
 
 
 def test_what_was_written_has_the_same_boxes_when_read(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text(detections_to_yolo(sample_detections(), SAMPLE_HW, classes=["object", "face"]))
-    found = load_yolo(file, sample_image(), ["object", "face"])
+    found = YoloLabels().load(file, SAMPLE_HW, ["object", "face"])
     assert found.data["class_name"].tolist() == ["face", "object"]
     assert found.xyxy.round(2).tolist() == [[2, 3, 12, 15], [14, 5, 30, 20]]
 
