@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import supervision as sv
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from sam2_blocks.errors import FileWarning
@@ -183,6 +184,12 @@ class CocoBoxes:
         categories = [category["row"] for category in self._categories.values()]
         found.metadata[SOURCE] = {"image_id": picture["id"], "categories": categories}
         return found
+
+
+def is_crowd(found: sv.Detections) -> NDArray[np.bool_]:
+    """Say which rows are regions of many objects, (N,)."""
+    given = found.data.get(IS_CROWD)
+    return np.zeros(len(found), bool) if given is None else np.asarray(given).astype(int) == 1
 
 
 def check_size(says: str, listed: Hw, image_hw: Hw) -> None:
