@@ -13,6 +13,7 @@ from typing import Any, Literal
 import supervision as sv
 from PIL import Image as Pil
 
+from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
@@ -35,7 +36,7 @@ def detections_to_labelme(
     """Write the masks of one picture.
 
     Args:
-        found: detections with masks; one without pixels has no shape.
+        found: detections with masks; one without pixels has no shape, and neither has a crowd.
         image: the picture, which the file names by its path.
         folder: where the file will be.
         shape: outlines, which people can edit, exact bitmaps, or the tight boxes of the masks.
@@ -71,8 +72,9 @@ def _shapes(
     found: sv.Detections, image: Image, shape: Shape, tolerance_px: float
 ) -> Iterator[dict[str, Any]]:
     names = found.data.get("class_name")
+    crowds = is_crowd(found)
     for index, rle in enumerate(to_rles(found, image.hw)):
-        if rle_area(rle) == 0:
+        if crowds[index] or rle_area(rle) == 0:
             continue
         drawn = _drawn(rle, shape, tolerance_px)
         for one in drawn:

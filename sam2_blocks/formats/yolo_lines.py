@@ -35,6 +35,9 @@ SLACK = 0.01
 Columns = Literal["auto", "box", "track", "polygon", "obb", "pose"]
 Line = Sequence[str]
 
+CLASSES = "classes"
+"""In ``metadata`` of detections: all classes of the data set, each ``id`` and ``name``."""
+
 CLASS_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 LEVELS = 3
 """Folders in which these are looked for: that of a label file, and those it is in."""
@@ -116,9 +119,12 @@ class YoloLabels:
             text = f"left out {len(wrong)} lines that are wrong: {wrong[0]}"
             warnings.warn(text, FileWarning, stacklevel=2)
         try:
-            return boxes_to_detections(boxes)
+            found = boxes_to_detections(boxes)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        if names:
+            found.metadata[CLASSES] = [{"id": n, "name": name} for n, name in names.items()]
+        return found
 
     def _form_of(self, line: Line, path: Path, beside: DataSet) -> _Form:
         if self._columns != "auto":
