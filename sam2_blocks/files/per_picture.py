@@ -26,7 +26,7 @@ def path_beside(template: str, image: Image) -> Path:
     return _fill(
         template,
         dir=str(file.parent),
-        stem=file.stem,
+        stem=stem_of(file.name),
         name=file.name,
         id=image.id,
         folder=folder,
@@ -61,7 +61,7 @@ class FilePerPicture:
         """
         own = relative_path(item.image.id)
         try:
-            filled = _fill(item.path, id=str(own), folder=str(own.parent), stem=own.stem)
+            filled = _fill(item.path, id=str(own), folder=str(own.parent), stem=stem_of(own.name))
             text = text_of(item, (self._files.folder / filled).parent)
             path = write_text(self._claim(filled, item.image), text)
         except (OSError, ValueError) as error:
@@ -83,6 +83,14 @@ def relative_path(item_id: str) -> PurePosixPath:
     """Make an item's id a relative path that cannot leave the folder it is put below."""
     parts = [part for part in PurePosixPath(item_id).parts if part not in ("/", "..", ".")]
     return shorten(PurePosixPath(*parts))
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its suffix; ``a.tif#3``, a frame, is ``a#3``."""
+    file, mark, frame = name.rpartition("#")
+    if mark and frame.isdecimal() and PurePosixPath(file).suffix:
+        return f"{PurePosixPath(file).stem}#{frame}"
+    return PurePosixPath(name).stem
 
 
 def _fill(template: str, **values: str) -> Path:

@@ -40,7 +40,7 @@ def test_a_crowd_has_no_line():
 def test_what_cannot_be_written_is_said():
     with pytest.raises(ValueError, match="the masks are 32x24 pixels, their picture is 9x9"):
         written(sample_detections(), (9, 9))
-    with pytest.raises(ValueError, match=r"is a 'cut', which 'classes' does not list\. Did you mean"):
+    with pytest.raises(ValueError, match=r"'cut', which 'classes' does not list\. Did you mean"):
         ClassNumbers(["cat"]).number("cut", None)
 
 
