@@ -135,6 +135,7 @@ def test_strangers_get_no_files(plugins):
         "detections/load@v1": "it reads files of the machine, on behalf of strangers",
         "export/coco@v1": writes,
         "export/labelme@v1": writes,
+        "export/masks@v1": writes,
         "export/yolo@v1": writes,
     }
 
