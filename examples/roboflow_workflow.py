@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 from roboflow_workflows.execution_engine.core import ExecutionEngine
 
-from sam2_blocks.formats.rows import load_json
+from sam2_blocks.formats.json_boxes import load_json
 
 HERE = Path(__file__).parent
 PICTURE = HERE / "pictures" / "coffee.jpg"

@@ -39,6 +39,10 @@ class PromptWarning(UserWarning):
     """A prompt works, but looks like a mistake."""
 
 
+class FileWarning(UserWarning):
+    """A file was read, but something in it was guessed, clipped or left out."""
+
+
 class MissingExtraError(Sam2BlocksError):
     """An optional dependency is not installed; the message names the extra."""
 

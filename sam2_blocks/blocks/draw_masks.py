@@ -8,11 +8,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import supervision as sv
+from supervision.annotators.utils import resolve_color
 
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.formats.overlay import Label, draw_labels, draw_prompts
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import rle_area
-from sam2_blocks.values import Hw, Image
+from sam2_blocks.values import Hw, Image, PromptSet
 
 
 class DrawMasksItem(Protocol):
@@ -22,13 +24,16 @@ class DrawMasksItem(Protocol):
     predictions: sv.Detections
     masks: bool
     boxes: bool
-    labels: bool
+    prompts: PromptSet | None
+    labels: bool | None
+    label_size: float | None
+    font: str
     opacity: float
     color_by: Literal["index", "class"]
 
 
 class DrawMasks:
-    """Draw masks, boxes and labels with supervision's annotators."""
+    """Draw masks and boxes with supervision's annotators, then clicks and labels."""
 
     def __init__(self, resources: Resources) -> None:
         pass
@@ -49,15 +54,21 @@ def _draw(item: DrawMasksItem) -> Image:
             scene = sv.PolygonAnnotator(thickness=width, color_lookup=look).annotate(scene, found)
         if item.boxes:
             scene = sv.BoxAnnotator(thickness=width, color_lookup=look).annotate(scene, found)
-        if item.labels:
-            writer = sv.LabelAnnotator(
-                color_lookup=look,
-                text_scale=0.3 + width / 10,
-                text_padding=3 * width,
-                smart_position=True,  # inside the picture, and beside each other
-            )
-            scene = writer.annotate(scene, found, labels=_labels(found))
-    return replace(item.image, pixels=np.ascontiguousarray(scene[..., ::-1]))
+    pixels = np.ascontiguousarray(scene[..., ::-1])
+    if item.prompts is not None:
+        pixels = draw_prompts(pixels, item.prompts, size_px=2.0 * width)
+    if len(found) and _wants_labels(item.labels, found):
+        size_px = item.label_size or 10.0 + 2 * width
+        pixels = draw_labels(pixels, _labels(found, look), size_px=size_px, family=item.font)
+    return replace(item.image, pixels=np.ascontiguousarray(pixels))
+
+
+def _wants_labels(wanted: bool | None, found: sv.Detections) -> bool:
+    """By themselves, masks that were found without prompts have none: all are called object."""
+    if wanted is not None:
+        return wanted
+    stability = found.data.get("stability_score")
+    return stability is None or bool(np.isnan(np.asarray(stability, float)).all())
 
 
 def _lookup(color_by: str, found: sv.Detections) -> sv.ColorLookup:
@@ -75,7 +86,22 @@ def _visible(found: sv.Detections, image_hw: Hw) -> sv.Detections:
     return found.select(np.array(areas) > 0)
 
 
-def _labels(found: sv.Detections) -> list[str]:
+def _labels(found: sv.Detections, look: sv.ColorLookup) -> list[Label]:
+    """What to write, of the largest object first: a small one is easier to find a place for."""
+    palette = sv.ColorPalette.DEFAULT
+    areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(axis=1)
+    texts = _texts(found)
+    return [
+        Label(
+            texts[index],
+            found.xyxy[index].tolist(),
+            resolve_color(palette, found, index, look).as_rgb(),
+        )
+        for index in np.argsort(-areas, kind="stable").tolist()
+    ]
+
+
+def _texts(found: sv.Detections) -> list[str]:
     """Name of the class, after the id of a track, before the confidence where there is one."""
     names = [str(name) for name in found.data.get("class_name", ["object"] * len(found))]
     if found.tracker_id is not None:

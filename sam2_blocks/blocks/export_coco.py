@@ -13,6 +13,7 @@ import supervision as sv
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.coco import CocoWriter, detections_to_annotations
+from sam2_blocks.formats.coco_boxes import SOURCE
 from sam2_blocks.values import Image
 
 
@@ -50,7 +51,8 @@ class ExportCoco:
         try:
             picture = _picture(item)
             path = self._outputs.claim(item.path, self)
-            self._open(path).add(item.image.id, picture)
+            source = item.predictions.metadata.get(SOURCE, {})
+            self._open(path).add(item.image.id, picture, source.get("categories", ()))
         except (OSError, ValueError, UsageError) as error:
             return error
         return {"annotations": picture["annotations"]}
@@ -72,7 +74,10 @@ def _picture(item: ExportCocoItem) -> dict[str, Any]:
         segmentation=item.segmentation,
         tolerance_px=item.tolerance,
     )
-    return {"width": width, "height": height, **video, "annotations": annotations}
+    source = item.predictions.metadata.get(SOURCE)
+    identity = {"id": source["image_id"]} if source else {}
+    size = {"width": width, "height": height}
+    return {**size, **identity, **video, "annotations": annotations}
 
 
 def _seen(found: sv.Detections) -> sv.Detections:

@@ -20,7 +20,7 @@ class ExportLabelmeItem(Protocol):
     image: Image
     predictions: sv.Detections
     path: str
-    shape: Literal["polygon", "mask"]
+    shape: Literal["polygon", "mask", "rectangle"]
     tolerance: float
 
 

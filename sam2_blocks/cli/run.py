@@ -76,6 +76,10 @@ def run(
         typer.Option(help="Write a Chrome trace, for Perfetto."),
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="BLACK WHITE", help="Values in pictures of more than 8 bits."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
     ] = False,
@@ -105,6 +109,7 @@ def run(
         batch_size=batch_size,
         max_pixels=max_pixels,
         frames=FrameChoice(every, start, stop, as_video),
+        value_range=value_range,
         plugins=plugins,
     )
     if not quiet:

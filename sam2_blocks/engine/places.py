@@ -99,6 +99,8 @@ class RunRequest:
         names: what an item's results are called: by its id, or by the stem of it.
         max_pixels: largest picture read.
         frames: which frames of videos are items.
+        value_range: values that are black and white in pictures of more than 8 bits; None finds
+            them.
     """
 
     pipeline: Pipeline
@@ -110,6 +112,7 @@ class RunRequest:
     names: Literal["id", "stem"] = "id"
     max_pixels: int = 0
     frames: FrameChoice = FrameChoice()
+    value_range: tuple[float, float] | None = None
 
     @property
     def image_input(self) -> str:

@@ -8,19 +8,29 @@ from string import Formatter
 from typing import Any
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files.atomic import shorten, write_text
+from sam2_blocks.files.atomic import shorten, write_bytes, write_text
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import Image
 
 
 def path_beside(template: str, image: Image) -> Path:
-    """Fill in ``{dir}``, ``{stem}`` and ``{name}`` of the picture's file, and its ``{id}``.
+    """Fill in the names of a picture: ``{dir}``, ``{stem}``, ``{name}``, ``{id}``, ``{folder}``.
+
+    The first three are of its file; ``{folder}`` is that of its id, below what was searched.
 
     Raises:
         ValueError: if a placeholder is another.
     """
     file = image.path or Path(image.id)
-    return _fill(template, dir=str(file.parent), stem=file.stem, name=file.name, id=image.id)
+    folder = str(relative_path(image.id).parent)
+    return _fill(
+        template,
+        dir=str(file.parent),
+        stem=stem_of(file.name),
+        name=file.name,
+        id=image.id,
+        folder=folder,
+    )
 
 
 class FilePerPicture:
@@ -40,23 +50,36 @@ class FilePerPicture:
         """Write the file of one item of a block.
 
         Args:
-            item: with ``image``, and as ``path`` a template, in which ``{id}`` is the picture's id
-                as a relative path, and ``{folder}`` and ``{stem}`` are those of the id.
+            item: with ``image``, and as ``path`` a template, see `put`.
             text_of: makes the content from the item and the folder that the file comes into.
 
         Returns:
-            The block's output ``path``, or why there is no file: a placeholder is another, the
-            file is another picture's or another step's, it is not below the output folder or
-            cannot be written, or the content cannot be made.
+            The block's output ``path``, or why there is no file, see `put`, or why the content
+            cannot be made.
         """
-        own = relative_path(item.image.id)
         try:
-            filled = _fill(item.path, id=str(own), folder=str(own.parent), stem=own.stem)
+            filled = _fill_for(item.image, item.path)
             text = text_of(item, (self._files.folder / filled).parent)
             path = write_text(self._claim(filled, item.image), text)
         except (OSError, ValueError) as error:
             return error
         return {"path": str(path)}
+
+    def put(self, image: Image, template: str, content: bytes) -> str:
+        """Write a file of one picture, and return its path.
+
+        Args:
+            image: the picture.
+            template: a path, in which ``{id}`` is the picture's id as a relative path, and
+                ``{folder}`` and ``{stem}`` are those of the id.
+            content: of the file.
+
+        Raises:
+            OSError: if it cannot be written.
+            ValueError: if a placeholder is another, the file is another picture's or another
+                step's, or it is not below the output folder.
+        """
+        return str(write_bytes(self._claim(_fill_for(image, template), image), content))
 
     def _claim(self, filled: Path, image: Image) -> Path:
         path = self._files.claim(shorten(filled), self, image.id)
@@ -73,6 +96,19 @@ def relative_path(item_id: str) -> PurePosixPath:
     """Make an item's id a relative path that cannot leave the folder it is put below."""
     parts = [part for part in PurePosixPath(item_id).parts if part not in ("/", "..", ".")]
     return shorten(PurePosixPath(*parts))
+
+
+def _fill_for(image: Image, template: str) -> Path:
+    own = relative_path(image.id)
+    return _fill(template, id=str(own), folder=str(own.parent), stem=stem_of(own.name))
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its suffix; ``a.tif#3``, a frame, is ``a#3``."""
+    file, mark, frame = name.rpartition("#")
+    if mark and frame.isdecimal() and PurePosixPath(file).suffix:
+        return f"{PurePosixPath(file).stem}#{frame}"
+    return PurePosixPath(name).stem
 
 
 def _fill(template: str, **values: str) -> Path:

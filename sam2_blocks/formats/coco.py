@@ -1,124 +1,38 @@
-"""COCO annotation files: boxes out of them, and files that grow by picture and survive a crash."""
+"""COCO annotation files that grow by picture and survive a crash; `coco_boxes` reads them."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import supervision as sv
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import json_text, unfinished_path, write_text
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
-from sam2_blocks.files.reading import read_json
-from sam2_blocks.formats.rows import Box, boxes_to_detections, finite
+from sam2_blocks.formats.coco_boxes import ANNOTATION_ID, is_crowd
+from sam2_blocks.formats.plain import to_plain
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_to_coco
-from sam2_blocks.values import Hw, Image, Rle
+from sam2_blocks.values import Hw, Rle
 
-OURS = frozenset({"category", "class_id"})
+OURS = frozenset({"category", "class_id", "id"})
 NUMBERED = {"category_ids": "numbered"}
 """In ``info`` where ids of categories are not the detector's; annotations then keep its class ids,
 for a resumed run to number as one that was never interrupted."""
-NUMBERS = ("id", "image_id", "category_id")
+SOURCE_IDS = {"ids": "source"}
+"""In ``info`` where ids are those of the COCO file that the boxes came from."""
+NUMBERS = ("image_id", "category_id")
 
+CATEGORIES = "\0categories"
+"""In place of a picture's name in the file that grows: the categories that are known."""
 
-# --- reading ----------------------------------------------------------------------------------
-
-
-class CocoBoxes:
-    """The boxes of one COCO annotation file, by picture.
-
-    Args:
-        path: the JSON file.
-
-    Raises:
-        ValueError: if it is not COCO.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        data = read_json(path)
-        try:
-            annotations = list(data["annotations"])
-            names = {row["id"]: row["name"] for row in data["categories"]}
-            rows = list(data["images"])
-            self._images: dict[str, dict[str, Any]] = {row["file_name"]: row for row in rows}
-            self._boxes: dict[int, list[Box]] = {row["id"]: [] for row in rows}
-            self._by_file_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
-            for row in rows:
-                self._by_file_name[PurePath(row["file_name"]).name].append(row)
-            self._taken: dict[int, str] = {}
-        except (KeyError, TypeError, ValueError) as error:
-            wanted = "images, annotations and categories that refer to each other"
-            raise ValueError(f"{path}: not COCO, wants {wanted} ({error!r})") from error
-        for key, found in (("file_name", self._images), ("id", self._boxes)):
-            if len(found) < len(rows):
-                twice = Counter(row[key] for row in rows).most_common(1)[0][0]
-                raise ValueError(f"{path}: lists two images with {key} {twice!r}; give one entry")
-        for row in annotations:
-            try:
-                self._boxes[row["image_id"]].append(_coco_box(row, names))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                shown = row.get("id", row) if isinstance(row, Mapping) else row
-                raise ValueError(f"{path}: annotation {shown!r} is wrong: {error!r}") from error
-
-    def load(self, image: Image) -> sv.Detections:
-        """Return the boxes of a picture, found by its id or by its file name.
-
-        Raises:
-            ValueError: if the file does not list the picture, or lists another size.
-        """
-        row = self._find(image.id)
-        height, width = image.hw
-        listed = row.get("height", height), row.get("width", width)
-        if listed != image.hw:
-            raise ValueError(
-                f"{self.path}: says {row['file_name']!r} is {listed[1]}x{listed[0]} pixels, "
-                f"the picture is {width}x{height}"
-            )
-        taken_by = self._taken.setdefault(row["id"], image.id)
-        if taken_by != image.id:
-            raise ValueError(
-                f"{self.path}: lists {row['file_name']!r} once, but both {taken_by!r} and "
-                f"{image.id!r} end in that name"
-            )
-        return boxes_to_detections(self._boxes[row["id"]])
-
-    def _find(self, image_id: str) -> dict[str, Any]:
-        """The row of exactly this name, else the only one of which one name ends in the other."""
-        if image_id in self._images:
-            return self._images[image_id]
-        candidates = self._by_file_name[PurePath(image_id).name]
-        found = [row for row in candidates if _same_end(row["file_name"], image_id)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(repr(row["file_name"]) for row in found[:3])
-            raise ValueError(f"{self.path}: {image_id!r} could be any of {names}")
-        hint = did_you_mean(image_id, self._images)
-        raise ValueError(f"{self.path}: lists no picture {image_id!r}.{hint}")
-
-
-def _same_end(one: str, other: str) -> bool:
-    first, second = PurePath(one).parts, PurePath(other).parts
-    shared = min(len(first), len(second))
-    return first[-shared:] == second[-shared:]
-
-
-def _coco_box(row: Mapping[str, Any], names: Mapping[int, str]) -> Box:
-    x, y, width, height = (finite(value) for value in row["bbox"])
-    category = int(row["category_id"])
-    confidence = None if row.get("score") is None else finite(row["score"])
-    return Box((x, y, x + width, y + height), names[category], category, confidence)
-
-
-# --- writing ----------------------------------------------------------------------------------
+Id = int | float | str
 
 
 def detections_to_annotations(
@@ -133,21 +47,26 @@ def detections_to_annotations(
     Args:
         found: detections with masks.
         image_hw: size of the picture.
-        segmentation: exact run lengths, or polygons; a mask without pixels has no outline.
+        segmentation: exact run lengths, or polygons; a mask without pixels has no outline, and
+            a crowd (``data["iscrowd"]``) is written as run lengths, as other readers want it.
         tolerance_px: how far polygons may be from the mask's outline, pixels.
 
     Raises:
         ValueError: if there are no masks, or they are not of the picture's size.
     """
+    crowds = is_crowd(found)
     return [
         {
             **_labels_of(found, index),
+            **_identity_of(found, index),
             "bbox": coco_mask.toBbox(rle_to_coco(rle)).tolist(),
             "area": int(rle_area(rle)),
-            "iscrowd": 0,
+            "iscrowd": int(crowds[index]),
             **({} if found.confidence is None else {"score": float(found.confidence[index])}),
             **({} if found.tracker_id is None else {"track_id": int(found.tracker_id[index])}),
-            "segmentation": _segmentation(rle, segmentation, tolerance_px),
+            "segmentation": _segmentation(
+                rle, "rle" if crowds[index] else segmentation, tolerance_px
+            ),
         }
         for index, rle in enumerate(to_rles(found, image_hw))
     ]
@@ -159,6 +78,12 @@ def _labels_of(found: sv.Detections, index: int) -> dict[str, Any]:
         "category": "object" if names is None else str(names[index]),
         "class_id": None if found.class_id is None else int(found.class_id[index]),
     }
+
+
+def _identity_of(found: sv.Detections, index: int) -> dict[str, Any]:
+    """The id of the annotation that the row came from, if it came from one."""
+    ids = found.data.get(ANNOTATION_ID)
+    return {} if ids is None else {"id": to_plain(ids[index])}
 
 
 def _segmentation(rle: Rle, form: str, tolerance_px: float) -> Any:
@@ -196,17 +121,26 @@ class CocoWriter:
         earlier = _read_pictures(path) if kept and path.exists() else {}
         earlier |= _read_rows(self._part_path) if kept else {}
         self._pictures = {name: picture for name, picture in earlier.items() if name in kept}
+        self._categories: list[dict[str, Any]] = earlier.get(CATEGORIES, {}).get("rows", [])
         self._added: set[str] = set()
-        self._part = JsonLines(self._part_path, self._pictures.items())
+        known = {CATEGORIES: {"rows": self._categories}} if self._categories else {}
+        self._part = JsonLines(self._part_path, (known | self._pictures).items())
 
-    def add(self, name: str, picture: Mapping[str, Any]) -> None:
+    def add(
+        self,
+        name: str,
+        picture: Mapping[str, Any],
+        categories: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Add a picture, or replace that of an earlier run.
 
         Args:
             name: the picture's ``file_name``.
             picture: its ``width``, ``height`` and ``annotations``; these have no numbers yet, but
-                the name of their ``category`` and the detector's ``class_id``, or None. Of a frame
-                also the name of its ``video`` and ``frame_index``.
+                the name of their ``category`` and the detector's ``class_id``, or None. It may
+                have the ``id`` that it has in a COCO file it is of, and so may annotations; of a
+                frame also the name of its ``video`` and ``frame_index``.
+            categories: all of that file.
 
         Raises:
             ValueError: if this run has added a picture of that name.
@@ -214,6 +148,10 @@ class CocoWriter:
         if name in self._added:
             raise ValueError(f"{self._path}: two pictures are called {name!r}; name them apart")
         self._added.add(name)
+        new = [dict(row) for row in categories if row not in self._categories]
+        if new:
+            self._categories += new
+            self._part.append([CATEGORIES, {"rows": self._categories}])
         self._part.append([name, picture])
         self._pictures[name] = picture
 
@@ -223,50 +161,99 @@ class CocoWriter:
         last = len(self._order)
         names = sorted(self._pictures, key=lambda name: self._order.get(name, last))
         pictures = {name: self._pictures[name] for name in names}
-        write_text(self._path, json_text(_number(pictures), indent=1) + "\n")
+        write_text(self._path, json_text(_number(pictures, self._categories), indent=1) + "\n")
         self._part_path.unlink(missing_ok=True)
 
 
-def _number(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _number(
+    pictures: Mapping[str, Mapping[str, Any]], listed: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     rows = [row for picture in pictures.values() for row in picture["annotations"]]
-    category_ids = _category_ids(rows)
-    numbered = any(row["class_id"] != category_ids[row["category"]] for row in rows)
+    categories = _categories(rows, listed)
+    category_ids = {row["name"]: row["id"] for row in reversed(categories)}
+    names = {row["id"]: row["name"] for row in categories}
+    numbered = any(names.get(row["class_id"]) != row["category"] for row in rows)
+    image_ids = _Ids([picture.get("id") for picture in pictures.values()])
+    ids = _Ids([row.get("id") for row in rows])
     videos: dict[str, int] = {}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, (file_name, picture) in enumerate(pictures.items(), start=1):
+    for file_name, picture in pictures.items():
+        image_id = image_ids.take(picture.get("id"))
         facts = {"width": picture["width"], "height": picture["height"]}
         if "video" in picture:
             facts["video_id"] = videos.setdefault(picture["video"], len(videos) + 1)
             facts["frame_index"] = picture["frame_index"]
         images.append({"id": image_id, "file_name": file_name, **facts})
         for row in picture["annotations"]:
-            left_out = {"category"} if numbered and row["class_id"] is not None else OURS
-            rest = {k: v for k, v in row.items() if k not in left_out}
+            left_out = {"category", "id"} if numbered and row["class_id"] is not None else OURS
+            own = names.get(row["class_id"]) == row["category"]
             annotations.append(
                 {
-                    "id": len(annotations) + 1,
+                    "id": ids.take(row.get("id")),
                     "image_id": image_id,
-                    "category_id": category_ids[row["category"]],
-                    **rest,
+                    "category_id": row["class_id"] if own else category_ids[row["category"]],
+                    **{k: v for k, v in row.items() if k not in left_out},
                 }
             )
-    categories = [{"id": number, "name": name} for name, number in category_ids.items()]
-    info: dict[str, Any] = {"info": NUMBERED} if numbered else {}
-    if videos:
-        info["videos"] = [{"id": number, "name": name} for name, number in videos.items()]
-    return {**info, "images": images, "annotations": annotations, "categories": categories}
+    from_source = bool(listed) or image_ids.given or ids.given
+    info = {**(NUMBERED if numbered else {}), **(SOURCE_IDS if from_source else {})}
+    return {
+        **({"info": info} if info else {}),
+        **({"videos": [{"id": n, "name": name} for name, n in videos.items()]} if videos else {}),
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+class _Ids:
+    """Numbers that are given are kept, the first time each; others get those that follow.
+
+    Args:
+        given: the numbers or texts that there are; None where there is none.
+    """
+
+    def __init__(self, given: Sequence[Id | None]) -> None:
+        self.given = any(one is not None for one in given)
+        self._next = 1 + max((n for n in given if isinstance(n, int)), default=0)
+        self._taken: set[Id] = set()
+
+    def take(self, given: Id | None) -> Id:
+        """Return the id of what has this one, or none."""
+        if given is None or given in self._taken:
+            given = self._next
+            self._next += 1
+        self._taken.add(given)
+        return given
+
+
+def _categories(
+    rows: Sequence[Mapping[str, Any]], listed: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """All categories that a file lists which the boxes came from, and what else was found."""
+    if len({row["id"] for row in listed}) < len(listed):
+        listed = ()  # of several files that mean different things by one id
+    known = {row["name"] for row in listed}
+    new = [row for row in rows if row["category"] not in known]
+    if not listed:
+        return [{"id": number, "name": name} for name, number in _category_ids(rows).items()]
+    free = 1 + max((row["id"] for row in listed if isinstance(row["id"], int)), default=0)
+    names = sorted({row["category"] for row in new})
+    return [*map(dict, listed), *({"id": free + i, "name": name} for i, name in enumerate(names))]
 
 
 def _category_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """The detector's class ids where each names one class, so that COCO in is COCO out.
+    """The detector's class ids where each names one class, one higher where the first is 0.
 
-    Else the names are numbered from 1 in alphabetical order.
+    Many readers take category 0 for the background. Without such class ids the names are numbered
+    from 1 in alphabetical order.
     """
     pairs = {(row["category"], row["class_id"]) for row in rows}
     names, ids = {name for name, _ in pairs}, {class_id for _, class_id in pairs}
-    if len(pairs) == len(names) == len(ids) and None not in ids:
-        return dict(sorted(pairs, key=lambda pair: pair[1]))
+    if len(pairs) == len(names) == len(ids) and None not in ids and min(ids, default=0) >= 0:
+        shift = int(0 in ids)
+        return {name: number + shift for name, number in sorted(pairs, key=lambda pair: pair[1])}
     return {name: index for index, name in enumerate(sorted(names), start=1)}
 
 
@@ -275,24 +262,28 @@ def _read_pictures(path: Path) -> dict[str, Any]:
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in coco["categories"]}
-        numbered = coco.get("info") == NUMBERED
+        info = coco.get("info") or {}
+        numbered, from_source = NUMBERED.items() <= info.items(), SOURCE_IDS.items() <= info.items()
+        left_out = NUMBERS if from_source else ("id", *NUMBERS)
         videos = {video["id"]: video["name"] for video in coco.get("videos", ())}
         rows = defaultdict(list)
         for annotation in coco["annotations"]:
-            row = {k: v for k, v in annotation.items() if k not in NUMBERS}
+            row = {k: v for k, v in annotation.items() if k not in left_out}
             number = annotation["category_id"]
             rows[annotation["image_id"]].append(
                 {"category": names[number], "class_id": None if numbered else number, **row}
             )
-        return {
+        pictures = {
             image["file_name"]: {
                 "width": image["width"],
                 "height": image["height"],
+                **({"id": image["id"]} if from_source else {}),
                 **_frame_of(image, videos),
                 "annotations": rows[image["id"]],
             }
             for image in coco["images"]
         }
+        return {**({CATEGORIES: {"rows": coco["categories"]}} if from_source else {}), **pictures}
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path}: cannot be continued: it is no COCO file as this block writes it "

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL import Image as Pil
-from PIL import ImageOps, UnidentifiedImageError
 
 from sam2_blocks.errors import ImageError
-from sam2_blocks.values import UNNAMED, Image, UInt8Array
+from sam2_blocks.formats.depth import Range, find_range, say_range, to_eight_bits
+from sam2_blocks.values import UNNAMED, Hw, Image, UInt8Array
 
 MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels: Pillow's own limit, about 13,000 x 13,000."""
@@ -29,26 +33,30 @@ def read_image(
     image_id: str | None = None,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
+    value_range: Range | None = None,
 ) -> Image:
     """Read one picture.
 
     Args:
-        source: a path, the bytes of an encoded picture, or an open Pillow picture.
+        source: a path, the bytes of an encoded picture, or an open Pillow picture. A path may end
+            in ``#3`` for that frame or page, counted from 0; else the first is read.
         image_id: name of the result; the file name if not given.
         max_pixels: refuse larger pictures before decoding them. Pillow refuses those of more than
             twice ``PIL.Image.MAX_IMAGE_PIXELS`` on its own.
         formats: names of the Pillow formats to read, such as ``PNG``; all if not given. Pillow runs
             other programs for some.
+        value_range: values that are black and white in pictures of more than 8 bits; see
+            `find_range` for those that are taken if not given.
 
     Returns:
-        The picture in RGB. Transparent pixels are blended onto white, 16-bit values are scaled to
-        8 bits, CMYK and palettes are converted, and the EXIF orientation is applied.
+        The picture in RGB. Transparent pixels are blended onto white, values of more than 8 bits
+        are scaled, CMYK and palettes are converted, and the EXIF orientation is applied.
 
     Raises:
         ImageError: if the file is missing, truncated, too large, empty or not a picture.
     """
     if isinstance(source, Pil.Image):
-        return Image(pil_to_rgb(source), image_id or _name_of(source))
+        return Image(pil_to_rgb(source, value_range), image_id or _name_of(source))
     if not isinstance(source, str | Path | bytes):
         raise ImageError(
             "wants a path, the bytes of a picture or a Pillow picture, got "
@@ -56,10 +64,17 @@ def read_image(
         )
     name = image_id or (Path(source).name if isinstance(source, str | Path) else UNNAMED)
     label = str(source) if isinstance(source, str | Path) else f"{name} ({len(source)} bytes)"
-    with open_picture(source, label=label, max_pixels=max_pixels, formats=formats) as picture:
+    path, frame = (None, None) if isinstance(source, bytes) else split_frame(source)
+    with open_picture(
+        path or source, label=label, max_pixels=max_pixels, formats=formats
+    ) as picture:
+        if frame is not None and path is not None:
+            picture.seek(frame)
+            _refuse_bomb(picture, label, max_pixels)
+            value_range = value_range or _range_of_clip(path, path.stat().st_mtime_ns)
         ImageOps.exif_transpose(picture, in_place=True)
-        pixels = _join_bands(picture)
-    return Image(pixels, name, None if isinstance(source, bytes) else Path(source))
+        pixels = _join_bands(picture, value_range)
+    return Image(pixels, name, path)
 
 
 @contextmanager
@@ -98,8 +113,51 @@ def open_picture(
             f"{label}: too many pixels, the limit is {limit}. Scale it down, or raise the limit "
             "with --max-pixels (in Python, PIL.Image.MAX_IMAGE_PIXELS)."
         ) from error
+    except EOFError as error:
+        raise ImageError(f"{label}: has no such frame.") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{label}: cannot be decoded, is it cut short? ({error})") from error
+
+
+def split_frame(source: str | Path) -> tuple[Path, int | None]:
+    """Split ``a.tif#3`` into the file and the frame, if there is no file of the whole name."""
+    path = Path(source)
+    stem, mark, number = path.name.rpartition("#")
+    if not mark or not stem or not number.isdecimal() or path.exists():
+        return path, None
+    return path.with_name(stem), int(number)
+
+
+def count_frames(path: Path) -> int:
+    """Count the frames or pages of a picture file; 1 if nobody can tell."""
+    try:
+        with Pil.open(path) as picture:
+            return int(getattr(picture, "n_frames", 1))
+    except Exception:  # reading it says what is wrong with it
+        return 1
+
+
+@lru_cache(maxsize=256)
+def _range_of_clip(path: Path, _: int) -> Range | None:
+    """Black and white of all frames of a file, where they have more than 8 bits."""
+    with Pil.open(path) as picture:
+        frames = ImageSequence.Iterator(picture)
+        return _range_of(frames) if _is_deep(picture) else None
+
+
+def _range_of(pictures: Iterable[Pil.Image]) -> Range:
+    """Black and white of pictures of more than 8 bits, looked at in bands."""
+    ends = []
+    for picture in pictures:
+        for band in _bands_of(picture):
+            values = np.asarray(band)
+            finite = values[np.isfinite(values)]
+            ends += [finite.min(), finite.max()] if finite.size else []
+    return find_range(np.array(ends))
+
+
+def _is_deep(picture: Pil.Image) -> bool:
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
 
 
 def _name_of(picture: Pil.Image) -> str:
@@ -107,38 +165,46 @@ def _name_of(picture: Pil.Image) -> str:
     return Path(str(getattr(picture, "filename", "") or UNNAMED)).name
 
 
-def pil_to_rgb(picture: Pil.Image) -> UInt8Array:
+def pil_to_rgb(picture: Pil.Image, value_range: Range | None = None) -> UInt8Array:
     """Convert an open Pillow picture of any mode to upright uint8 RGB, (H, W, 3).
 
+    Args:
+        picture: open at the frame that is wanted.
+        value_range: see `read_image`.
+
     Raises:
-        ImageError: if the picture has no pixels.
+        ImageError: if the picture has no pixels, or none with a value.
     """
     if 0 in picture.size:
         raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
-    return _join_bands(ImageOps.exif_transpose(picture))
+    return _join_bands(ImageOps.exif_transpose(picture), value_range)
 
 
-def pil_to_bands(picture: Pil.Image) -> Iterator[UInt8Array]:
+def pil_to_bands(picture: Pil.Image, value_range: Range | None = None) -> Iterator[UInt8Array]:
     """Convert a Pillow picture of any mode to uint8 RGB, (rows, W, 3), from the top downwards.
 
     Conversions take several times the memory of what they convert; so never much at once.
 
     Raises:
-        ImageError: if the picture has no pixels, or 16-bit values outside of their range.
+        ImageError: if the picture has no pixels, or none with a value.
     """
     width, height = picture.size
     if not width or not height:
         raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
     picture.load()
-    top = _white_of(picture)
+    deep = _is_deep(picture)
+    if deep and value_range is None:
+        value_range = say_range(_range_of([picture]))
     for band in _bands_of(picture):
-        yield _band_to_rgb(band if top is None else _to_eight_bits(band, top))
+        if deep:
+            band = Pil.fromarray(to_eight_bits(np.asarray(band), value_range))
+        yield _band_to_rgb(band)
 
 
-def _join_bands(picture: Pil.Image) -> UInt8Array:
+def _join_bands(picture: Pil.Image, value_range: Range | None = None) -> UInt8Array:
     width, height = picture.size
     pixels, row = np.empty((height, width, 3), np.uint8), 0
-    for band in pil_to_bands(picture):
+    for band in pil_to_bands(picture, value_range):
         pixels[row : row + len(band)] = band
         row += len(band)
     return pixels
@@ -157,6 +223,42 @@ def _band_to_rgb(picture: Pil.Image) -> UInt8Array:
         canvas = Pil.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Pil.alpha_composite(canvas, rgba)
     return np.array(picture.convert("RGB"), dtype=np.uint8)
+
+
+def stored_orientation(path: Path | None) -> int:
+    """Read how a picture is turned in its file: EXIF's orientation, 1 to 8; 1 is upright.
+
+    Raises:
+        ImageError: if there is no file, or it cannot be read.
+    """
+    if path is None:
+        raise ImageError("the picture has no file, so nobody knows how it is stored.")
+    try:
+        with Pil.open(path) as picture:
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path}: its orientation cannot be read ({error}).") from error
+    return orientation if orientation in range(1, 9) else 1
+
+
+def boxes_to_upright(boxes_xyxy: NDArray[Any], orientation: int, stored_hw: Hw) -> NDArray[Any]:
+    """Turn boxes of a picture as it is stored to the upright picture.
+
+    Args:
+        boxes_xyxy: float, (N, 4), pixels.
+        orientation: EXIF's.
+        stored_hw: size of the picture as it is stored.
+
+    Source: EXIF 2.32, tag 0x0112, as `PIL.ImageOps.exif_transpose` reads it.
+    """
+    height, width = stored_hw
+    x = boxes_xyxy[:, [0, 2]]
+    y = boxes_xyxy[:, [1, 3]]
+    x = width - x if orientation in (2, 3, 7, 8) else x
+    y = height - y if orientation in (3, 4, 6, 7) else y
+    x, y = (y, x) if orientation >= 5 else (x, y)
+    corners = (x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1))
+    return np.stack(corners, axis=1).astype(boxes_xyxy.dtype)
 
 
 def check_image(image: object) -> None:
@@ -196,28 +298,3 @@ def _refuse_bomb(picture: Pil.Image, label: str, max_pixels: int) -> None:
             f"{label}: {width}x{height} pixels, the limit is {max_pixels}. "
             "Scale it down, or raise the limit with max_pixels (--max-pixels)."
         )
-
-
-def _white_of(picture: Pil.Image) -> float | None:
-    """The value of white: 65535 of 16-bit integers, 1 of floats in 0..1; None if it has 8 bits.
-
-    Raises:
-        ImageError: if a pixel is outside of that range.
-    """
-    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
-        return None
-    top = 1.0 if picture.mode == "F" else 65535.0
-    extremes = [(band.min(), band.max()) for band in map(np.asarray, _bands_of(picture))]
-    lowest, highest = np.min(extremes), np.max(extremes)  # NaN, if there is one
-    if not (lowest >= 0 and highest <= top):
-        raise ImageError(
-            f"its pixels go from {lowest:g} to {highest:g}, a picture of mode {picture.mode!r} "
-            f"wants 0 to {top:g}. Scale it and save it with 8 bits."
-        )
-    return top
-
-
-def _to_eight_bits(picture: Pil.Image, top: float) -> Pil.Image:
-    """Scale values from 0 to ``top`` to 0..255."""
-    values = np.asarray(picture, dtype=np.float64)
-    return Pil.fromarray((values * (255.0 / top)).round().astype(np.uint8))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import supervision as sv
 from PIL import Image as Pil
 
+from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
@@ -21,7 +22,7 @@ from sam2_blocks.values import Image, Rle
 LABELME_VERSION = "5.8.0"
 """Of the format; from 5.3 on it has masks."""
 
-Shape = Literal["polygon", "mask"]
+Shape = Literal["polygon", "mask", "rectangle"]
 
 
 def detections_to_labelme(
@@ -35,10 +36,10 @@ def detections_to_labelme(
     """Write the masks of one picture.
 
     Args:
-        found: detections with masks; one without pixels has no shape.
+        found: detections with masks; one without pixels has no shape, and neither has a crowd.
         image: the picture, which the file names by its path.
         folder: where the file will be.
-        shape: outlines, which people can edit, or exact bitmaps.
+        shape: outlines, which people can edit, exact bitmaps, or the tight boxes of the masks.
         tolerance_px: how far outlines may be from the mask's, pixels.
 
     Raises:
@@ -71,10 +72,11 @@ def _shapes(
     found: sv.Detections, image: Image, shape: Shape, tolerance_px: float
 ) -> Iterator[dict[str, Any]]:
     names = found.data.get("class_name")
+    crowds = is_crowd(found)
     for index, rle in enumerate(to_rles(found, image.hw)):
-        if rle_area(rle) == 0:
+        if crowds[index] or rle_area(rle) == 0:
             continue
-        drawn = [_bitmap(rle)] if shape == "mask" else _outlines(rle, tolerance_px)
+        drawn = _drawn(rle, shape, tolerance_px)
         for one in drawn:
             yield {
                 "label": "object" if names is None else str(names[index]),
@@ -83,6 +85,15 @@ def _shapes(
                 "description": "",
                 "flags": {},
             }
+
+
+def _drawn(rle: Rle, shape: Shape, tolerance_px: float) -> list[dict[str, Any]]:
+    if shape == "mask":
+        return [_bitmap(rle)]
+    if shape == "rectangle":
+        x0, y0, x1, y1 = rle_to_box_xyxy(rle).astype(float).tolist()
+        return [{"points": [[x0, y0], [x1 + 1, y1 + 1]], "shape_type": "rectangle"}]
+    return _outlines(rle, tolerance_px)
 
 
 def _outlines(rle: Rle, tolerance_px: float) -> list[dict[str, Any]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
-from sam2_blocks.files.reading import read_json
 from sam2_blocks.formats.plain import DumpOptions, to_plain
 from sam2_blocks.masks.detections import RLE_COLUMN, to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
@@ -28,13 +27,20 @@ class Box:
 
     xyxy: tuple[float, float, float, float]
     class_name: str = "object"
-    class_id: int = 0
+    class_id: int | None = None
     confidence: float | None = None
     tracker_id: int | None = None
 
 
-def boxes_to_detections(boxes: Sequence[Box]) -> sv.Detections:
+def boxes_to_detections(
+    boxes: Sequence[Box], numbers: dict[str, int] | None = None
+) -> sv.Detections:
     """Stack boxes into detections; a column that no box has stays None.
+
+    Args:
+        boxes: a class that has no id gets the number of its name.
+        numbers: class ids by name, to which those of new names are added; they are the same in
+            all pictures for which the same mapping is given. Without it they start at 0.
 
     Raises:
         ValueError: if some boxes have a confidence or tracker id and others have not.
@@ -47,20 +53,39 @@ def boxes_to_detections(boxes: Sequence[Box]) -> sv.Detections:
         return empty
     return sv.Detections(
         xyxy=np.array([box.xyxy for box in boxes], dtype=np.float32),
-        class_id=np.array([box.class_id for box in boxes], dtype=int),
+        class_id=np.array(_class_ids(boxes, {} if numbers is None else numbers), dtype=int),
         confidence=_column("confidence", [box.confidence for box in boxes], np.float32),
         tracker_id=_column("tracker_id", [box.tracker_id for box in boxes], int),
         data={"class_name": np.array([box.class_name for box in boxes])},
     )
 
 
-def rows_to_detections(rows: object) -> sv.Detections:
+def _class_ids(boxes: Sequence[Box], numbers: dict[str, int]) -> list[int]:
+    """The ids of the boxes' classes; names without one get numbers that nothing else has."""
+    given = {box.class_name: box.class_id for box in boxes if box.class_id is not None}
+    used = {*given.values(), *numbers.values()}
+    ids = []
+    for box in boxes:
+        class_id = box.class_id
+        if class_id is None and box.class_name in given:
+            class_id = given[box.class_name]
+        if class_id is None:
+            if box.class_name not in numbers:
+                numbers[box.class_name] = next(n for n in count() if n not in used)
+                used.add(numbers[box.class_name])
+            class_id = numbers[box.class_name]
+        ids.append(class_id)
+    return ids
+
+
+def rows_to_detections(rows: object, numbers: dict[str, int] | None = None) -> sv.Detections:
     """Make detections from plain data.
 
     Args:
         rows: a list, or a mapping whose ``detections`` is one. Each row is ``[x0, y0, x1, y1]`` or
             a mapping with ``box_xyxy`` and optionally ``confidence``, ``class_id``,
             ``class_name``, ``tracker_id``; other keys are ignored.
+        numbers: see `boxes_to_detections`.
 
     Raises:
         TypeError: if it is no such list.
@@ -72,7 +97,8 @@ def rows_to_detections(rows: object) -> sv.Detections:
         rows = rows.tolist()
     if not isinstance(rows, list):
         raise TypeError(f"wants a list of boxes, got {type(rows).__name__}")
-    return boxes_to_detections([_row_to_box(index, row) for index, row in enumerate(rows)])
+    boxes = [_row_to_box(index, row) for index, row in enumerate(rows)]
+    return boxes_to_detections(boxes, numbers)
 
 
 def detections_to_rows(
@@ -115,15 +141,6 @@ def _fields(detections: sv.Detections, index: int) -> dict[str, Any]:
     return row
 
 
-def load_json(path: Path) -> sv.Detections:
-    """Read our own JSON: ``{"detections": [{"box_xyxy": [x0, y0, x1, y1], …}]}``."""
-    try:
-        return rows_to_detections(read_json(path))
-    except (TypeError, ValueError) as error:
-        named = str(error).startswith(str(path))
-        raise ValueError(str(error) if named else f"{path}: {error}") from error
-
-
 def _column(name: str, values: Sequence[float | None], dtype: Any) -> NDArray[Any] | None:
     given = [index for index, value in enumerate(values) if value is not None]
     if given and len(given) < len(values):
@@ -141,7 +158,7 @@ def _row_to_box(index: int, row: object) -> Box:
         return Box(
             (x0, y0, x1, y1),
             "object" if name is None else str(name),
-            0 if class_id is None else whole_id(class_id),
+            None if class_id is None else whole_id(class_id),
             None if confidence is None else finite(confidence),
             None if tracker_id is None else whole_id(tracker_id),
         )

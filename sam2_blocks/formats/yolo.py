@@ -1,114 +1,134 @@
-"""YOLO label files, a text a picture: boxes and outlines, in and out."""
+"""YOLO label files, a text a picture, written; `yolo_lines` reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
-import numpy as np
 import supervision as sv
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.files.reading import read_text
-from sam2_blocks.formats.rows import Box, boxes_to_detections, whole_id
+from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.values import Hw, Image
+from sam2_blocks.masks.rle import rle_area, rle_to_box_xyxy
+from sam2_blocks.values import Hw, Rle
 
-SLACK = 1e-3
-"""How far a number that shall be in 0..1 may be outside, since writers round."""
-
-
-def load_yolo(path: Path, image: Image, classes: Sequence[str] = ()) -> sv.Detections:
-    """Read YOLO text: ``class cx cy w h`` or ``class x y x y x y …``, and a confidence if any.
-
-    All but the class are shares of the picture, 0 to 1. A line of a tracker, which ends in a number
-    of its own, has no form that can be told from these; it is refused unless that number is 0 or 1.
-
-    Args:
-        path: the text file.
-        image: the picture, for its size.
-        classes: class names by id.
-
-    Raises:
-        ValueError: if a line is malformed; the message gives file and line.
-    """
-    boxes = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            try:
-                boxes.append(_yolo_box([float(part) for part in line.split()], image.hw, classes))
-            except (ValueError, OverflowError) as error:
-                raise ValueError(f"{path}, line {number}: {error}, got {line.strip()!r}") from error
-    try:
-        return boxes_to_detections(boxes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+Shape = Literal["polygon", "box"]
+NumberOf = Callable[[int], int]
+"""``number_of(row)``: the class number of a row of detections."""
 
 
 def detections_to_yolo(
-    found: sv.Detections, image_hw: Hw, *, classes: Sequence[str] = (), tolerance_px: float = 0.0
+    found: sv.Detections,
+    image_hw: Hw,
+    *,
+    number_of: NumberOf,
+    shape: Shape = "polygon",
+    tolerance_px: float = 0.0,
 ) -> str:
-    """Write the masks of one picture: a line a mask, its class and its outline in 0..1.
+    """Write the masks of one picture: a line a mask, its class and its outline or box in 0..1.
 
-    Holes and further parts are joined to one outline; a mask without pixels gets no line.
+    Holes and further parts are joined to one outline; a mask without pixels gets no line, and
+    neither does a crowd, which YOLO has no word for.
 
     Args:
         found: detections with masks.
         image_hw: size of the picture.
-        classes: class names by number; without them the detections' own numbers are written.
+        number_of: see `NumberOf`.
+        shape: the outline, or the tight box of the mask.
         tolerance_px: how far outlines may be from the mask's, pixels.
 
     Raises:
-        ValueError: if there are no masks, they are not of the picture's size, or ``classes`` lacks
-            the class of one.
+        ValueError: if there are no masks, or they are not of the picture's size.
     """
-    lines = _lines(found, image_hw, classes, tolerance_px)
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _lines(
-    found: sv.Detections, image_hw: Hw, classes: Sequence[str], tolerance_px: float
-) -> Iterator[str]:
+    crowds = is_crowd(found)
     height, width = image_hw
+    lines = []
     for index, rle in enumerate(to_rles(found, image_hw)):
-        traced = rle_to_polygons(
-            rle, hole_policy="bridge", multipolygon_policy="bridge", tolerance_px=tolerance_px
-        )
-        number = _class_number(found, index, classes)
-        for ring in traced.outer:
-            shares = (ring / (width, height)).ravel()
-            yield f"{number} {' '.join(f'{share:.6g}' for share in shares)}"
+        if crowds[index] or not rle_area(rle):
+            continue
+        for numbers in _numbers(rle, shape, tolerance_px):
+            sides = (width, height) * (len(numbers) // 2)
+            shares = (number / side for number, side in zip(numbers, sides, strict=True))
+            lines.append(f"{number_of(index)} {' '.join(f'{share:.6g}' for share in shares)}\n")
+    return "".join(lines)
 
 
-def _class_number(found: sv.Detections, index: int, classes: Sequence[str]) -> int:
-    if not classes:
-        return 0 if found.class_id is None else int(found.class_id[index])
-    name = str(found.data["class_name"][index]) if "class_name" in found.data else "object"
-    if name not in classes:
-        hint = did_you_mean(name, classes)
-        raise ValueError(f"mask {index} is a {name!r}, which 'classes' does not list.{hint}")
-    return classes.index(name)
+def _numbers(rle: Rle, shape: Shape, tolerance_px: float) -> Iterator[list[float]]:
+    """Outlines, or centre and size of the box, in pixels."""
+    if shape == "box":
+        x0, y0, x1, y1 = rle_to_box_xyxy(rle).tolist()
+        width, height = x1 + 1 - x0, y1 + 1 - y0
+        yield [x0 + width / 2, y0 + height / 2, width, height]
+        return
+    traced = rle_to_polygons(
+        rle, hole_policy="bridge", multipolygon_policy="bridge", tolerance_px=tolerance_px
+    )
+    for ring in traced.outer:
+        yield ring.ravel().tolist()
 
 
-def _yolo_box(numbers: Sequence[float], hw: Hw, classes: Sequence[str]) -> Box:
-    if len(numbers) in (5, 6):
-        cx, cy, width, height = numbers[1:5]
-        x0, y0, x1, y1 = cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    elif len(numbers) >= 7:
-        corners = numbers[1 : len(numbers) - 1 + len(numbers) % 2]
-        xs, ys = corners[::2], corners[1::2]
-        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
-    else:
-        raise ValueError("wants a class and 4 numbers of a box, or 6 and more of an outline")
-    if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]):
-        raise ValueError("wants a whole class number and finite values")
-    if not all(-SLACK <= number <= 1 + SLACK for number in numbers[1:]):
-        raise ValueError(
-            "wants shares of the picture, 0 to 1; are these pixels, or a tracker's id?"
-        )
-    class_id = whole_id(numbers[0])
-    name = classes[class_id] if 0 <= class_id < len(classes) else str(class_id)
-    high, wide = hw
-    confidence = None if len(numbers) % 2 else numbers[-1]
-    return Box((x0 * wide, y0 * high, x1 * wide, y1 * high), name, class_id, confidence)
+class ClassNumbers:
+    """Class numbers of a data set, 0 to n - 1, and its names.
+
+    With ``classes`` their places count. Else a new name gets the next number; names that `settle`
+    knows the class ids of are put in the order of these, once all are known.
+
+    Args:
+        classes: names by number, if somebody chose them.
+        known: those of an earlier run, by number; they keep their places.
+    """
+
+    def __init__(self, classes: Sequence[str] = (), known: Sequence[str] = ()) -> None:
+        self._fixed = bool(classes)
+        self._kept = len(known)
+        self.names = list(classes or known)
+        self._ids: dict[str, set[int | None]] = {}
+
+    def number(self, name: str, class_id: int | None) -> int:
+        """Return the number of a class.
+
+        Raises:
+            ValueError: if ``classes`` does not list it.
+        """
+        if name not in self.names:
+            if self._fixed:
+                hint = did_you_mean(name, self.names)
+                raise ValueError(f"is a {name!r}, which 'classes' does not list.{hint}")
+            self.names.append(name)
+        self._ids.setdefault(name, set()).add(class_id)
+        return self.names.index(name)
+
+    def note(self, categories: Sequence[Mapping[str, object]]) -> None:
+        """Take in all classes of a COCO file that boxes came from, also those without a box."""
+        for row in categories:
+            number = row["id"]
+            if not self._fixed and isinstance(number, int):
+                self.number(str(row["name"]), number)
+
+    def settle(self) -> dict[int, int]:
+        """Put names in the order of their class ids, if each has its own: new numbers by old."""
+        ids = [self._ids.get(name, {None}) for name in self.names]
+        single = [next(iter(found)) if len(found) == 1 else None for found in ids]
+        known = [one for one in single if one is not None]
+        if self._fixed or self._kept or len(set(known)) < len(self.names):
+            return {}
+        order = sorted(range(len(known)), key=lambda number: known[number])
+        self.names = [self.names[number] for number in order]
+        return {old: new for new, old in enumerate(order) if old != new}
+
+
+def renumber(text: str, numbers: Mapping[int, int]) -> str:
+    """Give the classes in a label file new numbers."""
+    lines = (line.partition(" ") for line in text.splitlines())
+    return "".join(f"{numbers.get(int(n), int(n))}{space}{rest}\n" for n, space, rest in lines)
+
+
+def data_yaml(names: Sequence[str]) -> str:
+    """Write the classes of a data set as Ultralytics and others read them."""
+    listed = "".join(
+        f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names)
+    )
+    return f"nc: {len(names)}\nnames:\n{listed}" if names else "nc: 0\nnames: []\n"

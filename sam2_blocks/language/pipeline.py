@@ -36,6 +36,7 @@ from sam2_blocks.language.selectors import (
     iter_selectors,
     parse_selectors,
 )
+from sam2_blocks.language.unknown import unknown_block, unknown_blocks
 
 ValueCheck = Callable[[Param, str], str]
 """``check(param, value)`` says what is wrong with a value; empty if nothing is."""
@@ -192,6 +193,7 @@ def check_pipeline(
         written = PipelineDocument.model_validate(document.data)
     except ValidationError as error:
         problems = validation_problems(document, error, PipelineDocument)
+        problems += unknown_blocks(document, manifests)
         raise PipelineError(document.source, problems) from None
     return _Checker(document, written, manifests, kinds, checks or {}).check()
 
@@ -263,7 +265,7 @@ class _Checker:
         step = self.written.steps[name]
         manifest = self.manifests.get(step.use)
         if manifest is None:
-            self.report(("steps", name, "use"), self.unknown_block(step.use))
+            self.report(("steps", name, "use"), unknown_block(step.use, self.manifests))
             return None
         path = ("steps", name, "with")
         given: dict[str, Any] = {}
@@ -287,13 +289,6 @@ class _Checker:
             made = manifest.step_model(self.kinds), manifest.item_model(self.kinds)
             self.models[manifest.id] = made
         return self.models[manifest.id]
-
-    def unknown_block(self, use: str) -> str:
-        name = use.partition("@")[0]
-        versions = [known for known in self.manifests if known.partition("@")[0] == name]
-        if versions:
-            return f"there is no {use!r}; use {' or '.join(map(repr, versions))}."
-        return f"unknown block {use!r}.{did_you_mean(use, self.manifests)}"
 
     def check_literals(
         self, manifest: Manifest, path: DocumentPath, given: dict[str, Any]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
-from sam2_blocks.language.manifest import Manifest, Param, Socket
+from sam2_blocks.language.manifest import Example, Manifest, Param, Socket
 
 
 def block_table(manifests: Iterable[Manifest]) -> str:
@@ -39,7 +40,24 @@ def describe(manifest: Manifest) -> str:
     lines += ["", "## Outputs", ""]
     for name, output in manifest.outputs.items():
         lines.append(f"- `{name}` ({_kinds(output)}): {output.description}")
-    return "\n".join(lines)
+    if manifest.examples:
+        lines += ["", "## Examples", ""]
+    lines += [line for example in manifest.examples for line in _example(manifest.id, example)]
+    return "\n".join(lines).rstrip()
+
+
+def _example(block: str, example: Example) -> list[str]:
+    """A step as it is written in a pipeline."""
+    values = [f"    {name}: {_written(value)}" for name, value in example.with_.items()]
+    step = ["step:", f"  use: {block}", *(["  with:", *values] if values else [])]
+    return [f"{example.title}:", "", "```yaml", *step, "```", ""]
+
+
+def _written(value: object) -> str:
+    """A value in YAML: a selector as it is, anything else as JSON."""
+    if isinstance(value, str) and value.startswith("$"):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _kinds(socket: Socket) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,12 +21,38 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def pipeline_schema(manifests: Iterable[Manifest]) -> dict[str, Any]:
-    """JSON Schema of a pipeline, with one ``oneOf`` branch for each block."""
+    """JSON Schema of a pipeline; which block a step uses decides what it may say.
+
+    Blocks of other packs are not known here, and may say anything.
+    """
+    known = sorted(manifests, key=lambda manifest: manifest.id)
+    ids = [manifest.id for manifest in known]
     schema = PipelineDocument.model_json_schema(by_alias=True)
-    schema["$defs"]["StepDeclaration"] = {
-        "oneOf": [step_schema(manifest) for manifest in sorted(manifests, key=lambda m: m.id)]
-    }
+    step = schema["$defs"]["StepDeclaration"]
+    step["properties"]["use"] = _use(ids)
+    step["allOf"] = [_branch(manifest) for manifest in known]
     return {"$schema": DIALECT, "title": "sam2_blocks pipeline", **_without_title(schema)}
+
+
+def _use(ids: list[str]) -> dict[str, Any]:
+    """The name of a block: one of ours if it is called like ours, so that a wrong one is named."""
+    spaces = sorted({name.partition("/")[0] for name in ids})
+    ours = {"pattern": f"^({'|'.join(map(re.escape, spaces))})/"}
+    return {
+        "type": "string",
+        "description": "The block, such as sam2/segment@v1.",
+        "anyOf": [{"enum": ids}, {}],  # for an editor to offer
+        "if": ours,
+        "then": {"enum": ids},
+    }
+
+
+def _branch(manifest: Manifest) -> dict[str, Any]:
+    """What a step may say if it uses this block."""
+    schema = step_schema(manifest)
+    use = schema["properties"].pop("use")
+    del schema["additionalProperties"], schema["type"]  # as of every step
+    return {"if": {"properties": {"use": use}, "required": ["use"]}, "then": schema}
 
 
 def step_schema(manifest: Manifest) -> dict[str, Any]:

@@ -8,8 +8,9 @@ have their masks only as ``data["rle_mask"]`` are taken in with `settle_masks`.
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import numpy as np
 import supervision as sv
@@ -41,7 +42,8 @@ def to_detections(
     field of the prompting detections is carried over. These fields of ``data`` are ours:
 
     - ``class_name``: the detector's; else ``class_name``, or ``class_7`` where it gave only ids.
-    - ``detection_id``: a new UUID4.
+    - ``detection_id``: a UUID made of the picture's name, the row and its mask: equal runs give
+      equal ids.
     - ``parent_id``: ``image_id``, the picture that it lies in.
     - ``prompt_detection_id``: the detector's ``detection_id``, or nothing.
     - ``prompt_index``: number of the prompt, so that rows can be matched after filtering, and
@@ -97,7 +99,7 @@ def to_detections(
         data={
             **_carried_over(source),
             "class_name": _class_names(source, class_name),
-            "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
+            "detection_id": _detection_ids(prediction, image_id),
             "parent_id": np.array([image_id] * count, np.str_),
             "prompt_detection_id": _prompt_detection_ids(source),
             "prompt_index": np.arange(count),
@@ -199,6 +201,16 @@ def _class_names(source: sv.Detections, class_name: str) -> NDArray[np.str_]:
     if names is None and source.class_id is not None:
         names = [f"class_{class_id}" for class_id in source.class_id]
     return np.array([class_name] * len(source) if names is None else names, np.str_)
+
+
+def _detection_ids(prediction: MaskPrediction, image_id: str) -> NDArray[np.str_]:
+    rows = zip(prediction.rles, prediction.iou_prediction, strict=True)
+    ids = []
+    for index, (rle, iou) in enumerate(rows):
+        digest = sha256(f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0".encode())
+        digest.update(np.ascontiguousarray(rle.counts, np.int64).tobytes())
+        ids.append(str(UUID(bytes=digest.digest()[:16], version=5)))
+    return np.array(ids, np.str_)
 
 
 def _prompt_detection_ids(source: sv.Detections) -> NDArray[np.str_]:

@@ -35,6 +35,7 @@ def run_pipeline(
     batch_size: int = 8,
     max_pixels: int = MAX_PIXELS,
     frames: FrameChoice = ALL_FRAMES,
+    value_range: tuple[float, float] | None = None,
     plugins: Plugins | None = None,
     resources: Resources | None = None,
 ) -> Run:
@@ -56,6 +57,8 @@ def run_pipeline(
         batch_size: items per micro-batch.
         max_pixels: largest picture read.
         frames: which frames of a video to run, and whether folders are videos.
+        value_range: values that are black and white in pictures of more than 8 bits; those that
+            their values suggest if not given.
         plugins: where blocks come from; all that are installed if not given.
         resources: models to share with other runs; new ones if not given.
 
@@ -85,6 +88,7 @@ def run_pipeline(
         names=names,
         max_pixels=max_pixels,
         frames=frames,
+        value_range=value_range,
     )
     _check_settings(request)
     sink = open_sink(out, request)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import supervision as sv
+from PIL import Image as Pil
 
 from sam2_blocks import Item, Runner
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.formats.yolo import load_yolo
+from sam2_blocks.formats.yolo_lines import YoloLabels
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import mask_to_rle, masks_to_prediction
@@ -18,7 +20,7 @@ def test_yolo_says_the_mask_with_its_hole_and_its_parts_in_one_line(export, mask
     export("export/yolo@v1", mask, tolerance=0)
     [line] = (tmp_path / "out" / "labels" / "deep" / "a.txt").read_text().splitlines()
     number, *shares = map(float, line.split())
-    assert number == 7
+    assert number == 0
     ring = np.array(shares).reshape(-1, 2) * HW[::-1]
     assert np.array_equal(polygons_to_rle([ring], HW).counts, mask_to_rle(mask).counts)
 
@@ -26,7 +28,7 @@ def test_yolo_says_the_mask_with_its_hole_and_its_parts_in_one_line(export, mask
 def test_yolo_is_read_back_by_detections_load(export, mask, tmp_path):
     path = export("export/yolo@v1", mask, classes=["hand", "face"]).outputs["path"]
     assert path == str(tmp_path / "out" / "labels" / "deep" / "a.txt")
-    found = load_yolo(tmp_path / "out" / "labels" / "deep" / "a.txt", picture(tmp_path), ["h", "f"])
+    found = YoloLabels().load(tmp_path / "out" / "labels" / "deep" / "a.txt", HW, ["h", "f"])
     assert found.class_id.tolist() == [1]
     assert np.allclose(found.xyxy, [[5, 4, 40, 36]], atol=1e-3)
 
@@ -74,3 +76,56 @@ def test_an_id_cannot_lead_out_of_the_folder(plugins, tmp_path):
     resources = Resources({}, tmp_path / "out")
     run_block("export/yolo@v1", inputs, plugins=plugins, resources=resources, path="{id}.txt")
     assert (tmp_path / "out" / "x.png.txt").exists()
+
+
+def test_every_picture_has_the_same_numbers_and_data_yaml_their_names(
+    plugins, export_pipeline, tmp_path, mask
+):
+    pipeline = export_pipeline("path", save=("export/yolo@v1", {}))
+    items = []
+    for name, class_name, class_id in (("a", "dog", 16), ("b", "cat", 15), ("c", "dog", 16)):
+        found = to_detections(masks_to_prediction(mask[None]))
+        found.class_id = np.array([class_id])
+        found.data["class_name"] = np.array([class_name])
+        items.append(Item(name, {"image": picture(tmp_path, f"{name}.png"), "found": found}))
+    with Runner(pipeline, plugins, resources=Resources({}, tmp_path), batch_size=1) as runner:
+        assert not [result.errors for result in runner.run(items) if result.errors]
+    assert (tmp_path / "data.yaml").read_text() == 'nc: 2\nnames:\n  0: "cat"\n  1: "dog"\n'
+    texts = [(tmp_path / "labels" / f"{name}.txt").read_text() for name in "abc"]
+    assert [text.split()[0] for text in texts] == ["1", "0", "1"]
+    data_set = sv.DetectionDataset.from_yolo(
+        str(_blank_pictures(tmp_path)), str(tmp_path / "labels"), str(tmp_path / "data.yaml")
+    )
+    assert data_set.classes == ["cat", "dog"]
+    for _, _, read in data_set:
+        both = read.mask[0] & mask
+        # supervision fills the pixels along the edge, too
+        assert both.sum() / (read.mask[0] | mask).sum() > 0.85
+
+
+def _blank_pictures(folder):
+    (folder / "images").mkdir()
+    for name in "abc":
+        Pil.new("RGB", HW[::-1]).save(folder / "images" / f"{name}.png")
+    return folder / "images"
+
+
+def test_boxes_are_tightened_to_the_mask(export, mask, tmp_path):
+    export("export/yolo@v1", mask, shape="box")
+    [line] = (tmp_path / "out" / "labels" / "deep" / "a.txt").read_text().splitlines()
+    cx, cy, width, height = (float(number) for number in line.split()[1:])
+    assert np.allclose([cx * 60, cy * 40, width * 60, height * 40], [22.5, 20, 35, 32], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("labels/{folder}/{stem}.txt", "data.yaml"),
+        ("val/labels/{stem}.txt", "val/data.yaml"),
+        ("{id}.txt", "data.yaml"),
+        ("yolo/{id}.txt", "yolo/data.yaml"),
+    ],
+)
+def test_data_yaml_is_beside_the_labels(export, mask, tmp_path, path, data):
+    export("export/yolo@v1", mask, path=path)
+    assert (tmp_path / "out" / data).exists()

@@ -34,7 +34,7 @@ def test_run_writes_masks_and_picture_and_prints_a_table(call, tmp_path):
 
 def test_its_output_can_be_loaded_as_boxes(call, tmp_path):
     assert call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)[0] == 0
-    from sam2_blocks.formats.rows import load_json
+    from sam2_blocks.formats.json_boxes import load_json
 
     assert len(load_json(tmp_path / "predictions.json")) == 4
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_blocks.files.per_picture import path_beside, relative_path
+from sam2_blocks.files.per_picture import path_beside, relative_path, stem_of
 from sam2_blocks.testing import sample_image
 from sam2_blocks.values import Image
 
@@ -47,3 +47,11 @@ def test_a_wrong_placeholder_is_named(template, message):
 )
 def test_an_id_never_leads_out_of_its_folder(item_id, path):
     assert str(relative_path(item_id)) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a.jpg", "a"), ("a.tif#3", "a#3"), ("a#3", "a#3"), ("a.b.png", "a.b"), ("a#b.png", "a#b")],
+)
+def test_frames_of_one_file_have_stems_of_their_own(name, stem):
+    assert stem_of(name) == stem

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,16 @@ from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats import images as images_module
-from sam2_blocks.formats.images import array_to_image, pil_to_bands, pil_to_rgb, read_image
+from sam2_blocks.formats.images import (
+    array_to_image,
+    boxes_to_upright,
+    count_frames,
+    pil_to_bands,
+    pil_to_rgb,
+    read_image,
+    split_frame,
+    stored_orientation,
+)
 
 
 @pytest.fixture
@@ -71,11 +81,66 @@ def test_big_endian_sixteen_bits_are_scaled_the_same(tmp_path):
     assert read_image(tmp_path / "a.pgm").pixels[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_floats_are_0_to_1_or_refused(save):
+def test_floats_of_0_to_1_are_shares(save):
     good = np.array([[0, 0.5, 1]], dtype=np.float32)
     assert read_image(save(Pil.fromarray(good), "a.tif")).pixels[0, :, 1].tolist() == [0, 128, 255]
-    with pytest.raises(ImageError, match="its pixels go from 0 to 300"):
-        read_image(save(Pil.fromarray(good * 300), "b.tif"))
+
+
+def test_the_range_of_values_may_be_given(save):
+    values = np.array([[0, 1000, 2000, 4095]], dtype=np.uint16)
+    path = save(Pil.fromarray(values), "a.png")
+    assert read_image(path, value_range=(1000, 2000)).pixels[0, :, 0].tolist() == [0, 0, 255, 255]
+
+
+def test_all_frames_of_a_clip_have_one_range(save, tmp_path):
+    frames = [Pil.fromarray(np.array([[0, top]], np.uint16)) for top in (200, 4095, 900)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert count_frames(tmp_path / "a.tif") == 3
+    read = [read_image(f"{tmp_path}/a.tif#{number}") for number in range(3)]
+    assert [image.pixels[0, 1, 0] for image in read] == [12, 255, 56]
+    assert {image.path for image in read} == {tmp_path / "a.tif"}
+    assert read[1].id == "a.tif#1"
+    with pytest.raises(ImageError, match=r"a\.tif#3: has no such frame"):
+        read_image(f"{tmp_path}/a.tif#3")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_frames_of_animations_are_pictures(tmp_path, suffix):
+    colours = ["red", "lime", "blue"]
+    first, *others = [Pil.new("RGB", (16, 16), colour) for colour in colours]
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=others, duration=100)
+    for number in range(3):
+        assert read_image(f"{path}#{number}").pixels[8, 8].argmax() == number
+
+
+def test_a_file_may_have_a_hash_in_its_name(save):
+    assert read_image(save(Pil.new("RGB", (4, 3)), "a#1.png")).id == "a#1.png"
+    assert split_frame("x/b.tif#12") == (Path("x/b.tif"), 12)
+    assert split_frame("x/#12") == (Path("x/#12"), None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_as_pictures_do(tmp_path, orientation):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[5:15, 20:50] = 255
+    exif = Pil.Exif()
+    exif[0x0112] = orientation
+    Pil.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    image = read_image(tmp_path / "a.png")
+    assert stored_orientation(tmp_path / "a.png") == orientation
+    [box] = boxes_to_upright(np.array([[20.0, 5, 50, 15]]), orientation, (40, 60)).astype(int)
+    assert image.pixels[box[1] : box[3], box[0] : box[2]].all()
+    assert image.pixels.any(axis=2).sum() == 300
+
+
+def test_how_a_picture_is_stored_is_in_its_file(tmp_path):
+    with pytest.raises(ImageError, match="has no file"):
+        stored_orientation(None)
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(ImageError, match="its orientation cannot be read"):
+        stored_orientation(tmp_path / "a.png")
+    assert count_frames(tmp_path / "a.png") == 1
 
 
 def test_a_folder_is_no_picture(tmp_path):
@@ -194,10 +259,13 @@ def test_a_picture_converted_in_bands_is_that_converted_at_once(picture, monkeyp
     assert np.array_equal(np.concatenate(bands), at_once)
 
 
-@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan, np.inf])
-def test_a_value_that_is_none_is_found_in_any_band(value, monkeypatch):
+@pytest.mark.parametrize(("value", "grey"), [(1.5, 255), (2.5, 255), (np.nan, 0), (np.inf, 255)])
+def test_a_value_of_any_band_counts_for_all(value, grey, monkeypatch):
     monkeypatch.setattr(images_module, "BAND_PIXELS", 4)
-    values = np.zeros((9, 4), np.float32)
+    values = np.full((9, 4), 0.5, np.float32)
+    values[0] = 0
     values[7, 2] = value
-    with pytest.raises(ImageError, match=r"its pixels go from .* of mode 'F' wants 0 to 1"):
-        list(pil_to_bands(Pil.fromarray(values)))
+    pixels = pil_to_rgb(Pil.fromarray(values))
+    assert pixels[7, 2].tolist() == [grey] * 3
+    others = 128 if not np.isfinite(value) else round(0.5 / value * 255)
+    assert pixels[1, 0].tolist() == [others] * 3

@@ -10,7 +10,6 @@ from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import (
     boxes_to_detections,
     detections_to_rows,
-    load_json,
     rows_to_detections,
 )
 from sam2_blocks.masks.detections import to_rles
@@ -86,10 +85,16 @@ def test_noise_has_no_outline(monkeypatch):
     )
 
 
-def test_our_own_files_are_read_and_named(tmp_path):
-    file = tmp_path / "a.json"
-    file.write_text(json.dumps({"detections": detections_to_rows(sample_detections())}))
-    assert load_json(file).data["class_name"].tolist() == ["face", "object"]
-    file.write_text('{"detections": [[1]]}')
-    with pytest.raises(ValueError, match=r"a\.json: row 0: wants box_xyxy"):
-        load_json(file)
+def test_names_without_ids_have_distinct_numbers():
+    rows = [
+        {"box_xyxy": [1, 2, 3, 4], "class_name": "cat"},
+        {"box_xyxy": [1, 2, 3, 4], "class_name": "dog"},
+        {"box_xyxy": [1, 2, 3, 4], "class_name": "bird", "class_id": 1},
+        {"box_xyxy": [1, 2, 3, 4], "class_name": "cat"},
+        {"box_xyxy": [1, 2, 3, 4], "class_name": "bird"},
+    ]
+    assert rows_to_detections(rows).class_id.tolist() == [0, 2, 1, 0, 1]
+    numbers = {"dog": 7}
+    assert rows_to_detections(rows, numbers).class_id.tolist() == [0, 7, 1, 0, 1]
+    assert numbers == {"dog": 7, "cat": 0}
+    assert rows_to_detections([[1, 2, 3, 4]]).class_id.tolist() == [0]

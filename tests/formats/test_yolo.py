@@ -3,43 +3,84 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.formats.yolo import detections_to_yolo, load_yolo
+from sam2_blocks.formats.yolo import ClassNumbers, data_yaml, detections_to_yolo, renumber
+from sam2_blocks.formats.yolo_lines import YoloLabels, read_data_set
 from sam2_blocks.kinds import SAMPLE_HW
-from sam2_blocks.testing import sample_detections, sample_image
+from sam2_blocks.testing import sample_detections
 
 
-def test_boxes_of_masks_are_read_back(tmp_path):
+def written(found, hw=SAMPLE_HW, **options):
+    numbers = dict(enumerate(found.class_id.tolist()))
+    return detections_to_yolo(found, hw, number_of=numbers.get, **options)
+
+
+@pytest.mark.parametrize("shape", ["polygon", "box"])
+def test_boxes_of_masks_are_read_back(tmp_path, shape):
     found = sample_detections()
     found.class_id = np.array([0, 1])
-    (tmp_path / "a.txt").write_text(detections_to_yolo(found, (24, 32)))
-    back = load_yolo(tmp_path / "a.txt", sample_image(), ["face", "object"])
+    (tmp_path / "a.txt").write_text(written(found, shape=shape))
+    back = YoloLabels().load(tmp_path / "a.txt", SAMPLE_HW, ["face", "object"])
     assert back.data["class_name"].tolist() == ["face", "object"]
     assert np.allclose(back.xyxy, [[2, 3, 12, 15], [14, 5, 30, 20]], atol=1e-3)
-
-
-def test_a_line_that_is_neither_box_nor_outline_is_named(tmp_path):
-    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2\n\n0 .5\n")
-    with pytest.raises(ValueError, match=r"a\.txt, line 3: wants a class and 4 numbers of a box"):
-        load_yolo(tmp_path / "a.txt", sample_image())
-
-
-def test_what_was_written_has_the_same_boxes_when_read(tmp_path):
-    file = tmp_path / "a.txt"
-    file.write_text(detections_to_yolo(sample_detections(), SAMPLE_HW, classes=["object", "face"]))
-    found = load_yolo(file, sample_image(), ["object", "face"])
-    assert found.data["class_name"].tolist() == ["face", "object"]
-    assert found.xyxy.round(2).tolist() == [[2, 3, 12, 15], [14, 5, 30, 20]]
 
 
 def test_a_mask_without_pixels_has_no_line():
     found = sample_detections()
     found.mask[0] = False
-    [line] = detections_to_yolo(found, SAMPLE_HW).splitlines()
+    [line] = written(found).splitlines()
     assert line.startswith("1 ")
 
 
+def test_a_crowd_has_no_line():
+    found = sample_detections()
+    found.data["iscrowd"] = np.array([0, 1])
+    assert len(written(found).splitlines()) == 1
+
+
 def test_what_cannot_be_written_is_said():
-    with pytest.raises(ValueError, match="mask 0 is a 'face', which 'classes' does not list"):
-        detections_to_yolo(sample_detections(), SAMPLE_HW, classes=["cat"])
     with pytest.raises(ValueError, match="the masks are 32x24 pixels, their picture is 9x9"):
-        detections_to_yolo(sample_detections(), (9, 9))
+        written(sample_detections(), (9, 9))
+    with pytest.raises(ValueError, match=r"'cut', which 'classes' does not list\. Did you mean"):
+        ClassNumbers(["cat"]).number("cut", None)
+
+
+def numbered(numbers, *pairs):
+    return [numbers.number(name, class_id) for name, class_id in pairs]
+
+
+def test_classes_with_ids_are_put_in_their_order():
+    numbers = ClassNumbers()
+    assert numbered(numbers, ("dog", 16), ("person", 0), ("dog", 16), ("cat", 15)) == [0, 1, 0, 2]
+    assert numbers.settle() == {0: 2, 1: 0, 2: 1}
+    assert numbers.names == ["person", "cat", "dog"]
+    assert renumber("0 .1 .2\n1 .5\n", {0: 2, 1: 0}) == "2 .1 .2\n0 .5\n"
+
+
+@pytest.mark.parametrize(
+    "pairs", [[("dog", 0), ("cat", 0)], [("dog", None), ("cat", None)], [("dog", 1), ("dog", 2)]]
+)
+def test_classes_without_ids_of_their_own_are_numbered_as_they_come(pairs):
+    numbers = ClassNumbers()
+    numbered(numbers, *pairs)
+    assert numbers.settle() == {}
+    assert numbers.names[0] == "dog"
+
+
+def test_classes_of_a_source_are_all_there():
+    numbers = ClassNumbers()
+    numbers.note([{"id": 7, "name": "eye"}, {"id": 3, "name": "cup"}, {"id": "x", "name": "odd"}])
+    assert numbered(numbers, ("eye", 7)) == [0]
+    assert numbers.settle() == {0: 1, 1: 0}
+    assert numbers.names == ["cup", "eye"]
+
+
+def test_numbers_of_an_earlier_run_stay():
+    numbers = ClassNumbers(known=["b", "a"])
+    assert numbered(numbers, ("a", 0), ("c", 2), ("b", 1)) == [1, 2, 0]
+    assert numbers.settle() == {}
+
+
+@pytest.mark.parametrize("names", [[], ["cup", 'a "b": c', "汽车", "yes"]])
+def test_names_are_read_back(tmp_path, names):
+    (tmp_path / "data.yaml").write_text(data_yaml(names), encoding="utf-8")
+    assert read_data_set(tmp_path / "data.yaml").classes == dict(enumerate(names))

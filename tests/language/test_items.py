@@ -15,6 +15,12 @@ class Item(Protocol):
     path: str
     format: Literal["auto", "json", "coco", "yolo"]
     classes: list[str]
+    classes_file: str
+    reference: str
+    columns: Literal["auto", "box"]
+    crowds: str
+    boxes_frame: str
+    on_bad_entry: Literal["error", "skip"]
     missing: Literal["error", "empty"]
 
 

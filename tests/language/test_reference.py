@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from ruamel.yaml import YAML
+
 from sam2_blocks.kinds import BUILTIN_KINDS
 from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.language.reference import block_table, describe
@@ -35,3 +37,11 @@ def test_a_deprecated_block_says_so_in_both():
     assert "**Deprecated:** use demo/echo@v2." in describe(OLD).splitlines()
     assert "| Deprecated. Returns what it gets. |" in block_table([OLD])
     assert "eprecated" not in describe(ECHO) + block_table([ECHO])
+
+
+def test_examples_are_steps_as_they_are_written(plugins):
+    text = describe(plugins.manifests["detections/load@v1"])
+    shown = text[text.index("## Examples") :]
+    step = YAML(typ="safe", pure=True).load(shown.split("```yaml")[1].split("```")[0])["step"]
+    assert step["use"] == "detections/load@v1"
+    assert step["with"] == {"image": "$inputs.image", "missing": "empty"}

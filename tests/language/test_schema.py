@@ -54,17 +54,35 @@ def test_an_editor_sees_a_mistake(validator, old, new):
 
 
 def test_an_editor_gets_one_branch_a_block(validator, plugins):
-    branches = validator.schema["$defs"]["StepDeclaration"]["oneOf"]
-    assert [branch["properties"]["use"]["const"] for branch in branches] == sorted(
-        plugins.manifests
-    )
-    [segment] = [
-        branch["properties"]["with"]["properties"]
-        for branch in branches
-        if branch["properties"]["use"]["const"] == "sam2/segment@v1"
-    ]
+    branches = validator.schema["$defs"]["StepDeclaration"]["allOf"]
+    by_id = {branch["if"]["properties"]["use"]["const"]: branch["then"] for branch in branches}
+    assert list(by_id) == sorted(plugins.manifests)
+    segment = by_id["sam2/segment@v1"]["properties"]["with"]["properties"]
     assert segment["min_confidence"]["default"] == 0
     assert segment["min_confidence"]["anyOf"][0]["maximum"] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "message"),
+    [
+        ("boxes: $steps", "boxs: $steps", ["steps", "segment", "with"], "'boxs' was unexpected"),
+        ("with:", "wiht:", ["steps", "segment"], "'wiht' was unexpected"),
+        ("sam2/segment@v1", "sam2/segmnt@v1", ["steps", "segment", "use"], "is not one of"),
+    ],
+)
+def test_an_error_names_the_key(validator, old, new, path, message):
+    text = (ROOT / "examples" / "quickstart.yaml").read_text()
+    head, tail = text.split("  segment:")
+    errors = list(validator.iter_errors(yaml.load(f"{head}  segment:{tail.replace(old, new, 1)}")))
+    [error] = [error for error in errors if message in error.message]
+    assert list(error.path) == path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_example_fits_also_with_blocks_of_others(validator, path):
+    document = yaml.load(path)
+    if "pipeline_version" in document:
+        validator.validate(document)
 
 
 def test_inputs_of_plain_kinds_may_be_written_out(plugins):

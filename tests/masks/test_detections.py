@@ -11,7 +11,13 @@ from hypothesis.extra.numpy import arrays
 from supervision.detection.compact_mask import CompactMask
 
 from sam2_blocks.masks.detections import has_pixels, settle_masks, to_detections, to_rles
-from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.masks.rle import (
+    mask_to_rle,
+    masks_to_prediction,
+    rle_to_coco,
+    rle_to_mask,
+    rles_to_boxes_xyxy,
+)
 from sam2_blocks.masks.stack import MaskStack
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_image
@@ -119,14 +125,6 @@ def test_the_detector_keeps_its_own_fields():
     detections.metadata["camera"] = "south"
     assert detector == detected(4)
     assert detector.metadata == {"camera": "north"}
-
-
-def test_ids_are_new_and_unique():
-    first = to_detections(predicted(sample_masks()), prompting=detected(4))
-    again = to_detections(predicted(sample_masks()), prompting=detected(4))
-    ids = [*first.data["detection_id"], *again.data["detection_id"]]
-    assert len(set(ids)) == 8
-    assert all(UUID(id_).version == 4 for id_ in ids)
 
 
 def test_the_old_outline_is_not_taken_for_ours():
@@ -345,3 +343,19 @@ def test_masks_found_without_prompts_bring_their_points_and_stability():
     masks = generate_masks(executor, embedding, AutomaticSettings(points_per_side=2))
     found = to_detections(masks)
     assert found.data["stability_score"].tolist() == masks.stability_score.tolist()
+
+
+def test_equal_runs_give_equal_ids_and_different_rows_their_own():
+    masks = np.zeros((3, 24, 32), bool)
+    masks[:2, 3:9, 4:12] = True
+    ids = [
+        to_detections(masks_to_prediction(masks), image_id=name).data["detection_id"].tolist()
+        for name in ("a.png", "a.png", "b.png")
+    ]
+    assert ids[0] == ids[1]
+    assert len({*ids[0], *ids[2]}) == 6
+    assert all(UUID(id_).version == 5 for id_ in ids[0])
+    masks[2, 5, 5] = True
+    other = to_detections(masks_to_prediction(masks), image_id="a.png").data["detection_id"]
+    assert other.tolist()[:2] == ids[0][:2]
+    assert other[2] != ids[0][2]

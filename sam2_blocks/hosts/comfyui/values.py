@@ -51,6 +51,7 @@ def inputs_to_rows(given: Mapping[str, Any], manifest: Manifest) -> list[dict[st
         for name, socket in manifest.inputs.items()
         if name in given
     }
+    _fit_masks(parts)
     count = max((len(part) for part in parts.values() if isinstance(part, Batch)), default=1)
     for name, part in parts.items():
         parts[name] = _named(name, _spread, part, count)
@@ -96,7 +97,7 @@ def outputs_to_values(
         elif slot.form == "masks":
             pairs = zip(made, rows, strict=True)
             masks = [_masks_of(found, row, individual=individual_masks) for found, row in pairs]
-            values.append(_cat(masks, "masks"))
+            values.append(_one_at_least(_cat(masks, "masks")))
         elif slot.form == "boxes":
             boxes = [detections.xyxy.tolist() for detections in made]
             values.append(boxes[0] if len(boxes) == 1 else boxes)
@@ -165,11 +166,44 @@ def _split(value: Any, socket: Input, given: Mapping[str, Any]) -> Any:
         return value
     if isinstance(value, torch.Tensor) and accepts(socket, ["image"]):
         return Batch(tensor_to_images(value))
-    if isinstance(value, torch.Tensor) and accepts(socket, MASKS):
+    boxes = accepts(socket, [BOXES]) and _has_rows_of_four(value)
+    if isinstance(value, torch.Tensor) and accepts(socket, MASKS) and not boxes:
         return tensor_to_masks(value)
     if accepts(socket, [BOXES]):
         return Batch(boxes_to_rows(value, box_format=given.get("box_format", "xyxy")))
     return [_parse_json(value) if is_json(socket) else value]
+
+
+def _has_rows_of_four(value: Any) -> bool:
+    """Whether a tensor has the shape of boxes; a mask of four columns is none that anybody has."""
+    shape = tuple(getattr(value, "shape", ()))
+    return len(shape) in (2, 3) and shape[-1] == 4
+
+
+def _fit_masks(parts: dict[str, Any]) -> None:
+    """Scale masks to their pictures, as ComfyUI's own nodes do; it makes them of any size."""
+    sizes = {
+        value.hw
+        for part in parts.values()
+        if isinstance(part, Batch)
+        for value in part
+        if isinstance(value, Image)
+    }
+    if len(sizes) != 1:
+        return
+    [hw] = sizes
+    for name, part in parts.items():
+        if isinstance(part, np.ndarray) and part.shape[1:] != hw and part.size:
+            parts[name] = _scaled(part, hw)
+
+
+def _scaled(masks: NDArray[np.bool_], hw: Hw) -> NDArray[np.bool_]:
+    """Take the nearest pixel, (N, h, w) to (N, H, W)."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(hw, masks.shape[1:], strict=True)
+    )
+    return masks[:, rows[:, None], columns[None, :]]
 
 
 def _spread(part: Any, count: int) -> Sequence[Any]:
@@ -242,6 +276,11 @@ def _masks_of(detections: sv.Detections, row: Mapping[str, Any], *, individual: 
     for index, inside in enumerate(_iter_masks(detections)):
         masks[index if individual else 0].masked_fill_(torch.from_numpy(inside), 1)
     return masks
+
+
+def _one_at_least(masks: Tensor) -> Tensor:
+    """Where nothing was found at all, one empty mask: other nodes cannot stack a batch of none."""
+    return masks if len(masks) else masks.new_zeros((1, *masks.shape[1:]))
 
 
 def _iter_masks(detections: sv.Detections) -> Iterator[NDArray[np.bool_]]:

@@ -19,7 +19,7 @@ from sam2_blocks.engine.runner import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.claims import ERRORS_FILE, LOCK_FILE, OutputFiles
-from sam2_blocks.files.per_picture import relative_path
+from sam2_blocks.files.per_picture import relative_path, stem_of
 from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 
 WRITERS = 2
@@ -171,7 +171,9 @@ class FolderSink:
         if self._alone:
             return self.folder
         path = relative_path(item)
-        return self.folder / (path.with_name(path.stem) if self._request.names == "stem" else path)
+        return self.folder / (
+            path.with_name(stem_of(path.name)) if self._request.names == "stem" else path
+        )
 
     def _names(self) -> Iterator[str]:
         for name, exporter in self._exporters.items():
@@ -196,7 +198,7 @@ def _check_stems(source: Source) -> None:
     owners: dict[PurePosixPath, str] = {}
     for item in source.items():
         path = relative_path(item.id)
-        other = owners.setdefault(path.with_name(path.stem), item.id)
+        other = owners.setdefault(path.with_name(stem_of(path.name)), item.id)
         if other != item.id:
             raise UsageError(
                 f"--names stem: {other!r} and {item.id!r} have one stem. Leave it out, or name "

@@ -16,7 +16,7 @@ from PIL import Image as Pil
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import UsageError
-from sam2_blocks.formats.images import read_image
+from sam2_blocks.formats.images import count_frames, read_image, split_frame
 
 NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 """Formats that Pillow recognises, but opens only with another program or not at all."""
@@ -33,6 +33,9 @@ ACCEPTED = (
     "--input takes a picture, a folder of pictures, a video, or a quoted pattern such as "
     "'photos/*.jpg', and may be repeated"
 )
+
+MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
+"""Endings of files that may hold several pictures."""
 
 RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, CLOSED = (
     "in the output folder",
@@ -56,7 +59,7 @@ class PictureFiles:
     Attributes:
         pictures: paths by item id, in their order.
         identity: the inputs, absolute; see `Source`.
-        alone: whether there is one input, a file.
+        alone: whether there is one input, a file of one picture.
 
     Raises:
         UsageError: if there is nothing, or nothing but results, or a file is of another sort.
@@ -65,14 +68,16 @@ class PictureFiles:
 
     def __init__(self, inputs: Sequence[str], request: RunRequest) -> None:
         self.identity = ", ".join(os.path.abspath(text) for text in inputs)
-        self.alone = len(inputs) == 1 and Path(inputs[0]).is_file()
         self._input = request.image_input
         self._max_pixels = request.max_pixels
+        self._value_range = request.value_range
         out = request.out if isinstance(request.out, Path) else None
         self._left_out: Counter[str] = Counter()
         found = [_find(text, out, self._left_out) for text in inputs]
         base = found[0][0] if len(found) == 1 else _common_folder([root for root, _ in found])
-        self.pictures = {_relative(file, base): file for _, files in found for file in files}
+        files = {_relative(file, base): file for _, files in found for file in files}
+        self.pictures = dict(frame for name, file in files.items() for frame in _frames(name, file))
+        self.alone = len(inputs) == 1 and Path(inputs[0]).is_file() and len(self.pictures) == 1
 
     @property
     def total(self) -> int:
@@ -90,7 +95,13 @@ class PictureFiles:
     def items(self) -> Iterator[Item]:
         """List the pictures; each is read when its batch comes."""
         for name, path in self.pictures.items():
-            read = functools.partial(read_image, path, image_id=name, max_pixels=self._max_pixels)
+            read = functools.partial(
+                read_image,
+                path,
+                image_id=name,
+                max_pixels=self._max_pixels,
+                value_range=self._value_range,
+            )
             yield Item(name, {self._input: read}, _stamp(path))
 
 
@@ -203,13 +214,22 @@ def _relative(file: Path, base: Path) -> str:
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()
 
 
+def _frames(name: str, file: Path) -> Iterator[tuple[str, Path]]:
+    """The frames or pages of a file, each ``a.tif#3``; the file itself if it is one picture."""
+    count = count_frames(file) if file.suffix.lower() in MANY_FRAMES else 1
+    if count == 1:
+        yield name, file
+    else:
+        yield from ((f"{name}#{n}", file.with_name(f"{file.name}#{n}")) for n in range(count))
+
+
 def _is_below(file: Path, out: Path | None) -> bool:
     return out is not None and out.resolve() in file.resolve().parents
 
 
 def _stamp(picture: Path) -> str:
     try:
-        status = picture.stat()
+        status = split_frame(picture)[0].stat()
     except OSError:  # gone meanwhile; reading it says so
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -48,7 +48,7 @@ class Values:
             return value
         if isinstance(value, Mapping):
             return Item(str(number), value)
-        name, read = _picture(number, value, self._request.max_pixels)
+        name, read = _picture(number, value, self._request)
         return Item(name, {self._request.image_input: read})
 
 
@@ -57,11 +57,18 @@ def is_picture(value: object) -> bool:
     return isinstance(value, str | Path | Image | np.ndarray | Pil.Image)
 
 
-def _picture(number: int, value: Any, max_pixels: int) -> tuple[str, Any]:
+def _picture(number: int, value: Any, request: RunRequest) -> tuple[str, Any]:
     """An item's id, and its picture or what reads it."""
     if isinstance(value, str | Path):
         name = Path(value).as_posix()
-        return name, functools.partial(read_image, value, image_id=name, max_pixels=max_pixels)
+        read = functools.partial(
+            read_image,
+            value,
+            image_id=name,
+            max_pixels=request.max_pixels,
+            value_range=request.value_range,
+        )
+        return name, read
     name = str(number)
     if isinstance(value, Image):
         named = replace(value, id=name) if value.id == UNNAMED else value

@@ -75,7 +75,7 @@ def test_masks_of_pictures_join_their_objects(segment):
 
 def test_no_boxes_give_no_masks(segment):
     _, masks, boxes = segment(image=picture(), boxes=[])
-    assert (masks.shape, boxes) == ((0, 24, 32), [])
+    assert (masks.shape, bool(masks.any()), boxes) == ((1, 24, 32), False, [])
 
 
 def test_an_embedding_is_made_once_for_many_nodes(node, executor):
@@ -182,3 +182,28 @@ def test_comfyui_leaves_the_check_of_listed_models_to_the_block(plugins):
     segment = make_node(plugins.manifests["sam2/segment@v1"], plugins, Resources({}))
     assert inspect.getfullargspec(segment.VALIDATE_INPUTS).args == ["cls", "model"]
     assert segment.VALIDATE_INPUTS(model="mine:large") is True
+
+
+@pytest.mark.parametrize("hw", [(64, 64), (48, 64), (7, 5)])
+def test_masks_of_another_size_are_scaled_to_the_picture(node, hw):
+    mask = torch.zeros(1, *hw)
+    mask[:, : hw[0] // 2 + 1] = 1
+    drawn = node("draw/masks@v1").run(
+        image=torch.zeros(1, 24, 32, 3), predictions=mask, labels=False, opacity=1.0
+    )[0]
+    assert drawn.shape == (1, 24, 32, 3)
+    assert drawn[0, 4, 16].any()
+    assert not drawn[0, 22, 16].any()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "count"),
+    [
+        (torch.tensor([[2.0, 3, 12, 15], [14, 5, 30, 20]]), 2),
+        (torch.tensor([[[2.0, 3, 12, 15]]]), 1),
+        (torch.zeros(0, 4), 0),
+    ],
+)
+def test_boxes_may_be_tensors(segment, boxes, count):
+    predictions, *_ = segment(image=torch.zeros(1, 24, 32, 3), boxes=boxes)
+    assert len(predictions[0]) == count

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pil
 
 from sam2_blocks import load_pipeline
 from sam2_blocks.engine.places import RunRequest
@@ -118,3 +119,16 @@ def test_a_file_that_changes_has_another_stamp(find, folder):
 def test_a_pipeline_with_two_pictures_is_refused(find, folder):
     with pytest.raises(PipelineError, match="got 'image' and 'other'; --set the others"):
         find(folder, other={"kind": "image"})
+
+
+def test_frames_of_a_file_are_pictures(find, tmp_path):
+    frames = [Pil.new("L", (4, 3), number) for number in range(3)]
+    frames[0].save(tmp_path / "b.tif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "a.tif")
+    found = find(tmp_path)
+    assert list(found.pictures) == ["a.tif", "b.tif#0", "b.tif#1", "b.tif#2"]
+    items = list(found.items())
+    assert [item.inputs["image"]().pixels[0, 0, 0] for item in items] == [0, 0, 1, 2]
+    assert len({item.stamp for item in items[1:]}) == 1
+    assert not find(tmp_path / "b.tif").alone
+    assert find(tmp_path / "a.tif").alone

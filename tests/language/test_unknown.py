@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2_blocks.errors import PipelineError
+from sam2_blocks.language.unknown import unknown_block
+
+KNOWN = ["export/yolo@v1", "export/coco@v1", "sam2/segment@v1", "sam2/segment@v2"]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("sam2/segment@v9", "use 'sam2/segment@v1' or 'sam2/segment@v2'."),
+        ("sam2/segmnt@v1", "Did you mean 'sam2/segment@v1'?"),
+        ("export/yollo@v1", "Did you mean 'export/yolo@v1'?"),
+        ("exprt/yolo@v1", "Did you mean 'export/yolo@v1'?"),
+        ("export/zzzzzzzzzzzzzz", "'export/coco@v1', 'export/yolo@v1'."),
+        ("ultralytics/yolo@v1", "No plugin that is installed has blocks called 'ultralytics'"),
+        ("opencv/detect@v1", "It would come from examples/plugin"),
+        ("yolo", "or use blocks of export, sam2."),
+    ],
+)
+def test_an_unknown_block_gets_the_hint_that_helps(use, message):
+    text = unknown_block(use, KNOWN)
+    assert text.startswith(("unknown block ", "there is no "))
+    assert message in text
+
+
+def test_a_block_of_another_namespace_is_not_meant():
+    assert "export/yolo" not in unknown_block("ultralytics/yolo@v1", KNOWN)
+
+
+def test_unknown_keys_and_blocks_are_reported_together(plugins):
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}},
+        "steps": {"find": {"use": "ultralytics/yolo@v1", "wiht": {}}},
+        "outputs": {"found": "$steps.find.detections"},
+        "title2": "x",
+    }
+    with pytest.raises(PipelineError) as caught:
+        plugins.load_pipeline(document)
+    text = str(caught.value)
+    assert "unknown key 'wiht'. Did you mean 'with'?" in text
+    assert "unknown key 'title2'. Did you mean 'title'?" in text
+    assert "unknown block 'ultralytics/yolo@v1'" in text
