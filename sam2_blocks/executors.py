@@ -26,6 +26,7 @@ from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
     Float32Array,
+    FoundObjects,
     Image,
     MaskPrediction,
     Prompt,
@@ -101,6 +102,55 @@ class MaskProposer(Protocol):
 
         Returns:
             None to three masks a point, in the order of the points.
+        """
+        ...
+
+
+@runtime_checkable
+class ObjectDetector(Protocol):
+    """A model that finds objects of the classes it was trained for."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes it knows."""
+        ...
+
+    def detect(
+        self, images: Sequence[Image], *, threshold: float, size_px: int = 0
+    ) -> list[FoundObjects]:
+        """Find objects in pictures of any sizes, in real batches.
+
+        Args:
+            images: the pictures.
+            threshold: objects less certain are left out, 0 to 1.
+            size_px: what the model scales a picture to; 0 is the size it was made for.
+        """
+        ...
+
+
+@runtime_checkable
+class TextPrompted(Protocol):
+    """A model that finds what phrases say."""
+
+    def ground(
+        self,
+        images: Sequence[Image],
+        phrases: Sequence[str],
+        *,
+        threshold: float,
+        text_threshold: float,
+    ) -> list[FoundObjects]:
+        """Find what phrases say, in pictures of any sizes, in real batches.
+
+        Args:
+            images: the pictures.
+            phrases: any number, each another one.
+            threshold: objects less certain are left out, 0 to 1.
+            text_threshold: how certain a word must be to name an object, for models that read
+                all phrases as one text; 0 to 1.
+
+        Returns:
+            Objects whose class is the phrase as it was written, and its number.
         """
         ...
 
@@ -208,6 +258,8 @@ Ability = TypeVar("Ability")
 _CANNOT: dict[type, str] = {
     Executor: "cannot embed and segment",
     MaskProposer: "cannot segment without prompts",
+    ObjectDetector: "is no detector",
+    TextPrompted: "does not read phrases",
     Remembering: "keeps no embeddings",
     Tracker: "cannot track",
 }
@@ -266,11 +318,17 @@ class Family:
         exhaustive: whether it loads nothing but what ``register_models`` lists for it, and files.
             Then a misspelt name is found when a pipeline is checked, before anything loads.
         is_file: whether a name means a file of this machine, which strangers may not name.
+        is_download: whether a name means what would be fetched from a hub, which strangers may
+            name only if whoever operates the host listed it.
+        find_problem: says what is wrong with a name, as far as can be known without loading
+            anything; empty if nothing is.
     """
 
     load: ExecutorFactory
     exhaustive: bool = False
     is_file: Callable[[str], bool] = is_checkpoint
+    is_download: Callable[[str], bool] = lambda name: False
+    find_problem: Callable[[str], str] = lambda name: ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +342,8 @@ class KnownModel:
         url: where its weights are downloaded from, if `sam2_blocks.executor.toolkit` should.
         sha256: of that file.
         nbytes: size of that file, where it is known beforehand.
-        weights: where the weights are if there is no ``url``, for people.
+        repository: ``owner/name`` of the Hugging Face hub its weights are downloaded from.
+        weights: where the weights are if there is neither, for people.
     """
 
     name: str
@@ -293,6 +352,7 @@ class KnownModel:
     url: str | None = None
     sha256: str | None = None
     nbytes: int | None = None
+    repository: str | None = None
     weights: str = "in the package"
 
     def __post_init__(self) -> None:
@@ -307,7 +367,7 @@ class KnownModel:
     @property
     def embedded(self) -> bool:
         """Whether there is nothing to download."""
-        return self.url is None
+        return self.url is None and self.repository is None
 
     @property
     def names(self) -> tuple[str, ...]:

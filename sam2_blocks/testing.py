@@ -6,6 +6,7 @@ Neither pytest nor torch is imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -39,6 +40,7 @@ from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
     Float32Array,
+    FoundObjects,
     Hw,
     Image,
     MaskPrediction,
@@ -53,6 +55,7 @@ from sam2_blocks.values import (
 
 __all__ = [
     "SAMPLE_HW",
+    "FakeDetector",
     "FakeExecutor",
     "FakeTrackSession",
     "check_block",
@@ -216,6 +219,43 @@ class FakeTrackSession:
         )
 
 
+class FakeDetector:
+    """A detector without a model: one object of each class or phrase, side by side.
+
+    The objects share the middle half of the picture from left to right, the first one the most
+    certain.
+
+    Attributes:
+        looked_at: how many pictures or tiles each call was about, in order.
+    """
+
+    class_names = ("person", "dog", "object")
+
+    def __init__(self, model: str = "fake", *, device: str = "cpu", dtype: str = "float32") -> None:
+        bare = model.removeprefix("transformers:")
+        self.spec = ExecutorSpec(bare, "cpu", "float32", "transformers")
+        self.looked_at: list[int] = []
+
+    def detect(
+        self, images: Sequence[Image], *, threshold: float, size_px: int = 0
+    ) -> list[FoundObjects]:
+        """Find one object of each class."""
+        self.looked_at.append(len(images))
+        return [_side_by_side(image.hw, self.class_names, threshold) for image in images]
+
+    def ground(
+        self,
+        images: Sequence[Image],
+        phrases: Sequence[str],
+        *,
+        threshold: float,
+        text_threshold: float,
+    ) -> list[FoundObjects]:
+        """Find one object of each phrase."""
+        self.looked_at.append(len(images))
+        return [_side_by_side(image.hw, phrases, threshold) for image in images]
+
+
 def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
     """A value of a kind.
 
@@ -265,7 +305,8 @@ def _run(
     pipeline: Pipeline, items: Sequence[Item], plugins: Plugins, resources: Resources | None
 ) -> list[ItemResult]:
     with TemporaryDirectory() as folder:
-        resources = resources or Resources(dict.fromkeys(("sam2", "fake"), FakeExecutor), folder)
+        executors = dict.fromkeys(("sam2", "fake"), FakeExecutor)
+        resources = resources or Resources({**executors, "transformers": FakeDetector}, folder)
         with Runner(pipeline, plugins, resources=resources) as runner:
             return list(runner.run(items))
 
@@ -411,6 +452,21 @@ def _counts(detections: Any) -> list[list[int]]:
 def example_pipeline(manifest: Manifest, example: Example, plugins: Plugins) -> Pipeline:
     """The pipeline of one step that an example stands for."""
     return load_pipeline(one_step(example.with_, manifest), plugins.manifests, plugins.kinds)
+
+
+def _side_by_side(image_hw: Hw, names: Sequence[str], threshold: float) -> FoundObjects:
+    height, width = image_hw
+    edges = np.linspace(width / 4, width * 3 / 4, len(names) + 1)
+    boxes = [(x0, height / 4, x1, height * 3 / 4) for x0, x1 in pairwise(edges)]
+    confidence = np.linspace(0.9, 0.5, len(names), dtype=np.float32)
+    found = FoundObjects(
+        image_hw=image_hw,
+        boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        confidence=confidence,
+        class_ids=np.arange(len(names)),
+        class_names=tuple(names),
+    )
+    return found.select(np.flatnonzero(confidence > threshold))
 
 
 def _fill_prompts(image_hw: Hw, prompts: PromptSet) -> MaskPrediction:

@@ -18,6 +18,31 @@ def plugins() -> Plugins:
     return load_plugins(strict=True, points=[])
 
 
+@pytest.fixture(scope="session")
+def torchvision_operators():
+    """A torchvision that can be imported, or what makes it one."""
+    from tests.tiny_detectors import define_torchvision_operators
+
+    return define_torchvision_operators()
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(torchvision_operators, tmp_path_factory):
+    """Folder of a seeded detector of the transformers library: ``tiny_detector("rt_detr_v2")``."""
+    pytest.importorskip("transformers")
+    from tests.tiny_detectors import save_tiny
+
+    root = tmp_path_factory.mktemp("detectors")
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            made[name] = save_tiny(name, root / name)
+        return made[name]
+
+    return folder
+
+
 @pytest.fixture
 def run_one_step(plugins):
     """Run a built-in block on one item: ``run_one_step(block_id, {input: value}, {param: …})``."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sam2_blocks.engine import exporters
 from sam2_blocks.engine.hookspecs import Host, HostReport, hookimpl
 from sam2_blocks.engine.places import Exporter
-from sam2_blocks.executors import Executor, Family, KnownModel
+from sam2_blocks.executor.weights import names
+from sam2_blocks.executors import Executor, Family, KnownModel, Loaded
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
 from sam2_blocks.language.manifest import manifest_dir
 from sam2_blocks.values import DEFAULT_FAMILY
@@ -37,6 +38,19 @@ def load_sam2(model: str, *, device: str, dtype: str, **options: Any) -> Executo
     return executor
 
 
+def load_transformers(model: str, *, device: str, dtype: str) -> Loaded:
+    """Load a detector of the ``transformers`` library; imports torch and it, hence late.
+
+    Args:
+        model: path or repository; the prefix ``transformers:`` may be there.
+        device: as in `sam2_blocks.executor.transformers.loading.load`.
+        dtype: as there.
+    """
+    from sam2_blocks.executor.transformers.loading import load
+
+    return load(model, device=device, dtype=dtype)
+
+
 @hookimpl
 def register_manifests() -> Iterable[Path]:
     """Bring the manifests folder."""
@@ -51,16 +65,42 @@ def register_kinds() -> Iterable[Kind]:
 
 @hookimpl
 def register_executors() -> Mapping[str, Family]:
-    """Bring the family of SAM 2."""
-    return {DEFAULT_FAMILY: Family(load_sam2, exhaustive=True)}
+    """Bring the family of SAM 2, and that of detectors."""
+    sam2 = Family(
+        load_sam2,
+        exhaustive=True,
+        is_file=_is_sam2_file,
+        is_download=_is_sam2_download,
+        find_problem=names.find_problem,
+    )
+    detectors = Family(
+        load_transformers,
+        is_file=names.is_path,
+        is_download=names.is_hub_name,
+        find_problem=names.find_folder_problem,
+    )
+    return {DEFAULT_FAMILY: sam2, "transformers": detectors}
+
+
+def _is_sam2_file(name: str) -> bool:
+    from sam2_blocks.executor.weights.catalogue import is_catalogued
+
+    return not is_catalogued(name) and names.is_path(name)
+
+
+def _is_sam2_download(name: str) -> bool:
+    """Whether a name is of the hub; ``sam2.1/hiera_tinny`` is a misspelt one of the catalogue."""
+    from sam2_blocks.executor.weights.catalogue import is_catalogued, is_of_a_release
+
+    return names.is_hub_name(name) and not is_catalogued(name) and not is_of_a_release(name)
 
 
 @hookimpl
 def register_models() -> Iterable[KnownModel]:
-    """Bring the public checkpoints and ``nano``."""
-    from sam2_blocks.executor.weights.catalogue import MODELS
+    """Bring the public checkpoints, ``nano`` and some detectors."""
+    from sam2_blocks.executor.weights.catalogue import DETECTORS, MODELS
 
-    return MODELS.values()
+    return (*MODELS.values(), *DETECTORS)
 
 
 @hookimpl

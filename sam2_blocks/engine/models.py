@@ -68,8 +68,10 @@ class ModelNames:
             hint = did_you_mean(family, self.families)
             return f"no family of models is registered as {family!r} to load {name!r}.{hint}"
         bare = name.removeprefix(f"{family}:")
-        if not registered.exhaustive or registered.is_file(bare) or self.find(name, family):
+        if self.find(name, family):
             return ""
+        if not registered.exhaustive or registered.is_file(bare) or registered.is_download(bare):
+            return registered.find_problem(bare)
         return f"there is no model {name!r}.{did_you_mean(bare, self.names_in(family))}"
 
     def names_in(self, family: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,6 +18,9 @@ from sam2_blocks.values import DEFAULT_FAMILY, Embedding, full_name
 LOGGER = logging.getLogger(__name__)
 LOCAL_MODELS_SWITCH = "SAM2_BLOCKS_LOCAL_MODELS"
 """Environment variable that lets strangers' workflows name checkpoints of the machine."""
+
+HUB_MODELS_VARIABLE = "SAM2_BLOCKS_HUB_MODELS"
+"""Environment variable: what strangers' workflows may download, full names between commas."""
 
 Ability = TypeVar("Ability")
 
@@ -116,11 +120,8 @@ class Resources:
         if registered is None:
             hint = did_you_mean(family, self._families)
             raise ModelError(f"no executor is registered as {family!r} to load {name!r}.{hint}")
-        if not self._local_models and registered.is_file(name.removeprefix(f"{family}:")):
-            raise ModelError(
-                f"model {name!r} is a file, which whoever writes a workflow may not open here. "
-                f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
-            )
+        if not self._local_models:
+            _check_stranger(registered, name, family)
         asked = Asked(full_name(name, family), device, dtype)
         return self._loads.get(asked, lambda: self._load(registered, name, family, asked))
 
@@ -142,6 +143,23 @@ class Resources:
         spec = loaded.spec
         # "auto" and what it resolves to are one model, whichever is asked for first.
         return self._loads.keep(Asked(spec.full_name, spec.device, spec.dtype), loaded)
+
+
+def _check_stranger(registered: Family, name: str, family: str) -> None:
+    """Refuse what whoever writes a workflow may not have opened or downloaded on this machine."""
+    bare = name.removeprefix(f"{family}:")
+    if registered.is_file(bare):
+        raise ModelError(
+            f"model {name!r} is a file, which whoever writes a workflow may not open here. "
+            f"Use a model by its name, or set {LOCAL_MODELS_SWITCH}=1 where the host runs."
+        )
+    listed = {text.strip() for text in os.environ.get(HUB_MODELS_VARIABLE, "").split(",")}
+    if registered.is_download(bare) and full_name(name, family) not in listed:
+        raise ModelError(
+            f"model {name!r} is downloaded from a hub, and is none that whoever operates this "
+            f"host listed. Add {full_name(name, family)!r} to {HUB_MODELS_VARIABLE} where the "
+            "host runs."
+        )
 
 
 def as_families(families: Mapping[str, Family | ExecutorFactory]) -> dict[str, Family]:

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
-from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle
+from sam2_blocks.values import (
+    AutomaticMasks,
+    FoundObjects,
+    Hw,
+    MaskPrediction,
+    PromptSet,
+    Rle,
+)
 
 RLE_COLUMN = "rle_mask"
 """Where other engines put COCO run lengths; nothing of ours leaves with it."""
@@ -112,6 +119,28 @@ def to_detections(
     if drop_empty:
         return detections.select(np.array([rle_area(rle) > 0 for rle in prediction.rles], bool))
     return detections
+
+
+def objects_to_detections(found: FoundObjects, *, image_id: str = "") -> sv.Detections:
+    """Turn what a detector found in one picture into detections, in its order.
+
+    Args:
+        found: boxes, and masks where the detector makes them.
+        image_id: name of the picture, which becomes the ``parent_id``.
+    """
+    count = len(found)
+    stack = None if found.rles is None else MaskStack.from_rles(found.rles, found.image_hw)
+    return sv.Detections(
+        xyxy=found.boxes_xyxy.astype(np.float32).reshape(-1, 4),
+        mask=stack,
+        confidence=found.confidence.astype(np.float32),
+        class_id=found.class_ids.astype(np.int64),
+        data={
+            "class_name": np.array(found.class_names, np.str_),
+            "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
+            "parent_id": np.array([image_id] * count, np.str_),
+        },
+    )
 
 
 def to_rles(detections: sv.Detections, image_hw: Hw | None = None) -> tuple[Rle, ...]:

@@ -15,7 +15,9 @@ from sam2_blocks.executors import (
     Executor,
     Loaded,
     MaskProposer,
+    ObjectDetector,
     Remembering,
+    TextPrompted,
     Tracker,
     TrackSession,
     require,
@@ -26,6 +28,7 @@ from sam2_blocks.values import (
     Embedding,
     ExecutorSpec,
     Float32Array,
+    FoundObjects,
     Image,
     MaskPrediction,
     Prompt,
@@ -103,6 +106,24 @@ class _MaskProposer(_Watched):
         return proposer.propose_masks(embedding, points_xy, settings, **options)
 
 
+class _ObjectDetector(_Watched):
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return require(self._model, ObjectDetector).class_names
+
+    def detect(self, images: Sequence[Image], **options: Any) -> list[FoundObjects]:
+        self._run.check()
+        return require(self._model, ObjectDetector).detect(images, **options)
+
+
+class _TextPrompted(_Watched):
+    def ground(
+        self, images: Sequence[Image], phrases: Sequence[str], **options: Any
+    ) -> list[FoundObjects]:
+        self._run.check()
+        return require(self._model, TextPrompted).ground(images, phrases, **options)
+
+
 class _Remembering(_Watched):
     def find(self, key: str) -> Embedding | None:
         self._run.check()
@@ -177,6 +198,8 @@ class _Session:
 PARTS: Mapping[type, type[_Watched]] = {
     Executor: _Executor,
     MaskProposer: _MaskProposer,  # a call is one batch of points; a run is looked at between them
+    ObjectDetector: _ObjectDetector,  # a call is one batch of views
+    TextPrompted: _TextPrompted,
     Remembering: _Remembering,
     Tracker: _Tracker,
 }

@@ -26,15 +26,21 @@ from sam2_blocks.executor.device.compiling import (
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
-from sam2_blocks.executor.weights.catalogue import MODELS, ModelSpec, find_model
+from sam2_blocks.executor.weights.catalogue import (
+    MODELS,
+    ModelSpec,
+    find_model,
+    is_catalogued,
+)
 from sam2_blocks.executor.weights.checkpoint import (
     apply_checkpoint,
     read_checkpoint,
     recognise_architecture,
 )
 from sam2_blocks.executor.weights.download import Progress, ensure_weights, sha256_of
+from sam2_blocks.executor.weights.layouts import lacks_memory
+from sam2_blocks.executor.weights.places import find_checkpoint
 from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
-from sam2_blocks.executors import is_checkpoint
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]
@@ -54,6 +60,7 @@ class LoadedModel:
         mode: ``strict`` or ``fast``.
         dtype: what the forward pass computes in.
         compile: which parts go through `torch.compile`.
+        images_only: whether its weights lack what videos need; see `lacks_memory`.
     """
 
     network: Any
@@ -62,6 +69,7 @@ class LoadedModel:
     mode: Mode
     dtype: torch.dtype
     compile: CompileLevel = "off"
+    images_only: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -170,17 +178,17 @@ def load_model(
     torch_device = resolve_device(device)
     torch_dtype, resolved_mode = resolve_dtype(dtype, mode, torch_device)
     prepare_compiler(compile, resolved_mode, torch_device)
-    spec, checkpoint = _resolve_model(str(model), config)
+    spec, checkpoint = _resolve_model(str(model), config, offline)
     network = _build(_config_path(spec, config), seed if seed is not None else 0)
     if seed is not None:
-        weights = f"seed-{seed}"
+        weights, images_only = f"seed-{seed}", False
     elif checkpoint is not None:
-        weights = _fill(network, checkpoint, sha256_of(checkpoint))
+        weights, images_only = _fill(network, checkpoint, sha256_of(checkpoint))
     elif spec is not None and not spec.embedded:
         path = ensure_weights(spec, offline=offline, progress=progress)
-        weights = _fill(network, path, spec.sha256 or "")
+        weights, images_only = _fill(network, path, spec.sha256 or "")
     else:
-        weights = _fill_nano(network)
+        weights, images_only = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
     rounding = _name_rounding(dtype_name, resolved_mode, compile)
     name = spec.name if spec is not None and checkpoint is None else str(model)
@@ -192,6 +200,7 @@ def load_model(
         mode=resolved_mode,
         dtype=torch_dtype,
         compile=compile,
+        images_only=images_only,
     )
 
 
@@ -265,13 +274,15 @@ def _name_rounding(dtype: str, mode: Mode, level: CompileLevel) -> str:
     return "-".join([dtype, *["fast"] * (mode == "fast"), *["compiled"] * (level != "off")])
 
 
-def _resolve_model(model: str, config: str | Path | None) -> tuple[ModelSpec | None, Path | None]:
-    """Return the catalogue entry of the architecture and the local checkpoint, if any."""
-    path = Path(model)
-    if not is_checkpoint(model):
+def _resolve_model(
+    model: str, config: str | Path | None, offline: bool | None
+) -> tuple[ModelSpec | None, Path | None]:
+    """Return the catalogue entry of the architecture and the checkpoint on this machine, if any."""
+    if is_catalogued(model):
         if config is not None:
-            raise ModelError(f"config goes with the path of a checkpoint, not with {model!r}.")
+            raise ModelError(f"config goes with a checkpoint of your own, not with {model!r}.")
         return find_model(model), None
+    path = find_checkpoint(model, offline=offline)
     if config is not None and _is_yaml(config):
         return None, path
     architecture = config or recognise_architecture(read_checkpoint(path))
@@ -305,12 +316,14 @@ def _build(config: Path, seed: int) -> nn.Module:
         return build_network(config)
 
 
-def _fill(network: nn.Module, path: Path, sha256: str) -> str:
-    apply_checkpoint(network, read_checkpoint(path), source=str(path))
-    return sha256[:12]
+def _fill(network: nn.Module, path: Path, sha256: str) -> tuple[str, bool]:
+    """Fill with a checkpoint; its name, and whether it is for pictures alone."""
+    state = read_checkpoint(path)
+    apply_checkpoint(network, state, source=str(path))
+    return sha256[:12], lacks_memory(state)
 
 
-def _fill_nano(network: nn.Module) -> str:
+def _fill_nano(network: nn.Module) -> tuple[str, bool]:
     """Fill ``nano`` with the weights that ship in this package."""
     path, card = NANO_FOLDER / "nano.safetensors", NANO_FOLDER / "nano.json"
     if not path.exists():
@@ -320,7 +333,7 @@ def _fill_nano(network: nn.Module) -> str:
             UserWarning,
             stacklevel=4,
         )
-        return "seed-0"
+        return "seed-0", False
     expected = json.loads(card.read_text())["sha256"]
     found = sha256_of(path)
     if found != expected:

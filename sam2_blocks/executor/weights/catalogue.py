@@ -106,6 +106,31 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in 
 _BY_NAME = {name: spec for spec in _SPECS for name in spec.names}
 
 
+DETECTORS = tuple(
+    KnownModel(name=repository, family="transformers", repository=repository)
+    for repository in (
+        "PekingU/rtdetr_v2_r18vd",
+        "PekingU/rtdetr_v2_r50vd",
+        "ustc-community/dfine-small-coco",
+        "Roboflow/rf-detr-base",
+        "IDEA-Research/grounding-dino-tiny",
+        "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg",
+        "google/owlv2-base-patch16-ensemble",
+    )
+)
+"""Detectors to offer, all under Apache 2.0; any other of the hub may be named, too."""
+
+
+def is_catalogued(name: str) -> bool:
+    """Whether there is a model of SAM 2 of this name."""
+    return name in _BY_NAME
+
+
+def is_of_a_release(name: str) -> bool:
+    """Whether a name begins like those of the catalogue, such as ``sam2.1/…``."""
+    return name.startswith(("sam2/", "sam2.1/"))
+
+
 def find_model(name: str) -> ModelSpec:
     """Look up a model by its full or short name.
 

@@ -13,13 +13,14 @@ import platformdirs
 import requests
 from filelock import FileLock
 
-from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executor.weights.hub import fetch_repository, is_in_cache
+from sam2_blocks.executor.weights.names import HubName
+from sam2_blocks.executor.weights.offline import OFFLINE_VARIABLE, is_offline
 from sam2_blocks.executors import KnownModel
 from sam2_blocks.values import DEFAULT_FAMILY
 
 CACHE_VARIABLE = "SAM2_BLOCKS_CACHE"
-OFFLINE_VARIABLE = "SAM2_BLOCKS_OFFLINE"
 ATTEMPTS = 3
 TIMEOUT_S = (10, 60)
 BLOCK_BYTES = 2**20
@@ -33,11 +34,6 @@ def cache_dir() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("sam2-blocks"))
 
 
-def is_offline() -> bool:
-    """Say whether ``SAM2_BLOCKS_OFFLINE`` forbids downloads."""
-    return read_switch(OFFLINE_VARIABLE)
-
-
 def weights_path(spec: KnownModel) -> Path:
     """Return where the weights of a downloadable model are, or will be."""
     assert spec.url is not None, spec
@@ -49,6 +45,8 @@ def where_weights_are(spec: KnownModel) -> str:
     """Say for people where the weights of a model are: here, to download, or with its family."""
     if spec.embedded:
         return spec.weights
+    if spec.repository is not None:
+        return "downloaded" if is_in_cache(spec.repository) else "to download"
     return "downloaded" if weights_path(spec).exists() else "to download"
 
 
@@ -61,13 +59,15 @@ def ensure_weights(
     is continued by the next call. The SHA-256 is checked once, before the file gets its name.
 
     Args:
-        spec: a model with a ``url``, of any family.
+        spec: a model with a ``url`` or a ``repository``, of any family.
         offline: True never downloads; by default as ``SAM2_BLOCKS_OFFLINE`` says.
         progress: called while bytes arrive.
 
     Raises:
         ModelError: if the weights are absent offline, or arrive wrong or not at all.
     """
+    if spec.repository is not None:
+        return fetch_repository(HubName(spec.repository), offline=offline)
     path = weights_path(spec)
     if path.exists():
         _check_size(path, spec)
@@ -93,6 +93,8 @@ def verify(spec: KnownModel) -> Path:
     """
     if spec.embedded:
         return _verify_embedded(spec)
+    if spec.repository is not None:
+        return fetch_repository(HubName(spec.repository), offline=True)
     path = weights_path(spec)
     if not path.exists():
         raise ModelError(
