@@ -468,6 +468,7 @@ class Tracks:
             self.tracker_id[indices],
             self.object_score[indices],
             tuple(self.state[index] for index in indices),
+        )
 
 
 @dataclass(frozen=True, eq=False)

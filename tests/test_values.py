@@ -8,8 +8,10 @@ from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
 from sam2_blocks.values import (
     AutomaticMasks,
     AutomaticSettings,
+    FoundObjects,
     MaskPrediction,
     PromptSet,
+    Rle,
     SegmentOptions,
     settings_of,
 )
@@ -132,3 +134,17 @@ def test_options_are_the_keywords_of_segment():
 
 def test_settings_are_read_from_attributes():
     assert settings_of(AutomaticSettings, AutomaticSettings(points_per_side=7)).points_per_side == 7
+
+
+def test_found_objects_are_joined_and_chosen():
+    rle = Rle((2, 2), np.array([4]))
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    one = FoundObjects((2, 2), box, np.array([0.5], np.float32), np.array([3]), ("a",), (rle,))
+    two = FoundObjects((2, 2), box + 1, np.array([0.6], np.float32), np.array([4]), ("b",))
+    both = FoundObjects.concatenate([one, two])
+    assert (len(both), both.class_names, both.rles) == (2, ("a", "b"), None)
+    assert FoundObjects.concatenate([one, one]).rles == (rle, rle)
+    last = both.select(np.array([1]))
+    assert last.class_ids.tolist() == [4]
+    assert last.boxes_xyxy.tolist() == [[1, 1, 2, 2]]
+    assert one.select(np.array([0, 0])).rles == (rle, rle)

@@ -13,8 +13,10 @@ from rich.table import Table
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.options import AsJson
 from sam2_blocks.cli.screen import err, out, safe
-from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.resources import family_of
 from sam2_blocks.executors import KnownModel
+from sam2_blocks.values import DEFAULT_FAMILY
 
 models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 
@@ -50,15 +52,41 @@ def download_model(
     plugins = load_plugins()
     if Path(model).suffix in (".yaml", ".yml"):
         needed = plugins.model_names.needed_by(plugins.load_pipeline(Path(model)))
+    elif is_download(model, plugins):
+        needed = iter([model])
     else:
         needed = iter([plugins.model_names.get(model)])
     for known in needed:
-        if isinstance(known, str):
+        if isinstance(known, str) and is_download(known, plugins):
+            _fetch(known, plugins)
+        elif isinstance(known, str):
             out.print(f"{safe(known)} is loaded by its family, there is nothing to download")
         elif known.embedded:
             out.print(f"{known.full_name}: {known.weights}, there is nothing to download")
         else:
             _download(known)
+
+
+def is_download(model: str, plugins: Plugins) -> bool:
+    """Whether a name that is in no catalogue is one of a hub."""
+    family = family_of(model, plugins.executors)
+    return plugins.executors[family].is_download(model.removeprefix(f"{family}:"))
+
+
+def _fetch(model: str, plugins: Plugins) -> None:
+    """Download a repository: of SAM 2 the checkpoint alone."""
+    from sam2_blocks.executor.weights.hub import fetch_repository
+    from sam2_blocks.executor.weights.names import HubName, read_name
+    from sam2_blocks.executor.weights.places import find_checkpoint
+
+    family = family_of(model, plugins.executors)
+    bare = model.removeprefix(f"{family}:")
+    named = read_name(bare)
+    if family == DEFAULT_FAMILY or not isinstance(named, HubName):
+        path = find_checkpoint(bare, offline=False)
+    else:
+        path = fetch_repository(named, offline=False)
+    out.print(safe(path), soft_wrap=True)
 
 
 def _download(model: KnownModel) -> None:

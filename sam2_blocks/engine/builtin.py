@@ -76,10 +76,17 @@ def register_executors() -> Mapping[str, Family]:
     detectors = Family(
         load_transformers,
         is_file=names.is_path,
-        is_download=names.is_hub_name,
+        is_download=_is_other_detector,
         find_problem=names.find_folder_problem,
     )
     return {DEFAULT_FAMILY: sam2, "transformers": detectors}
+
+
+def _is_other_detector(name: str) -> bool:
+    """Whether a name is of the hub and none of those that we offer."""
+    from sam2_blocks.executor.weights.catalogue import DETECTORS
+
+    return names.is_hub_name(name) and all(name != known.name for known in DETECTORS)
 
 
 def _is_sam2_file(name: str) -> bool:

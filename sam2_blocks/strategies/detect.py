@@ -22,6 +22,7 @@ from sam2_blocks.values import Float32Array, FoundObjects, Hw, Image, Int64Array
 
 VIEWS_PER_BATCH = 16
 CUT_PX = 2  # a box this close to the edge of its tile counts as cut off
+MOST_TILES = 4096  # of one picture
 COVERED = 0.5  # a cut-off box goes where a whole one of its class covers more than this of it
 
 Find = Callable[[Sequence[Image]], list[FoundObjects]]
@@ -82,7 +83,8 @@ def tile_places(image_hw: Hw, settings: TileSettings) -> list[Window]:
     """Lay tiles over a picture: the whole of it first, then row by row.
 
     Raises:
-        ValueError: if ``tile_px`` is 1, or tiles overlap by all their length.
+        ValueError: if ``tile_px`` is 1, tiles overlap by all their length, or there would be more
+            than `MOST_TILES`.
     """
     if settings.tile_px == 1 or settings.tile_px < 0:
         raise ValueError(f"tile_px wants 2 or more, or 0 for no tiles, got {settings.tile_px}")
@@ -94,10 +96,14 @@ def tile_places(image_hw: Hw, settings: TileSettings) -> list[Window]:
     if not size or max(image_hw) <= size:
         return [whole]
     step = max(1, round(size * (1 - settings.overlap)))
+    across, down = (_starts(length, size, step) for length in (width, height))
+    if len(across) * len(down) > MOST_TILES:
+        raise ValueError(
+            f"tile_px = {size} makes {len(across) * len(down)} tiles of a picture of {width} x "
+            f"{height}, the most are {MOST_TILES}. Use larger tiles, or less overlap."
+        )
     return [whole] + [
-        Window(x, y, min(x + size, width), min(y + size, height), 1)
-        for y in _starts(height, size, step)
-        for x in _starts(width, size, step)
+        Window(x, y, min(x + size, width), min(y + size, height), 1) for y in down for x in across
     ]
 
 

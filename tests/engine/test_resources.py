@@ -90,3 +90,16 @@ def test_a_family_says_which_names_are_files():
     assert isinstance(resources.executor("mine:a/b"), Executor)
     with pytest.raises(ModelError, match="is a file"):
         resources.executor("mine:/etc")
+
+
+def test_strangers_download_only_what_the_operator_listed(monkeypatch):
+    hub = Family(FakeExecutor, is_file=lambda _: False, is_download=lambda name: "/" in name)
+    strict = Resources({"mine": hub}, local_models=False)
+    with pytest.raises(ModelError, match=r"'mine:a/b' is downloaded .* to SAM2_BLOCKS_HUB_MODELS"):
+        strict.executor("mine:a/b")
+    assert isinstance(strict.executor("mine:known"), Executor)
+    assert isinstance(Resources({"mine": hub}).executor("mine:a/b"), Executor)
+    monkeypatch.setenv("SAM2_BLOCKS_HUB_MODELS", "mine:c/d, mine:a/b")
+    assert isinstance(strict.executor("mine:a/b"), Executor)
+    with pytest.raises(ModelError, match="none that whoever operates this host listed"):
+        strict.executor("mine:a/b@other")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks.masks.boxes import box_iou as iou_of
-from sam2_blocks.masks.boxes import suppress_boxes
+from sam2_blocks.masks.boxes import box_ious, covered_shares, suppress_boxes
 from sam2_blocks.masks.stopping import stopping
 
 
@@ -68,3 +68,19 @@ def test_a_long_suppression_ends_when_nobody_waits_for_it():
     boxes, scores = np.array([[0, 0, 1, 1]] * 3), np.ones(3, np.float32)
     with pytest.raises(TimeoutError, match="nobody waits"), stopping(gone):
         suppress_boxes(boxes, scores, iou_threshold=0.5)
+
+
+BOXES = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 3, 3, 9]], np.float32)
+
+
+def test_shares_of_boxes_that_others_cover():
+    shares = covered_shares(BOXES, np.array([[0, 0, 5, 10], [0, 0, 99, 99]], np.float32))
+    assert shares.tolist() == [[0.5, 1], [0, 1], [0, 0]]
+    assert covered_shares(BOXES[:0], BOXES).shape == (0, 3)
+
+
+def test_overlaps_of_each_with_each():
+    ious = box_ious(BOXES, BOXES[:2])
+    assert ious == pytest.approx(np.array([[1, 1 / 3], [1 / 3, 1], [0, 0]]))
+    assert box_ious(BOXES, BOXES[:0]).shape == (3, 0)
+    assert box_ious(BOXES[2:], BOXES[2:]).tolist() == [[0]]

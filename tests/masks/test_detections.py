@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks.detections import has_pixels, settle_masks, to_detections, to_rles
+from sam2_blocks.masks.detections import (
+    has_pixels,
+    objects_to_detections,
+    settle_masks,
+    to_detections,
+    to_rles,
+)
 from sam2_blocks.masks.rle import (
     mask_to_rle,
     masks_to_prediction,
@@ -21,7 +27,7 @@ from sam2_blocks.masks.rle import (
 from sam2_blocks.masks.stack import MaskStack
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.values import AutomaticSettings, MaskPrediction, PromptSet
+from sam2_blocks.values import AutomaticSettings, FoundObjects, MaskPrediction, PromptSet
 
 OUR_FIELDS = {
     "class_name",
@@ -359,3 +365,27 @@ def test_equal_runs_give_equal_ids_and_different_rows_their_own():
     other = to_detections(masks_to_prediction(masks), image_id="a.png").data["detection_id"]
     assert other.tolist()[:2] == ids[0][:2]
     assert other[2] != ids[0][2]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_what_a_detector_found_becomes_detections(masked):
+    mask = np.zeros((8, 9), bool)
+    mask[2:4, 3:6] = True
+    found = FoundObjects(
+        image_hw=(8, 9),
+        boxes_xyxy=np.array([[3, 2, 6, 4]], np.float32),
+        confidence=np.array([0.5], np.float32),
+        class_ids=np.array([7]),
+        class_names=("cup",),
+        rles=(mask_to_rle(mask),) if masked else None,
+    )
+    made = objects_to_detections(found, image_id="a.png")
+    assert made.xyxy.tolist() == [[3, 2, 6, 4]]
+    assert made.class_id.tolist() == [7]
+    assert made.confidence.tolist() == [0.5]
+    assert made.data["class_name"].tolist() == ["cup"]
+    assert made.data["parent_id"].tolist() == ["a.png"]
+    assert np.array_equal(np.asarray(made.mask)[0], mask) if masked else made.mask is None
+    nothing = objects_to_detections(found.select(np.zeros(0, int)), image_id="a.png")
+    assert len(nothing) == 0
+    assert nothing.xyxy.shape == (0, 4)

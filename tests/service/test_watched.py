@@ -12,7 +12,7 @@ from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.runs import Run
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.watched import PARTS, watched
-from sam2_blocks.testing import FakeExecutor, sample_image
+from sam2_blocks.testing import FakeDetector, FakeExecutor, sample_image
 from sam2_blocks.values import PromptSet
 
 OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded", "Tracker", "TrackSession"}
@@ -21,7 +21,7 @@ NO_ABILITY = {"TrackSession"}
 """What a call of an ability returns; it is watched there."""
 
 
-class Gifted(FakeExecutor):
+class Gifted(FakeExecutor, FakeDetector):
     """Can do something that nobody thought of."""
 
     def dream(self):
@@ -106,3 +106,19 @@ class Watcher:
 
     def check_prompts(self, prompt_sets):
         self.counts += [len(prompts) for prompts in prompt_sets]
+
+
+def test_detectors_answer_a_run_until_nobody_waits_for_it():
+    detector, run = FakeDetector(), Run(ServiceSettings())
+    model = watched(detector, run)
+    assert model.class_names == detector.class_names
+    assert len(model.detect([sample_image()], threshold=0.1)[0]) == 3
+    assert len(model.ground([sample_image()], ["a"], threshold=0.1, text_threshold=0.1)[0]) == 1
+    run.give_up()
+    for call in (
+        lambda: model.detect([sample_image()], threshold=0.1),
+        lambda: model.ground([sample_image()], ["a"], threshold=0.1, text_threshold=0.1),
+    ):
+        with pytest.raises(GivenUpError):
+            call()
+    assert len(detector.looked_at) == 2

@@ -172,3 +172,10 @@ def test_a_class_that_the_model_does_not_know_is_named():
     check_classes(["red"], NAMES.tolist(), "mine")
     with pytest.raises(ValueError, match=r"'mine' knows no class 'gren'. Did you mean 'green'"):
         check_classes(["red", "gren"], NAMES.tolist(), "mine")
+
+
+def test_too_many_tiles_are_refused():
+    with pytest.raises(
+        ValueError, match=r"tile_px = 4 makes 10000 tiles of a picture of 400 x 400"
+    ):
+        tile_places((400, 400), TileSettings(tile_px=4, overlap=0))

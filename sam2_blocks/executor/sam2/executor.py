@@ -288,10 +288,16 @@ class Sam2Executor:
                 clip that is gone through again; a stream would only push out what is kept there.
 
         Raises:
-            ModelError: if the memory of this model works in another way.
+            ModelError: if the memory of this model works in another way, or its weights have none.
             ValueError: if the settings ask for more memory than it was trained with.
         """
         self._refuse_fork()
+        if self._model.images_only:
+            raise ModelError(
+                f"the weights of {self.spec.model!r} are those of a Sam2Model, for pictures alone: "
+                "what follows objects through a video is missing. Save a Sam2VideoModel instead, "
+                "or use another model."
+            )
         bounds = memory_bounds(
             self._model.network, settings.max_prompt_frames, settings.memory_frames
         )

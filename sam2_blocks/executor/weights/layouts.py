@@ -83,7 +83,7 @@ def from_transformers(state: Mapping[str, Tensor], *, source: str) -> dict[str, 
     points = rest.pop(_POINTS, None)
     renamed = _rename(rest, _TO_OURS, source)
     if points is not None:
-        rows = points.split(1)  # (1, C) each
+        rows = points[:, None]  # (1, C) each
         renamed |= {f"{_OUR_POINTS}{kind}.weight": row.clone() for kind, row in enumerate(rows)}
     return renamed
 

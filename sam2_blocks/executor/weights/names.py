@@ -78,7 +78,12 @@ def is_hub_name(model: str) -> bool:
 
 
 def find_problem(model: str) -> str:
-    """Say what is wrong with a name that is in no catalogue; empty if nothing is known to be."""
+    """Say what is wrong with a name that is in no catalogue; empty if nothing is known to be.
+
+    A checkpoint may be on another machine than the one that checks a pipeline.
+    """
+    if is_checkpoint(model):
+        return ""
     try:
         named = read_name(model)
     except ModelError as error:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import supervision as sv
 import torch
+from safetensors.torch import save_file
 
 from sam2_blocks.errors import ImageError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import encode as embed
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.weights.layouts import MEMORY_PREFIXES, to_transformers
 from sam2_blocks.executors import Executor
 from sam2_blocks.testing import sample_image
 from sam2_blocks.values import (
@@ -388,3 +390,18 @@ def test_a_device_is_not_used_in_a_forked_child(monkeypatch, nano_embedding):
 def test_one_picture_is_no_list(nano):
     with pytest.raises(ImageError, match=r"wants a list of pictures, got one. Give embed\(\[image"):
         nano.embed(sample_image())
+
+
+def test_weights_for_pictures_alone_segment_and_do_not_track(tmp_path):
+    """A ``Sam2Model`` of the transformers library, whose file has its own names."""
+    state = load("nano", device="cpu").model.network.state_dict()
+    state = {name: t for name, t in state.items() if not name.startswith(MEMORY_PREFIXES)}
+    save_file(to_transformers(state, source="nano"), tmp_path / "model.safetensors")
+    executor = load(tmp_path, device="cpu", config="nano")
+    expected = load("nano", device="cpu")
+    image = Image(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    prompts = PromptSet.from_boxes([[5, 5, 40, 40]])
+    found, same = (e.segment([(e.embed([image])[0], prompts)])[0] for e in (executor, expected))
+    assert np.array_equal(found.low_res_logits, same.low_res_logits)
+    with pytest.raises(ModelError, match="those of a Sam2Model, for pictures alone"):
+        executor.track()

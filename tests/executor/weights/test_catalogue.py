@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.weights.catalogue import MODELS, find_model
+from sam2_blocks.executor.weights.catalogue import (
+    DETECTORS,
+    MODELS,
+    find_model,
+    is_catalogued,
+    is_of_a_release,
+)
+from sam2_blocks.executor.weights.names import is_hub_name
 
 
 def test_nano_and_the_eight_public_checkpoints():
@@ -29,3 +36,15 @@ def test_configurations_exist_in_the_installed_package():
 def test_an_unknown_name_suggests_the_closest():
     with pytest.raises(ModelError, match=r"no model 'hiera_tinny'. Did you mean 'hiera_tiny'\?"):
         find_model("hiera_tinny")
+
+
+def test_detectors_to_offer_are_of_the_hub():
+    assert all(model.family == "transformers" and not model.embedded for model in DETECTORS)
+    assert all(is_hub_name(f"hub:{model.repository}") for model in DETECTORS)
+
+
+def test_names_of_the_catalogue_are_known():
+    assert is_catalogued("hiera_tiny")
+    assert not is_catalogued("sam2.1/hiera_tinny")
+    assert is_of_a_release("sam2.1/hiera_tinny")
+    assert not is_of_a_release("facebook/sam2.1-hiera-tiny")

@@ -15,6 +15,7 @@ from sam2_blocks.executor.weights.checkpoint import (
     read_checkpoint,
     recognise_architecture,
 )
+from sam2_blocks.executor.weights.layouts import MEMORY_PREFIXES
 from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 
 
@@ -90,3 +91,28 @@ def test_every_architecture_is_recognised_from_its_tensors(name):
 
 def test_other_tensors_are_not_recognised(state):
     assert recognise_architecture(state) is None
+
+
+@pytest.mark.parametrize("name", ["model", "state_dict", "model_state_dict"])
+def test_what_training_keeps_beside_the_weights_is_left_alone(state, name, tmp_path):
+    wrapped = {f"module.{key}": tensor for key, tensor in state.items()}
+    optimizer = {"state": {0: {"step": torch.tensor(3), "exp_avg": torch.ones(2)}}, "groups": [1]}
+    torch.save({name: wrapped, "optimizer": optimizer, "epoch": 7, "loss": 0.5}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt").keys() == state.keys()
+
+
+def test_weights_for_pictures_alone_leave_the_memory_as_it_was():
+    network = build_network(NANO_FOLDER / "nano.yaml")
+    state = {
+        name: tensor + 1
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(MEMORY_PREFIXES)
+    }
+    before = network.state_dict()["maskmem_tpos_enc"].clone()
+    apply_checkpoint(network, state, source="a")
+    after = network.state_dict()
+    assert torch.equal(after["maskmem_tpos_enc"], before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in state.items())
+    del state["no_mem_embed"]
+    with pytest.raises(ModelError, match=r"1 keys missing \(no_mem_embed\)"):
+        apply_checkpoint(network, state, source="a")
