@@ -1,3 +1,4 @@
+from .engine.functions import detector_block as detector_block
 from .engine.hookspecs import hookimpl as hookimpl
 from .engine.places import Exporter as Exporter
 from .engine.plugins import load_plugins as load_plugins

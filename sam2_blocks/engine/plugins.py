@@ -68,6 +68,17 @@ class Plugins:
         """Make a new registry of models; options are those of `Resources`."""
         return Resources(self.executors, out_dir, **options)
 
+    def with_blocks(self, *manifests: Manifest) -> Plugins:
+        """Return the same with more blocks, such as those of `sam2_blocks.detector_block`.
+
+        Raises:
+            PluginError: if there is a block of that id already.
+        """
+        taken = [manifest.id for manifest in manifests if manifest.id in self.manifests]
+        if taken:
+            raise PluginError(f"there is a block {taken[0]!r} already; give yours another id.")
+        return replace(self, manifests={**self.manifests, **{m.id: m for m in manifests}})
+
     @property
     def model_names(self) -> ModelNames:
         """What is known about the names of models and devices."""
