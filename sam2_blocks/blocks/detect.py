@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import ObjectDetector
 from sam2_blocks.masks.detections import objects_to_detections
 from sam2_blocks.strategies.detect import (
@@ -86,7 +85,7 @@ def answer_alike(
     def answer(_: str, alike: list[Item]) -> list[Answer]:
         try:
             found = find(alike)
-        except (ModelError, ValueError) as error:  # what was asked, not one picture
+        except ValueError as error:  # what was asked, not one picture
             return [error] * len(alike)
         return [
             {

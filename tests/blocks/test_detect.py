@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from sam2_blocks import Item, Resources, Runner, load_pipeline
+from sam2_blocks import Item, Resources, Runner, StepError, load_pipeline
 from sam2_blocks.testing import FakeDetector, FakeExecutor, check_block, run_block, sample_image
 from sam2_blocks.values import Image
 
@@ -127,8 +127,8 @@ def test_tiles_are_looked_at_beside_the_picture(detect, detectors):
 def test_a_model_that_is_none_is_refused(plugins, tmp_path):
     resources = Resources({"transformers": FakeExecutor}, tmp_path)
     inputs = {"image": sample_image()}
-    [error] = run_block(BLOCK, inputs, plugins=plugins, resources=resources, model="a/b").errors
-    assert "is no detector: it has no class_names, detect" in error.message
+    with pytest.raises(StepError, match="is no detector: it has no class_names, detect"):
+        run_block(BLOCK, inputs, plugins=plugins, resources=resources, model="a/b")
 
 
 @pytest.mark.parametrize(

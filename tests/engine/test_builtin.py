@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from sam2_blocks.engine import builtin
@@ -13,7 +15,8 @@ BLOCK_FILES = sorted(file.stem for file in manifest_dir().glob("*.yaml"))
 def test_examples_of_every_block_run(plugins):
     assert len(plugins.manifests) == len(BLOCK_FILES)
     for block in plugins.manifests:
-        check_block(block, plugins=plugins)
+        if block != "track/boxes@v1" or find_spec("trackers"):  # has an environment of its own
+            check_block(block, plugins=plugins)
 
 
 @pytest.mark.parametrize(
