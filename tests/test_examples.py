@@ -106,3 +106,25 @@ def test_coco_folder(run):
         "coffee.jpg",
         "coins.jpg",
     }
+
+
+def test_a_detectors_boxes_become_coco_masks(run, tiny_detector):
+    arguments = ("--set", f"detector={tiny_detector('rt_detr_v2')}")
+    folder = run("detect.yaml", "--input", PICTURES / "coffee.jpg", *arguments)
+    rows = json.loads((folder / "coco.json").read_text())["annotations"]
+    assert 0 < len(rows) <= 50
+
+
+def test_phrases_become_masks(run, tiny_detector):
+    arguments = ("--set", f"grounder={tiny_detector('grounding_dino')}")
+    folder = run("text.yaml", "--input", PICTURES / "coffee.jpg", *arguments)
+    rows = rows_of(folder / "predictions.json")
+    assert {row["class_name"] for row in rows} <= {"cup", "spoon"}
+    assert rows
+
+
+def test_large_pictures_are_looked_at_in_tiles(run, tiny_detector):
+    arguments = ("--set", f"detector={tiny_detector('rt_detr_v2')}", "--set", "tile_px=300")
+    folder = run("large.yaml", "--input", PICTURES / "coffee.jpg", *arguments)
+    boxes = np.array([row["box_xyxy"] for row in rows_of(folder / "predictions.json")])
+    assert len(boxes) > 30, "more than one view finds"
