@@ -57,3 +57,42 @@ def test_of_a_repository_the_preferred_file_is_fetched_alone(tmp_path, monkeypat
     assert find_checkpoint("facebook/sam2.1-hiera-tiny@main").name == there[0]
     assert asked[0] == ("facebook/sam2.1-hiera-tiny@main", ("model.safetensors",))
     assert len(asked) == (1 if there == ["model.safetensors"] else 2)
+
+
+def test_sam2_is_loaded_from_the_hubs_cache_without_a_network(tmp_path, monkeypatch):
+    """The file of a repository, in the names of the transformers library, by its name alone."""
+    import socket
+
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from sam2_blocks.executor import load
+    from sam2_blocks.executor.weights.layouts import MEMORY_PREFIXES, to_transformers
+    from sam2_blocks.values import Image
+
+    pytest.importorskip("huggingface_hub")
+    nano = load("nano", device="cpu")
+    state = {
+        name: tensor
+        for name, tensor in nano.model.network.state_dict().items()
+        if not name.startswith(MEMORY_PREFIXES)
+    }
+    snapshot = touch(tmp_path / "models--owner--nano" / "snapshots" / ("0" * 40))
+    save_file(to_transformers(state, source="nano"), snapshot / "model.safetensors")
+    refs = touch(tmp_path / "models--owner--nano" / "refs")
+    (refs / "main").write_text("0" * 40)
+
+    def connect(*arguments):
+        raise AssertionError(f"tried to reach {arguments[1:]}")
+
+    constants = __import__("importlib").import_module("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("SAM2_BLOCKS_OFFLINE", "1")
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    executor = load("owner/nano", device="cpu")
+    assert executor.spec.model == "owner/nano"
+    assert executor.model.images_only
+    image = Image(np.zeros((40, 50, 3), np.uint8))
+    found, same = (e.embed([image])[0].image_embed for e in (executor, nano))
+    assert found.equal(same)
