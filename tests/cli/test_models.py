@@ -37,3 +37,37 @@ def test_a_model_that_is_not_known_gets_a_hint(call, command):
 
 def test_the_embedded_model_is_the_published_file(call):
     assert call("models", "verify", "nano")[1].endswith("is the published file\n")
+
+
+def test_models_of_the_hub_are_listed_with_what_is_here(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "models--PekingU--rtdetr_v2_r18vd" / "snapshots" / "0").mkdir(parents=True)
+    rows = {row["model"]: row for row in json.loads(call("models", "list", "--json")[1])}
+    assert rows["transformers:PekingU/rtdetr_v2_r18vd"]["weights"] == "downloaded"
+    assert rows["transformers:IDEA-Research/grounding-dino-tiny"]["weights"] == "to download"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("facebook/sam2.1-hiera-tiny@main", "facebook/sam2.1-hiera-tiny@main"),
+        ("transformers:somebody/detector", "somebody/detector"),
+        ("transformers:PekingU/rtdetr_v2_r18vd", "PekingU/rtdetr_v2_r18vd"),
+    ],
+)
+def test_repositories_of_the_hub_are_downloaded_by_name(call, monkeypatch, tmp_path, name, asked):
+    from sam2_blocks.executor.weights import download, hub, places
+
+    wanted = []
+
+    def fetch(repository, *files, offline=None):
+        wanted.append((str(repository), offline))
+        (tmp_path / "model.safetensors").write_bytes(b"")
+        return tmp_path
+
+    for module in (download, hub, places):
+        monkeypatch.setattr(module, "fetch_repository", fetch)
+    code, out, _ = call("models", "download", name)
+    assert code == 0
+    assert wanted == [(asked, False)]
+    assert str(tmp_path) in out.replace("\n", "")

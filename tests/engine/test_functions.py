@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from sam2_blocks import Item, PluginError, Resources, Runner, detector_block
+from sam2_blocks import Image, Item, PluginError, Resources, Runner, detector_block
 from sam2_blocks.testing import FakeExecutor, check_block, sample_image
 
 
@@ -87,3 +87,18 @@ def test_ids_are_those_of_blocks_and_are_taken_once(plugins):
         detector_block(two_boxes, "detect")
     with pytest.raises(PluginError, match="there is a block 'sam2/segment@v1' already"):
         plugins.with_blocks(detector_block(two_boxes, "sam2/segment@v1"))
+
+
+def test_the_example_of_the_docs_runs(tmp_path):
+    import re
+
+    from tests.conftest import ROOT
+
+    text = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    names = {}
+    exec(code, names)
+    resources = Resources({"sam2": FakeExecutor}, tmp_path)
+    with Runner(names["pipeline"], names["plugins"], resources=resources) as runner:
+        [result] = runner.run([Item("a", {"image": Image(np.zeros((60, 80, 3), np.uint8))})])
+    assert len(result.outputs["predictions"]) == 1
