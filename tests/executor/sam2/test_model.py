@@ -135,7 +135,7 @@ def test_the_architecture_of_a_local_checkpoint_is_recognised_or_given(tmp_path)
     with pytest.raises(ModelError, match=r"other\.safetensors' is of no architecture we know"):
         load_model(tmp_path / "other.safetensors")
     with pytest.raises(
-        ModelError, match="config goes with the path of a checkpoint, not with 'nano'"
+        ModelError, match="config goes with a checkpoint of your own, not with 'nano'"
     ):
         load_model("nano", config="nano")
 
