@@ -127,6 +127,10 @@ def objects_to_detections(found: FoundObjects, *, image_id: str = "") -> sv.Dete
     Args:
         found: boxes, and masks where the detector makes them.
         image_id: name of the picture, which becomes the ``parent_id``.
+
+    Returns:
+        Boxes, masks if there are, confidence, ``class_id``, and in ``data`` ``class_name``,
+        ``parent_id`` and a ``detection_id`` that is the same whenever the same is found.
     """
     count = len(found)
     stack = None if found.rles is None else MaskStack.from_rles(found.rles, found.image_hw)
@@ -137,7 +141,7 @@ def objects_to_detections(found: FoundObjects, *, image_id: str = "") -> sv.Dete
         class_id=found.class_ids.astype(np.int64),
         data={
             "class_name": np.array(found.class_names, np.str_),
-            "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
+            "detection_id": _object_ids(found, image_id),
             "parent_id": np.array([image_id] * count, np.str_),
         },
     )
@@ -239,6 +243,16 @@ def _detection_ids(prediction: MaskPrediction, image_id: str) -> NDArray[np.str_
         digest = sha256(f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0".encode())
         digest.update(np.ascontiguousarray(rle.counts, np.int64).tobytes())
         ids.append(str(UUID(bytes=digest.digest()[:16], version=5)))
+    return np.array(ids, np.str_)
+
+
+def _object_ids(found: FoundObjects, image_id: str) -> NDArray[np.str_]:
+    """Ids that equal runs share: of the picture, the place, the class and the certainty."""
+    ids = []
+    for index in range(len(found)):
+        box, score = found.boxes_xyxy[index], float(found.confidence[index])
+        text = f"{image_id}\0{index}\0{box.tolist()}\0{found.class_names[index]}\0{score!r}"
+        ids.append(str(UUID(bytes=sha256(text.encode()).digest()[:16], version=5)))
     return np.array(ids, np.str_)
 
 

@@ -386,6 +386,9 @@ def test_what_a_detector_found_becomes_detections(masked):
     assert made.data["class_name"].tolist() == ["cup"]
     assert made.data["parent_id"].tolist() == ["a.png"]
     assert np.array_equal(np.asarray(made.mask)[0], mask) if masked else made.mask is None
+    again, other = (objects_to_detections(found, image_id=name) for name in ("a.png", "b.png"))
+    assert made.data["detection_id"].tolist() == again.data["detection_id"].tolist()
+    assert made.data["detection_id"].tolist() != other.data["detection_id"].tolist()
     nothing = objects_to_detections(found.select(np.zeros(0, int)), image_id="a.png")
     assert len(nothing) == 0
     assert nothing.xyxy.shape == (0, 4)

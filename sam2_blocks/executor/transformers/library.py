@@ -32,7 +32,7 @@ def transformers() -> Any:
             importlib.import_module("transformers.utils").is_torchvision_available()
     except ImportError as error:
         raise MissingExtraError(
-            "detectors of the transformers library need the package 'transformers' (5.20 or newer): "
+            "this detector needs the package 'transformers', 5.20 or newer: "
             f"{error}. Run: pip install 'sam2-blocks[transformers]'"
         ) from error
     return package
