@@ -31,6 +31,7 @@ ABOUT_MORE = {
     "test_examples.py": "the folder examples/",
     "hosts/roboflow/test_core_blocks.py": "the engine's own blocks after ours",
     "hosts/roboflow/test_workflows.py": "whole workflows in the engine",
+    "test_roboflow_docs.py": "docs/roboflow.md",
     "hosts/roboflow/test_threshold_family.py": "the second family inside Roboflow's engine",
     "test_hooks_docs.py": "docs/hooks.md and docs/executors.md",
     "test_layout.py": "this file",
