@@ -206,7 +206,7 @@ def test_defect_12_masks_can_be_left_out_by_confidence(make_service):
 
 def test_defect_13_outlines_boxes_and_thresholds_are_exact():
     mask = ring_and_speck()
-    [row] = to_polygon_rows(prediction_of(mask))
+    [row] = to_polygon_rows(prediction_of(mask), form="corners")
     filled = polygons_to_rle([np.array(ring, float) for ring in row.masks], mask.shape)
     assert (rle_to_mask(filled) == mask).all()
     detections = to_detections(prediction_of(mask))

@@ -21,7 +21,7 @@ from sam2_blocks.hosts.roboflow.values import (
 )
 from sam2_blocks.kinds import element_kind
 from sam2_blocks.language.manifest import Input, Manifest, Output, Param
-from sam2_blocks.prompts import NO_PROMPT
+from sam2_blocks.prompts import NO_PROMPT, parse_prompts
 from sam2_blocks.values import PromptSet
 
 HOST = "roboflow"
@@ -49,6 +49,7 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
     """Make the class that the engine checks a step with."""
     names = list(manifest.names)
     models = {name: p for name, p in manifest.params.items() if p.format == "model"}
+    prompts = [name for name, socket in manifest.inputs.items() if "prompts" in socket.kinds]
     outputs = [
         engine.base.OutputDefinition(name=name, kind=engine.find_kinds(socket))
         for name, socket in manifest.outputs.items()
@@ -65,6 +66,7 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
             if engine.hands_over_tensors and _has_predictions(manifest):
                 problems.append(NO_TENSORS)
             problems += filter(None, (_wrong_model(plugins, models[n], given[n]) for n in models))
+            problems += filter(None, (_wrong_prompts(n, given[n]) for n in prompts))
             if problems:
                 raise ValueError(" ".join(problems))
             return self
@@ -162,6 +164,18 @@ def _wrong_model(plugins: Plugins, param: Param, name: object) -> str:
     families = plugins.model_names.families
     prefix = name.partition(":")[0] if ":" in name else param.model_family
     return plugins.model_names.check_model(param, name) if prefix in families else ""
+
+
+def _wrong_prompts(name: str, written: object) -> str:
+    """What is wrong with prompts that are written out in a step."""
+    made = points_to_prompts(written)
+    if not isinstance(made, list):
+        return ""
+    try:
+        parse_prompts(made)
+    except (TypeError, ValueError) as error:
+        return f"{name}: {error}"
+    return ""
 
 
 def _unprompted(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, PromptSet]:

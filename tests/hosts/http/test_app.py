@@ -22,7 +22,7 @@ def test_segment_answers_with_masks(connect, nano_executor, prompts):
     response = client.post("/sam2/segment_image", json={**SEGMENT, "prompts": prompts})
     assert response.status_code == 200, response.text
     body = response.json()
-    assert set(body) == {"predictions", "time"}
+    assert set(body) == {"predictions", "time", "inference_id"}
     [row] = body["predictions"]
     assert set(row) == {"masks", "confidence", "format"}
     assert rle_to_mask(coco_to_rle(row["masks"])).shape == PICTURE.hw
@@ -43,7 +43,7 @@ def test_embed_then_segment_by_name(connect, nano_executor):
     embedded = client.post(
         "/sam2/embed_image", json={"image": SEGMENT["image"], "image_id": "cat"}
     ).json()
-    assert set(embedded) == {"image_id", "time"}
+    assert set(embedded) == {"image_id", "time", "inference_id"}
     again = client.post(
         "/sam2/segment_image", json={"image_id": "cat", "prompts": SEGMENT["prompts"]}
     )

@@ -20,7 +20,7 @@ def test_automatic_masks_as_json_and_as_a_form(connect):
     body = client.post(
         "/sam2/segment_image", json={**image, "automatic_masks": {"points_per_side": 2}}
     ).json()
-    assert set(body) == {"predictions", "time"}
+    assert set(body) == {"predictions", "time", "inference_id"}
     assert len(body["predictions"]) == 4
     form = client.post(
         "/sam2/segment_image",
