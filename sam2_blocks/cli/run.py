@@ -24,6 +24,7 @@ from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.kinds import kinds_named, parse_value
 from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.runs.report import Report
 from sam2_blocks.runs.run import Run, run_pipeline
 
 
@@ -75,6 +76,9 @@ def run(
         Path | None,
         typer.Option(help="Write a Chrome trace, for Perfetto."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a contact sheet, index.html, into the folder.")
+    ] = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
@@ -109,8 +113,9 @@ def run(
     )
     if not quiet:
         screen.print_notes(under_way.notes)
-    with _traced(plugins, trace):
-        finished = _follow(under_way, folder, quiet=quiet)
+    sheet = Report(Path(graph.source).name) if report else None
+    with _traced(plugins, trace), _reported(plugins, sheet, under_way, folder):
+        finished = _follow(under_way, folder, quiet=quiet, sheet=sheet)
     _sum_up(under_way, finished, folder)
 
 
@@ -185,7 +190,23 @@ def _traced(plugins: Plugins, path: Path | None) -> Iterator[None]:
         recorder.write(path)
 
 
-def _follow(under_way: Run, folder: str, *, quiet: bool) -> int:
+@contextmanager
+def _reported(plugins: Plugins, sheet: Report | None, run: Run, folder: str) -> Iterator[None]:
+    """Let the contact sheet see the steps, and write it whatever becomes of the run."""
+    if sheet is None:
+        yield
+        return
+    plugins.manager.register(sheet)
+    try:
+        yield
+    finally:
+        if Path(folder).is_dir():
+            screen.print_result(f"report: {safe(sheet.write(Path(folder), run.errors))}")
+        else:
+            screen.print_warning(f"--report: {folder} is no folder, so there is no report")
+
+
+def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = None) -> int:
     """Show results as they come, and return how many came."""
     on = out if out.is_terminal else err
     finished = shown = 0
@@ -202,6 +223,8 @@ def _follow(under_way: Run, folder: str, *, quiet: bool) -> int:
             for result in under_way:
                 finished += 1
                 progress.advance(task)
+                if sheet:
+                    sheet.add(result)
                 print_result(result, brief=total != 1)
                 shown = len(under_way.errors)
     except KeyboardInterrupt:
