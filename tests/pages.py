@@ -1,7 +1,7 @@
 """Pages of documentation as scripts: every code block of a page runs, in order, in one shell.
 
-- `bash` runs as it stands. Environments and installations are left out here: the environment of the
-  tests has what they would bring. `.ci/readme` runs the README with them, word for word.
+- `bash` runs as it stands. Environments are not made, and only plugins are installed, into a folder:
+  the environment of the tests has the rest. `.ci/readme` runs the README with all of it.
 - `python` runs in a process of its own: a reader copies one block, not all before it.
 - `yaml` with a `pipeline_version` is checked.
 - ``<!-- file: PATH -->`` before a block writes it there instead.
@@ -36,7 +36,13 @@ python3() {
   if [ "${1-} ${2-}" = "-m venv" ]; then mkdir -p "$3/bin"; : > "$3/bin/activate"
   else command python3 "$@"; fi
 }
-pip() { echo "(left out: pip $*)"; }
+pip() {
+  local what=${!#}
+  if [ -f "$what/pyproject.toml" ]; then
+    command python -m pip install -q --no-index --no-deps --no-build-isolation --upgrade \
+      --target "$ROOT_OF_PAGE/.installed" "$what"
+  else echo "(left out: pip $*)"; fi
+}
 python() { # the tests of this repository would run these again
   if [ "$*" = "-m pytest" ] && [ "$PWD" = "$ROOT_OF_PAGE" ]; then echo "(left out: $*)"
   else command python "$@"; fi
@@ -88,7 +94,7 @@ def _here(command: str, text: str, number: int) -> str:
     return f"{command} <<'END_OF_BLOCK_{number}'\n{text}END_OF_BLOCK_{number}\n"
 
 
-def run_page(page: Path, folder: Path, *, plugins: Path | None = None) -> str:
+def run_page(page: Path, folder: Path) -> str:
     """Run a page in a folder that looks like a clone; return what it printed.
 
     Raises:
@@ -105,7 +111,7 @@ def run_page(page: Path, folder: Path, *, plugins: Path | None = None) -> str:
     environment = {
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(map(str, filter(None, [ROOT, plugins]))),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / '.installed'}",
         "HOME": str(folder),
     }
     environment.pop("SAM2_BLOCKS_PLUGINS", None)

@@ -39,19 +39,7 @@ def test_every_block_of_a_page_runs_in_order_in_one_shell(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     if "sam2-blocks serve" in text and not port_is_free():
         pytest.skip("something else listens on port 9001")
-    plugin = tmp_path / "work" / "plugin"  # what `pip install -e work/plugin` would bring
-    if "pip install -e work/plugin" in text:
-        install_by_hand(plugin, tmp_path / ".installed")
-    run_page(page, tmp_path, plugins=tmp_path / ".installed")
-
-
-def install_by_hand(plugin, target):
-    """Do what pip would for an editable plugin: its module, and its entry point."""
-    info = target / "sam2_blocks_my-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sam2-blocks-my\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[sam2_blocks]\nmy = sam2_blocks_my\n")
-    (target / "sam2_blocks_my").symlink_to(plugin / "sam2_blocks_my")
+    run_page(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

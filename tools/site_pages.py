@@ -56,15 +56,23 @@ def blocks_page() -> str:
 def python_page() -> str:
     """Every public name; mkdocstrings fills in the docstrings."""
     places = public_places()
-    names = "\n\n".join(f"::: {places[name]}" for name in sorted(sam2_blocks.__all__))
-    return f"# Python\n\nWhat `sam2_blocks` lists in `__all__`; all else may change.\n\n{names}\n"
+    names = "\n\n".join(
+        f"::: {places[name]}\n    options: {{heading: {name}, toc_label: {name}}}"
+        for name in sorted(sam2_blocks.__all__)
+    )
+    intro = (
+        "What `sam2_blocks` lists in `__all__` is public, and so is `sam2_blocks.testing`; the rest "
+        "may change. The examples have imported the names they use from `sam2_blocks`."
+    )
+    return f"# Python\n\n{intro}\n\n{names}\n\n# For tests\n\n::: sam2_blocks.testing\n"
 
 
 def public_places() -> dict[str, str]:
     """Where each public name is defined, as the package's stub says."""
     stub = (ROOT / "sam2_blocks" / "__init__.pyi").read_text(encoding="utf-8")
     found = re.findall(r"^from \.(\S+) import (\w+) as (\w+)$", stub, re.M)
-    return {public: f"sam2_blocks.{module}.{name}" for module, name, public in found}
+    places = {public: f"sam2_blocks.{module}.{name}" for module, name, public in found}
+    return places | {"load_executor": "sam2_blocks.executor.load"}  # its name at the top
 
 
 def command_page() -> str:

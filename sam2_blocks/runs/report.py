@@ -46,7 +46,7 @@ class Report:
         self._title = title
         self._started = time.perf_counter()
         self._begun: dict[tuple[int, str], float] = {}
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
         self._batches: Counter[str] = Counter()
         self._figures: dict[str, str] = {}
         self._failed: set[str] = set()
@@ -61,7 +61,8 @@ class Report:
     def after_step(self, step: Step) -> None:
         """Add the time of the step."""
         begun = self._begun.pop((threading.get_ident(), step.id))
-        self._seconds[step.id] += time.perf_counter() - begun
+        spent = time.perf_counter() - begun
+        self._seconds[step.id] = self._seconds.get(step.id, 0.0) + spent
         self._batches[step.id] += 1
 
     def add(self, result: ItemResult) -> None:
