@@ -1,7 +1,7 @@
 """Pages of documentation as scripts: every code block of a page runs, in order, in one shell.
 
-- `bash` runs as it stands. Environments are not made, and only plugins are installed, into a folder:
-  the environment of the tests has the rest. `.ci/readme` runs the README with all of it.
+- `bash` runs as it stands. Environments are not made, and only plugins are installed, into a
+  folder: the tests' environment has the rest. `.ci/readme` runs the README with all of it.
 - `python` runs in a process of its own: a reader copies one block, not all before it.
 - `yaml` with a `pipeline_version` is checked.
 - ``<!-- file: PATH -->`` before a block writes it there instead.

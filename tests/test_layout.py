@@ -30,6 +30,7 @@ ABOUT_MORE = {
     "hosts/test_pages.py": "the pages of docs/hosts, with their hosts",
     "test_benchmarks.py": "the folder benchmarks/",
     "test_docs.py": "docs/ and mkdocs.yml",
+    "test_docstrings.py": "the example of every public name",
     "test_examples.py": "the folder examples/",
     "hosts/roboflow/test_core_blocks.py": "the engine's own blocks after ours",
     "hosts/roboflow/test_workflows.py": "whole workflows in the engine",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sam2_blocks
 from sam2_blocks.engine.plugins import load_plugins
-from sam2_blocks.language.reference import describe
+from sam2_blocks.language.reference import block_table, describe
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -50,7 +50,9 @@ def generated_pages() -> dict[str, str]:
 def blocks_page() -> str:
     """Every block, from its manifest."""
     manifests = load_plugins(strict=True, points=[]).manifests
-    return "# Blocks\n\n" + "\n\n".join(describe(manifests[name]) for name in sorted(manifests))
+    pages = "\n\n".join(describe(manifests[name]) for name in sorted(manifests))
+    deeper = re.sub(r"^#", "##", pages, flags=re.M)
+    return f"# Blocks\n\n{block_table(manifests.values())}\n\n{deeper}\n"
 
 
 def python_page() -> str:
@@ -61,8 +63,8 @@ def python_page() -> str:
         for name in sorted(sam2_blocks.__all__)
     )
     intro = (
-        "What `sam2_blocks` lists in `__all__` is public, and so is `sam2_blocks.testing`; the rest "
-        "may change. The examples have imported the names they use from `sam2_blocks`."
+        "What `sam2_blocks` lists in `__all__` is public, and so is `sam2_blocks.testing`; the "
+        "rest may change. The examples have imported the names they use from `sam2_blocks`."
     )
     return f"# Python\n\n{intro}\n\n{names}\n\n# For tests\n\n::: sam2_blocks.testing\n"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from sam2_blocks.kinds import BUILTIN_KINDS
 from sam2_blocks.language.manifest import load_manifest
-from sam2_blocks.language.reference import block_table, describe
+from sam2_blocks.language.reference import block_overview, block_table, describe
 from tests.language.test_manifest import GOOD
 
 KINDS = {kind.name: kind for kind in BUILTIN_KINDS}
@@ -35,3 +35,11 @@ def test_a_deprecated_block_says_so_in_both():
     assert "**Deprecated:** use demo/echo@v2." in describe(OLD).splitlines()
     assert "| Deprecated. Returns what it gets. |" in block_table([OLD])
     assert "eprecated" not in describe(ECHO) + block_table([ECHO])
+
+
+def test_the_overview_has_a_row_for_each_namespace_without_deprecated_blocks():
+    other = ECHO.model_copy(update={"id": "other/echo@v1"})
+    assert block_overview([other, ECHO, OLD]).splitlines()[2:] == [
+        f"| `{ECHO.id.partition('/')[0]}/` | `{ECHO.id.partition('/')[2]}` {ECHO.title} |",
+        f"| `other/` | `echo@v1` {ECHO.title} |",
+    ]
