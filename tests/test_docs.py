@@ -39,7 +39,12 @@ def test_every_block_of_a_page_runs_in_order_in_one_shell(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     if "sam2-blocks serve" in text and not port_is_free():
         pytest.skip("something else listens on port 9001")
-    run_page(page, tmp_path)
+    printed = run_page(page, tmp_path)
+    answers = [float(found) for found in re.findall(r'"confidence":(0\.\d+)', printed)]
+    assert all(found > 0.7 for found in answers), (
+        "an example of the service has an implausible answer"
+    )
+    assert len(answers) == (2 if name_of(page) == "hosts/http.md" else 0)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
