@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sam2_blocks import __version__
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.models import models_app
 from sam2_blocks.cli.options import (
     INTERRUPTED,
@@ -31,7 +32,6 @@ from sam2_blocks.cli.run import run
 from sam2_blocks.cli.screen import out, safe
 from sam2_blocks.cli.serve import serve
 from sam2_blocks.cli.starters import init, new_app
-from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 
 MARKS = {"ok": "[green]ok[/]  ", "warning": "[yellow]note[/]", "bad": "[red]bad[/] "}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import AsJson
 from sam2_blocks.cli.screen import err, out, safe
-from sam2_blocks.engine.plugins import load_plugins
-from sam2_blocks.executors import KnownModel
+
+if TYPE_CHECKING:
+    from sam2_blocks.executors import KnownModel
 
 models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 

@@ -7,25 +7,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from PIL import Image as Pil
 from rich.progress import Progress
 
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
 from sam2_blocks.cli.screen import err, out, safe, safe_name
-from sam2_blocks.engine.places import FrameChoice
-from sam2_blocks.engine.plugins import Plugins, load_plugins
-from sam2_blocks.engine.runner import ItemResult
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.kinds import kinds_named, parse_value
-from sam2_blocks.language.documents import parse_yaml
-from sam2_blocks.language.pipeline import Pipeline
-from sam2_blocks.runs.report import Report
-from sam2_blocks.runs.run import Run, run_pipeline
+
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.engine.runner import ItemResult
+    from sam2_blocks.language.pipeline import Pipeline
+    from sam2_blocks.runs.report import Report
+    from sam2_blocks.runs.run import Run
 
 
 class Names(str, Enum):
@@ -86,6 +86,10 @@ def run(
     strict_plugins: Strict = False,
 ) -> None:
     """Run a pipeline on pictures and write its outputs."""
+    from sam2_blocks.engine.places import FrameChoice
+    from sam2_blocks.runs.report import Report
+    from sam2_blocks.runs.run import run_pipeline
+
     _refuse_more(context.args)
     out.quiet = quiet
     logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
@@ -159,6 +163,8 @@ def _value_of_option(name: str, text: str, pipeline: Pipeline) -> Any:
 def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
     """Read a value as it was given, if it is one that the input takes."""
     kinds = pipeline.inputs[name].kinds
+    from sam2_blocks.kinds import kinds_named, parse_value
+
     value = text if {"string", "image"}.intersection(kinds) else _yaml(where, text)
     try:
         parse_value(value, kinds_named(kinds, pipeline.kinds))
@@ -168,6 +174,8 @@ def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
 
 
 def _yaml(where: str, text: str) -> Any:
+    from sam2_blocks.language.documents import parse_yaml
+
     document = parse_yaml(text, where)
     if document.problems:
         raise UsageError(f"{where}: {document.problems[0].message}.")

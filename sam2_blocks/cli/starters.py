@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.screen import out, safe
-from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import write_text
 
