@@ -16,7 +16,15 @@ MOST_COMPARED = 500
 
 
 class Sam2BlocksError(Exception):
-    """Root of all errors of this library."""
+    """Root of all errors of this library.
+
+    Example:
+        >>> try:
+        ...     read_image("missing.jpg")
+        ... except Sam2BlocksError as error:
+        ...     print(error)
+        missing.jpg: no such file. Check the path.
+    """
 
 
 class UsageError(Sam2BlocksError):
@@ -24,15 +32,40 @@ class UsageError(Sam2BlocksError):
 
 
 class PluginError(Sam2BlocksError):
-    """A plugin could not be loaded, or registered something twice."""
+    """A plugin could not be loaded, or registered something twice.
+
+    Example:
+        >>> plugins = load_plugins(points=[])
+        >>> try:
+        ...     plugins.register(object(), "builtin")
+        ... except PluginError as error:
+        ...     print(type(error).__name__)
+        PluginError
+    """
 
 
 class ImageError(Sam2BlocksError):
-    """A picture cannot be read: missing, truncated, too large, or not a picture."""
+    """A picture cannot be read: missing, truncated, too large, or not a picture.
+
+    Example:
+        >>> try:
+        ...     read_image(b"no picture")
+        ... except ImageError as error:
+        ...     print(str(error).partition(":")[0])
+        image (10 bytes)
+    """
 
 
 class ModelError(Sam2BlocksError):
-    """A model cannot be loaded: unknown name, missing or wrong weights, no such device."""
+    """A model cannot be loaded: unknown name, missing or wrong weights, no such device.
+
+    Example:
+        >>> try:
+        ...     load_executor("hiera_tinny")
+        ... except ModelError as error:
+        ...     print(error)
+        there is no model 'hiera_tinny'. Did you mean 'hiera_tiny'?
+    """
 
 
 class PromptWarning(UserWarning):
@@ -44,7 +77,13 @@ class FileWarning(UserWarning):
 
 
 class MissingExtraError(Sam2BlocksError):
-    """An optional dependency is not installed; the message names the extra."""
+    """An optional dependency is not installed; the message names the extra.
+
+    Example:
+        >>> raise MissingExtraError("Serving wants more packages: pip install 'sam2-blocks[http]'.")
+        Traceback (most recent call last):
+        sam2_blocks.errors.MissingExtraError: Serving wants ... 'sam2-blocks[http]'.
+    """
 
 
 @dataclass(frozen=True)
@@ -81,11 +120,26 @@ class DocumentError(Sam2BlocksError):
 
 
 class ManifestError(DocumentError):
-    """A block manifest is wrong (found when loading)."""
+    """A block manifest is wrong (found when loading).
+
+    Example:
+        >>> error = ManifestError("gamma.yaml", [])  # raised with every problem, each with its line
+        >>> error.source, error.problems
+        ('gamma.yaml', ())
+    """
 
 
 class PipelineError(DocumentError):
-    """A pipeline is wrong (found when loading, before any model loads)."""
+    """A pipeline is wrong (found when loading, before any model loads).
+
+    Example:
+        >>> plugins = load_plugins(points=[])
+        >>> try:
+        ...     plugins.load_pipeline({"pipeline_version": 1})
+        ... except PipelineError as error:
+        ...     print([problem.where for problem in error.problems])
+        ['inputs', 'steps', 'outputs']
+    """
 
 
 class StepError(Sam2BlocksError):
@@ -94,6 +148,11 @@ class StepError(Sam2BlocksError):
     Attributes:
         step: id of the step in the pipeline.
         block: id of its block, such as ``sam2/segment@v1``.
+
+    Example:
+        >>> error = StepError("segment", "sam2/segment@v1", "prompt 0: box is inverted")
+        >>> error.step, str(error)
+        ('segment', "step 'segment' (sam2/segment@v1): prompt 0: box is inverted")
     """
 
     def __init__(self, step: str, block: str, message: str) -> None:

@@ -70,6 +70,14 @@ class Kind:
             numpy's arrays, and raises TypeError for anything else.
         sample: makes a value for examples and contract tests; None where there is none.
         settle: gives a value that was checked its one form, where it may come in several.
+
+    Example:
+        >>> def check_metres(value):
+        ...     if not isinstance(value, float):
+        ...         raise TypeError(f"wants a float, got {type(value).__name__}")
+        >>> metres = Kind("metres", "float, metres", check_metres, parse=float)
+        >>> metres.parse("1.5")
+        1.5
     """
 
     name: str

@@ -77,6 +77,11 @@ def check_prompts(
     Warns:
         PromptWarning: if boxes reach more than a pixel outside and were clipped; if all boxes lie
             between 0 and 1 in a picture of hundreds of pixels.
+
+    Example:
+        >>> checked = check_prompts(PromptSet.from_boxes([[-0.5, 3, 8, 9]]), (20, 30))
+        >>> checked.prompts[0].box_xyxy.tolist()
+        [0.0, 3.0, 8.0, 9.0]
     """
     checked, bad = split_prompts(prompt_set, image_hw, warn=warn, name=name)
     if bad:

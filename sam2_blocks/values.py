@@ -39,6 +39,11 @@ class VideoFrame:
         index: number of the frame; it rises, but may start anywhere and leave numbers out.
         timestamp_s: seconds since the video began, if known.
         fps: frames a second of the video, if known.
+
+    Example:
+        >>> frame = VideoFrame("street.mp4", 12, fps=25.0)
+        >>> frame.video_id, frame.index
+        ('street.mp4', 12)
     """
 
     video_id: str
@@ -56,6 +61,11 @@ class Image:
         id: name of the picture for people and for output files, usually the file name.
         path: the file it was read from, if any.
         video: where in a video it is from, if it is a frame.
+
+    Example:
+        >>> import numpy as np
+        >>> Image(np.zeros((20, 30, 3), np.uint8), "black").hw
+        (20, 30)
     """
 
     pixels: UInt8Array
@@ -116,6 +126,12 @@ class Embedding:
         image_id: id of the picture it was made from.
         key: content key: pixels, shape, model, dtype and preprocessing.
         spec: the executor that made it, and the only one that can decode it.
+
+    Example:
+        >>> executor = load_executor("nano", device="cpu")
+        >>> [embedding] = executor.embed([read_image("examples/pictures/coins.jpg")])
+        >>> embedding.image_id, embedding.image_hw, embedding.spec.model
+        ('coins.jpg', (606, 768), 'nano')
     """
 
     image_embed: Tensor
@@ -152,6 +168,12 @@ class Prompt:
         point_coords: float32, (P, 2), xy pixels of the original image.
         point_labels: int32, (P,), 1 foreground, 0 background.
         mask_input: float32, (1, h, w) low-resolution logits of an earlier prediction.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.array([[225, 60], [430, 20]], np.float32)  # on the object, off it
+        >>> len(PromptSet((Prompt(point_coords=points, point_labels=np.array([1, 0])),)))
+        1
     """
 
     box_xyxy: Float32Array | None = None
@@ -162,7 +184,12 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class PromptSet:
-    """All prompts of one image, one per object wanted; may be empty."""
+    """All prompts of one image, one per object wanted; may be empty.
+
+    Example:
+        >>> len(PromptSet.from_boxes([[10, 10, 40, 50], [30, 20, 60, 60]]))
+        2
+    """
 
     prompts: tuple[Prompt, ...] = ()
 
@@ -230,6 +257,13 @@ class Rle:
             background and may be 0; runs after the first are at least 1.
 
     Source: the COCO mask format, as in sam2 ``utils/amg.py``.
+
+    Example:
+        >>> import numpy as np
+        >>> rle = Rle((2, 3), np.array([1, 2, 3]))  # down the first column, then the next
+        >>> from sam2_blocks.masks import rle_to_mask
+        >>> rle_to_mask(rle).astype(int).tolist()
+        [[0, 1, 0], [1, 0, 0]]
     """
 
     size: Hw
@@ -262,6 +296,14 @@ class MaskPrediction:
         low_res_logits: float32, (N, h, w), usable as ``mask_input`` of the next prompt.
         mask_box_xyxy: int64, (N, 4), inclusive pixel indices; zeros where a mask is empty.
         candidates: every proposal, when asked for.
+
+    Example:
+        >>> executor = load_executor("nano", device="cpu")
+        >>> [embedding] = executor.embed([read_image("examples/pictures/coins.jpg")])
+        >>> prompts = PromptSet.from_boxes([[36, 466, 150, 576]])
+        >>> [prediction] = executor.segment([(embedding, prompts)])
+        >>> len(prediction), bool(prediction.iou_prediction[0] > 0.8)
+        (1, True)
     """
 
     image_hw: Hw
@@ -313,6 +355,12 @@ class SegmentOptions:
         mask_threshold: a pixel belongs to the mask where its logit is above.
         max_hole_area: fill holes up to this many low-resolution pixels; 0 fills none.
         max_sprinkle_area: remove specks up to this many low-resolution pixels; 0 removes none.
+
+    Example:
+        >>> options = SegmentOptions(max_hole_area=20)
+        >>> found = segment("examples/pictures/coins.jpg", [[36, 466, 150, 576]], options=options)
+        >>> len(found)
+        1
     """
 
     multimask_output: bool = True
@@ -361,6 +409,10 @@ class AutomaticSettings:
         multimask_output: propose three masks for each point; False proposes one.
 
     Source: names and defaults of sam2 ``SAM2AutomaticMaskGenerator``.
+
+    Example:
+        >>> AutomaticSettings(pred_iou_thresh=0.6, stability_score_thresh=0.6).points_per_side
+        32
     """
 
     points_per_side: int = 32
@@ -387,6 +439,10 @@ class CropSettings:
             of this, rounded down.
 
     Source: names and defaults of sam2 ``SAM2AutomaticMaskGenerator``.
+
+    Example:
+        >>> CropSettings(crop_n_layers=1).crop_nms_thresh
+        0.7
     """
 
     crop_n_layers: int = 0
@@ -404,6 +460,13 @@ class AutomaticMasks:
         point_xy: float32, (N, 2), the point of the grid that led to each, original pixels.
         stability_score: float32, (N,), IoU of the mask with itself between a higher and a lower
             threshold; NaN where both are empty.
+
+    Example:
+        >>> import numpy as np
+        >>> prediction = masks_to_prediction(np.ones((2, 4, 5), bool))
+        >>> masks = AutomaticMasks(prediction, np.zeros((2, 2), np.float32), np.ones(2, np.float32))
+        >>> len(masks.select(np.array([1])))
+        1
     """
 
     prediction: MaskPrediction
@@ -434,6 +497,10 @@ class TrackSettings:
             before; None is all the model was trained with, 7 for the public checkpoints.
         non_overlap: give a pixel that several objects claim to the one surest of it.
         mask_threshold: a pixel belongs to the mask where its logit is above.
+
+    Example:
+        >>> TrackSettings(non_overlap=True).max_prompt_frames
+        4
     """
 
     max_prompt_frames: int = 4
@@ -451,6 +518,14 @@ class Tracks:
         tracker_id: int64, (N,), which object; the same through the whole video.
         object_score: float32, (N,), logit of the object being visible; seen above 0.
         state: N times ``new`` (first frame), ``tracked``, or ``lost`` (not seen on this frame).
+
+    Example:
+        >>> coins = read_image("examples/pictures/coins.jpg")
+        >>> with load_executor("nano", device="cpu").track() as session:
+        ...     first = session.step(coins, PromptSet.from_boxes([[36, 466, 150, 576]]))
+        ...     second = session.step(coins)
+        >>> first.tracker_id.tolist() == second.tracker_id.tolist(), second.state
+        (True, ('tracked',))
     """
 
     prediction: MaskPrediction

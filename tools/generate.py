@@ -1,6 +1,6 @@
 """Files of this repository that are made from the code: ``python -m tools.generate``.
 
-The schemas, the block reference and the README's block table; a test compares them with the code.
+The schemas, the block reference and the README's table of blocks; a test compares them with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.files.atomic import write_text
-from sam2_blocks.language.reference import block_table, describe
+from sam2_blocks.language.reference import block_overview, block_table, describe
 from sam2_blocks.language.schema import manifest_schema, pipeline_schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,8 +27,8 @@ def generated_files(root: Path = ROOT) -> dict[Path, str]:
     return {
         schemas / "manifest.schema.json": _json(manifest_schema()),
         schemas / "pipeline.schema.json": _json(pipeline_schema(manifests)),
-        root / "manifests" / "README.md": "\n\n".join(pages) + "\n",
-        root / "README.md": TABLE.sub(rf"\g<1>{block_table(manifests)}\g<2>", readme),
+        root / "manifests" / "README.md": "\n\n".join([block_table(manifests), *pages]) + "\n",
+        root / "README.md": TABLE.sub(rf"\g<1>{block_overview(manifests)}\g<2>", readme),
     }
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sam2_blocks import __version__
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.models import models_app
 from sam2_blocks.cli.options import (
     INTERRUPTED,
@@ -30,8 +31,10 @@ from sam2_blocks.cli.options import (
 from sam2_blocks.cli.run import run
 from sam2_blocks.cli.screen import out, safe
 from sam2_blocks.cli.serve import serve
-from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.cli.starters import init, new_app
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
+
+MARKS = {"ok": "[green]ok[/]  ", "warning": "[yellow]note[/]", "bad": "[red]bad[/] "}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +50,10 @@ app.add_typer(models_app, name="models")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(hosts_app, name="hosts")
 
+app.add_typer(new_app, name="new")
+
 app.command(context_settings={"allow_extra_args": True})(run)
+app.command()(init)
 
 
 @app.command()
@@ -86,14 +92,13 @@ app.command()(serve)
 
 @app.command()
 def doctor() -> None:
-    """Show versions and devices, and time a small segmentation."""
+    """Show what a bug report needs, suggest what to install, and segment a picture."""
     from sam2_blocks.cli.doctor import diagnose
 
     healthy = True
     for finding in diagnose():
-        mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
-        out.print(f"{mark} {finding.name:<12} {safe(finding.text)}", soft_wrap=True)
-        healthy &= finding.ok
+        out.print(f"{MARKS[finding.state]} {finding.name:<12} {safe(finding.text)}", soft_wrap=True)
+        healthy &= finding.state != "bad"
     if not healthy:
         raise typer.Exit(STOPPED)
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import AsJson
 from sam2_blocks.cli.screen import err, out, safe
-from sam2_blocks.engine.plugins import Plugins, load_plugins
-from sam2_blocks.engine.resources import family_of
-from sam2_blocks.executors import KnownModel
-from sam2_blocks.values import DEFAULT_FAMILY
+
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.executors import KnownModel
 
 models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
 
@@ -69,15 +70,19 @@ def download_model(
 
 def is_download(model: str, plugins: Plugins) -> bool:
     """Whether a name that is in no catalogue is one of a hub."""
+    from sam2_blocks.engine.resources import family_of
+
     family = family_of(model, plugins.executors)
     return plugins.executors[family].is_download(model.removeprefix(f"{family}:"))
 
 
 def _fetch(model: str, plugins: Plugins) -> None:
     """Download a repository: of SAM 2 the checkpoint alone."""
+    from sam2_blocks.engine.resources import family_of
     from sam2_blocks.executor.weights.hub import fetch_repository
     from sam2_blocks.executor.weights.names import HubName, read_name
     from sam2_blocks.executor.weights.places import find_checkpoint
+    from sam2_blocks.values import DEFAULT_FAMILY
 
     family = family_of(model, plugins.executors)
     bare = model.removeprefix(f"{family}:")

@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from PIL import Image as Pil
 from rich.progress import Progress
 
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
 from sam2_blocks.cli.screen import err, out, safe, safe_name
-from sam2_blocks.engine.places import FrameChoice
-from sam2_blocks.engine.plugins import Plugins, load_plugins
-from sam2_blocks.engine.runner import ItemResult
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
-from sam2_blocks.kinds import kinds_named, parse_value
-from sam2_blocks.language.documents import parse_yaml
-from sam2_blocks.language.pipeline import Pipeline
-from sam2_blocks.runs.run import Run, run_pipeline
+
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.engine.runner import ItemResult
+    from sam2_blocks.language.pipeline import Pipeline
+    from sam2_blocks.runs.report import Report
+    from sam2_blocks.runs.run import Run
 
 
 class Names(str, Enum):
@@ -75,6 +76,9 @@ def run(
         Path | None,
         typer.Option(help="Write a Chrome trace, for Perfetto."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a contact sheet, index.html, into the folder.")
+    ] = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
     value_range: Annotated[
         tuple[float, float] | None,
@@ -86,6 +90,10 @@ def run(
     strict_plugins: Strict = False,
 ) -> None:
     """Run a pipeline on pictures and write its outputs."""
+    from sam2_blocks.engine.places import FrameChoice
+    from sam2_blocks.runs.report import Report
+    from sam2_blocks.runs.run import run_pipeline
+
     _refuse_more(context.args)
     out.quiet = quiet
     logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
@@ -114,8 +122,9 @@ def run(
     )
     if not quiet:
         screen.print_notes(under_way.notes)
-    with _traced(plugins, trace):
-        finished = _follow(under_way, folder, quiet=quiet)
+    sheet = Report(Path(graph.source).name) if report else None
+    with _traced(plugins, trace), _reported(plugins, sheet, under_way, folder):
+        finished = _follow(under_way, folder, quiet=quiet, sheet=sheet)
     _sum_up(under_way, finished, folder)
 
 
@@ -159,6 +168,8 @@ def _value_of_option(name: str, text: str, pipeline: Pipeline) -> Any:
 def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
     """Read a value as it was given, if it is one that the input takes."""
     kinds = pipeline.inputs[name].kinds
+    from sam2_blocks.kinds import kinds_named, parse_value
+
     value = text if {"string", "image"}.intersection(kinds) else _yaml(where, text)
     try:
         parse_value(value, kinds_named(kinds, pipeline.kinds))
@@ -168,6 +179,8 @@ def _parse(where: str, text: str, name: str, pipeline: Pipeline) -> Any:
 
 
 def _yaml(where: str, text: str) -> Any:
+    from sam2_blocks.language.documents import parse_yaml
+
     document = parse_yaml(text, where)
     if document.problems:
         raise UsageError(f"{where}: {document.problems[0].message}.")
@@ -190,7 +203,23 @@ def _traced(plugins: Plugins, path: Path | None) -> Iterator[None]:
         recorder.write(path)
 
 
-def _follow(under_way: Run, folder: str, *, quiet: bool) -> int:
+@contextmanager
+def _reported(plugins: Plugins, sheet: Report | None, run: Run, folder: str) -> Iterator[None]:
+    """Let the contact sheet see the steps, and write it whatever becomes of the run."""
+    if sheet is None:
+        yield
+        return
+    plugins.manager.register(sheet)
+    try:
+        yield
+    finally:
+        if Path(folder).is_dir():
+            screen.print_result(f"report: {safe(sheet.write(Path(folder), run.errors))}")
+        else:
+            screen.print_warning(f"--report: {folder} is no folder, so there is no report")
+
+
+def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = None) -> int:
     """Show results as they come, and return how many came."""
     on = out if out.is_terminal else err
     finished = shown = 0
@@ -207,6 +236,8 @@ def _follow(under_way: Run, folder: str, *, quiet: bool) -> int:
             for result in under_way:
                 finished += 1
                 progress.advance(task)
+                if sheet:
+                    sheet.add(result)
                 print_result(result, brief=total != 1)
                 shown = len(under_way.errors)
     except KeyboardInterrupt:

@@ -13,13 +13,14 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from sam2_blocks.engine.plugins import Plugins
-from sam2_blocks.engine.runner import ErrorRecord
+if TYPE_CHECKING:
+    from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.engine.runner import ErrorRecord
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 PROJECT = "sam2_blocks"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Mark a function, or a method, as the implementation of a hook.
+
+Example:
+    >>> class MyPlugin:  # usually a module, named in the entry point group sam2_blocks
+    ...     @hookimpl
+    ...     def register_manifests(self):
+    ...         return []
+    >>> plugins = load_plugins(points=[])
+    >>> plugins.register(MyPlugin(), "mine")
+"""
 
 
 class HostReport(Protocol):

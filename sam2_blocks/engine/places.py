@@ -30,6 +30,14 @@ class Exporter:
         suffix: what the files' names end with, such as ``.png``.
         write: ``write(value, file)`` writes one value to an open binary file. The file comes to
             its place when this returns, and nowhere if it raises.
+
+    Example:
+        >>> import io
+        >>> exporter = Exporter(".txt", lambda value, file: file.writelines([str(value).encode()]))
+        >>> file = io.BytesIO()
+        >>> exporter.write(7, file)
+        >>> file.getvalue()
+        b'7'
     """
 
     suffix: str

@@ -219,6 +219,11 @@ def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = 
 
     Raises:
         PluginError: if ``strict`` and a plugin is broken.
+
+    Example:
+        >>> plugins = load_plugins(points=[])  # our own blocks alone
+        >>> plugins.manifests["sam2/segment@v1"].title
+        'SAM 2 segment'
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)

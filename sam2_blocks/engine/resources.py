@@ -48,6 +48,12 @@ class Resources:
         out_dir: folder that relative paths of written files start from.
         files: the files that blocks write; new ones in ``out_dir`` if not given.
         local_models: whether a model may be the path of a checkpoint on this machine.
+
+    Example:
+        >>> from sam2_blocks.testing import FakeExecutor
+        >>> resources = Resources({"mine": FakeExecutor})
+        >>> resources.executor("mine:large").spec.full_name
+        'mine:large'
     """
 
     def __init__(

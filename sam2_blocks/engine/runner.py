@@ -47,6 +47,14 @@ class Block(Protocol):
     runner calls each instance once at a time and in the order of the
     items, if not always from the same thread; several runners may be at work, each with instances
     of its own.
+
+    Example:
+        >>> class Negative:
+        ...     def __init__(self, resources):
+        ...         self.resources = resources
+        ...
+        ...     def run(self, items):
+        ...         return [{"image": Image(255 - item.image.pixels)} for item in items]
     """
 
     def __init__(self, resources: Resources) -> None: ...
@@ -71,6 +79,11 @@ class Item:
             empty if nobody can tell, and no run counts the item as finished then.
         group: items of one group are run in order and all of them, for what is remembered from one
             to the next, such as the frames of a video; empty for items on their own.
+
+    Example:
+        >>> item = Item("dark.png", {"image": "pictures/dark.png"})  # the kind reads the file
+        >>> item.id
+        'dark.png'
     """
 
     id: str
@@ -89,6 +102,11 @@ class ErrorRecord:
         block: id of the step's block; empty for ``inputs``.
         message: what was wrong and what to do.
         cause: type of the underlying exception.
+
+    Example:
+        >>> error = ErrorRecord("a.jpg", "boxes", "my/boxes@v1", "no such file", "ValueError")
+        >>> f"{error.item}, step {error.step}: {error.message}"
+        'a.jpg, step boxes: no such file'
     """
 
     item: str
@@ -106,6 +124,11 @@ class ItemResult:
         id: id of the item.
         outputs: pipeline outputs by name; those that a failed step should have made are missing.
         errors: why they are missing; empty on success.
+
+    Example:
+        >>> result = ItemResult("a.jpg", {"count": 3})
+        >>> result.outputs["count"], result.errors
+        (3, ())
     """
 
     id: str
@@ -137,6 +160,15 @@ class Runner:
         resources: executors to share with other runners; new ones if not given.
         batch_size: items per micro-batch.
         readers: threads that read the inputs of the next micro-batch meanwhile.
+
+    Example:
+        >>> plugins = load_plugins(points=[])
+        >>> pipeline = load_pipeline("examples/quickstart.yaml", plugins.manifests, plugins.kinds)
+        >>> item = Item("coins.jpg", {"image": "examples/pictures/coins.jpg"})
+        >>> with Runner(pipeline, plugins) as runner:
+        ...     [result] = runner.run([item])
+        >>> len(result.outputs["predictions"])
+        24
     """
 
     def __init__(

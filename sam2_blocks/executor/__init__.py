@@ -74,6 +74,11 @@ def load(
     Raises:
         ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype
             or compiler cannot be used here.
+
+    Example:
+        >>> executor = load_executor("nano", device="cpu")
+        >>> executor.spec.model, executor.spec.dtype
+        ('nano', 'float32')
     """
     from sam2_blocks.executor.sam2.executor import Sam2Executor
     from sam2_blocks.executor.sam2.model import load_model

@@ -54,6 +54,11 @@ def read_image(
 
     Raises:
         ImageError: if the file is missing, truncated, too large, empty or not a picture.
+
+    Example:
+        >>> image = read_image("examples/pictures/coins.jpg")
+        >>> image.id, image.pixels.shape
+        ('coins.jpg', (606, 768, 3))
     """
     if isinstance(source, Pil.Image):
         return Image(pil_to_rgb(source, value_range), image_id or _name_of(source))

@@ -90,6 +90,11 @@ def rows_to_detections(rows: object, numbers: dict[str, int] | None = None) -> s
     Raises:
         TypeError: if it is no such list.
         ValueError: if a row is wrong; the message names the row.
+
+    Example:
+        >>> detections = rows_to_detections([{"box_xyxy": [10, 20, 40, 60], "class_name": "cup"}])
+        >>> detections.xyxy.tolist(), detections.data["class_name"].tolist()
+        ([[10.0, 20.0, 40.0, 60.0]], ['cup'])
     """
     if isinstance(rows, Mapping) and "detections" in rows:
         rows = rows["detections"]

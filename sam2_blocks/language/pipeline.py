@@ -145,6 +145,12 @@ def load_pipeline(
 
     Raises:
         PipelineError: with every problem found, each with file, line and column.
+
+    Example:
+        >>> plugins = load_plugins(points=[])
+        >>> pipeline = load_pipeline("examples/points.yaml", plugins.manifests, plugins.kinds)
+        >>> [step.id for step in pipeline.steps]
+        ['embed', 'segment', 'draw']
     """
     if isinstance(source, Mapping):
         return check_pipeline(data_document(dict(source), "pipeline"), manifests, kinds, checks)

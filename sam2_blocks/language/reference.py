@@ -19,6 +19,17 @@ def block_table(manifests: Iterable[Manifest]) -> str:
     return "\n".join(rows)
 
 
+def block_overview(manifests: Iterable[Manifest]) -> str:
+    """One row a namespace: its blocks that are not deprecated, by name and title."""
+    rows: dict[str, list[str]] = {}
+    for manifest in sorted(manifests, key=lambda manifest: manifest.id):
+        namespace, _, name = manifest.id.partition("/")
+        if not manifest.deprecated:
+            rows.setdefault(namespace, []).append(f"`{name}` {manifest.title}")
+    lines = [f"| `{namespace}/` | {' · '.join(blocks)} |" for namespace, blocks in rows.items()]
+    return "\n".join(["| | blocks |", "|---|---|", *lines])
+
+
 def describe(manifest: Manifest) -> str:
     """Everything about one block."""
     lines = [f"# {manifest.id}: {manifest.title}", "", manifest.summary, ""]

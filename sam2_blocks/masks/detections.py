@@ -76,6 +76,13 @@ def to_detections(
     Raises:
         TypeError: if ``prediction`` is nothing of this kind.
         ValueError: if ``prompting`` or ``prompts`` has not one row for each mask.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((1, 20, 30), bool)
+        >>> masks[0, 5:10, 8:12] = True
+        >>> to_detections(masks_to_prediction(masks), class_name="cup").xyxy.tolist()
+        [[8.0, 5.0, 11.0, 9.0]]
     """
     stability_score = None
     if isinstance(prediction, AutomaticMasks):
@@ -159,6 +166,13 @@ def to_rles(detections: sv.Detections, image_hw: Hw | None = None) -> tuple[Rle,
 
     Raises:
         ValueError: if there are boxes alone, or the masks have another size than the picture.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.ones((1, 2, 3), bool)
+        >>> [rle] = to_rles(to_detections(masks_to_prediction(masks)))
+        >>> rle.size, rle.counts.tolist()
+        ((2, 3), [0, 6])
     """
     mask = settle_masks(detections).mask
     if not len(detections):

@@ -406,6 +406,11 @@ def masks_to_prediction(
 
     Raises:
         ValueError: if ``masks`` is not bool (N, H, W), or ``iou_prediction`` not (N,).
+
+    Example:
+        >>> import numpy as np
+        >>> masks_to_prediction(np.ones((1, 2, 3), bool), [0.5])
+        MaskPrediction(1 masks, image_hw=(2, 3), low_res_logits=(1, 0, 0))
     """
     if masks.ndim != 3 or masks.dtype != np.bool_:
         raise ValueError(f"wants bool masks (N, H, W), got {masks.dtype} {masks.shape}")

@@ -54,6 +54,13 @@ def generate_masks(
         ModelError: if the executor cannot segment without prompts.
         TypeError: if it is no embedding.
         ValueError: if a setting is out of its range.
+
+    Example:
+        >>> executor = load_executor("nano", device="cpu")
+        >>> [embedding] = executor.embed([read_image("examples/pictures/coffee.jpg")])
+        >>> settings = AutomaticSettings(8, pred_iou_thresh=0.6, stability_score_thresh=0.6)
+        >>> len(generate_masks(executor, embedding, settings)) > 1
+        True
     """
     if not isinstance(embedding, Embedding):
         raise TypeError(

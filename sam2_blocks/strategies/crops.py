@@ -94,6 +94,13 @@ def generate_masks_in_crops(
         ModelError: if the executor cannot segment without prompts.
         ValueError: if a setting is out of its range, a layer would have no points, or crops overlap
             by all their length.
+
+    Example:
+        >>> from sam2_blocks.testing import FakeExecutor, sample_image
+        >>> image = sample_image()
+        >>> found = generate_masks_in_crops(FakeExecutor(), image, AutomaticSettings(4))
+        >>> found.prediction.image_hw == image.hw
+        True
     """
     settings, crops = settings or AutomaticSettings(), crops or CropSettings(crop_n_layers=1)
     _check_ranges(crops)

@@ -48,6 +48,13 @@ def segment_in_tiles(
     Raises:
         ValueError: if a prompt means nothing in the picture, or has ``mask_input``, whose grid is
             the whole picture's; if ``tile_px`` is too small.
+
+    Example:
+        >>> executor = load_executor("nano", device="cpu")
+        >>> image = read_image("examples/pictures/coins.jpg")
+        >>> prompts = PromptSet.from_boxes([[36, 466, 150, 576]])
+        >>> segment_in_tiles(executor, image, prompts, tile_px=384)
+        MaskPrediction(1 masks, image_hw=(606, 768), low_res_logits=(1, ...))
     """
     if tile_px < 2:
         raise ValueError(f"tile_px wants 2 or more, got {tile_px}")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sam2_blocks.cli import options
-from sam2_blocks.cli import run as run_command
+from sam2_blocks.runs import run as run_module
 from tests.cli.conftest import COFFEE, QUICKSTART
 from tests.conftest import ROOT
 
@@ -61,7 +61,7 @@ def test_blocks_plugins_and_models_are_listed(call):
 
 
 def test_an_unexpected_error_is_one_block_too(call, monkeypatch):
-    monkeypatch.setattr(run_command, "run_pipeline", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(run_module, "run_pipeline", lambda *_, **__: 1 / 0)
     code, _, err = call("run", QUICKSTART, "-i", COFFEE)
     assert code == options.STOPPED
     assert "unexpected ZeroDivisionError" in err

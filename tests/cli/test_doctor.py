@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.cli import doctor
+from sam2_blocks.executor.device import found as devices
 
 
 @pytest.fixture
@@ -12,10 +13,15 @@ def findings():
 
 def test_all_is_well_where_these_tests_run(findings, monkeypatch):
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
+    monkeypatch.setenv("SAM2_BLOCKS_API_KEY", "secret")
     found = findings()
-    assert [name for name, finding in found.items() if not finding.ok] == []
+    assert [name for name, finding in found.items() if finding.state == "bad"] == []
     assert "torch" in found["packages"].text
-    assert found["smoke test"].text.endswith("1 mask")
+    assert "SAM2_BLOCKS_API_KEY=…" in found["environment"].text
+    assert "secret" not in str(found)
+    assert "nano: " in found["models"].text
+    assert list(found)[-1] == "a picture"
+    assert "a disc is found with IoU 0.9" in found["a picture"].text
 
 
 def test_what_is_broken_is_said_and_the_rest_is_checked(findings, monkeypatch):
@@ -23,16 +29,26 @@ def test_what_is_broken_is_said_and_the_rest_is_checked(findings, monkeypatch):
         raise OSError("no such device")
 
     monkeypatch.setattr(doctor, "_devices", fail)
-    monkeypatch.setattr(doctor, "_smoke_test", lambda: "skipped")
+    monkeypatch.setattr(doctor, "_segment_a_picture", lambda: "skipped")
     found = findings()
-    assert (found["devices"].ok, found["devices"].text) == (False, "OSError: no such device")
-    assert found["python"].ok
-    assert list(found)[-1] == "smoke test"
+    assert (found["devices"].state, found["devices"].text) == ("bad", "OSError: no such device")
+    assert found["python"].state == "ok"
+    assert list(found)[-1] == "a picture"
 
 
-def test_a_module_of_two_distributions_is_named(monkeypatch):
+def test_a_module_of_two_distributions_is_a_warning_with_what_to_do(findings, monkeypatch):
     monkeypatch.setattr(doctor, "packages_distributions", lambda: {"sam2": ["SAM-2", "sam2"]})
-    with pytest.raises(
-        Exception, match=r"several distributions own 'sam2': SAM-2, sam2\. Keep one"
-    ):
-        doctor._owner("sam2")
+    monkeypatch.setattr(doctor, "version", lambda name: "1.0")
+    monkeypatch.setattr(doctor, "_segment_a_picture", lambda: "skipped")
+    found = findings()
+    assert found["sam2"].state == "warning"
+    assert found["sam2"].text.startswith("SAM-2 and sam2 both bring the module 'sam2'")
+    assert found["sam2"].text.endswith("pip install --force-reinstall --no-deps sam2")
+    assert "sam2 1.0 and 1.0" in found["packages"].text
+
+
+def test_a_gpu_that_torch_does_not_use_is_a_warning(findings, monkeypatch):
+    monkeypatch.setattr(devices, "suggest_installation", lambda: "choose the line for it")
+    monkeypatch.setattr(doctor, "_segment_a_picture", lambda: "skipped")
+    finding = findings()["acceleration"]
+    assert (finding.state, finding.text) == ("warning", "choose the line for it")

@@ -86,6 +86,15 @@ def test_a_glob_takes_several_pictures(call, folder, tmp_path):
     assert "2 of 2 done" in out
 
 
+def test_a_report_shows_all_items_and_is_written_when_some_failed(call, folder, tmp_path):
+    code, out, _ = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out", "--report")
+    assert code == options.ITEMS_FAILED
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"report: {tmp_path / 'out' / 'index.html'}" in out.replace("\n", "")
+    assert "2 of 3 done, 1 failed" in page
+    assert page.count("<img") == 2
+
+
 def test_a_folder_of_coco_boxes_becomes_coco_masks(call, tmp_path):
     pipeline = ROOT / "examples" / "coco_folder.yaml"
     boxes = ROOT / "examples" / "coco" / "boxes.json"

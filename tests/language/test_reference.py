@@ -4,7 +4,7 @@ from ruamel.yaml import YAML
 
 from sam2_blocks.kinds import BUILTIN_KINDS
 from sam2_blocks.language.manifest import load_manifest
-from sam2_blocks.language.reference import block_table, describe
+from sam2_blocks.language.reference import block_overview, block_table, describe
 from tests.language.test_manifest import GOOD
 
 KINDS = {kind.name: kind for kind in BUILTIN_KINDS}
@@ -45,3 +45,11 @@ def test_examples_are_steps_as_they_are_written(plugins):
     step = YAML(typ="safe", pure=True).load(shown.split("```yaml")[1].split("```")[0])["step"]
     assert step["use"] == "detections/load@v1"
     assert step["with"] == {"image": "$inputs.image", "missing": "empty"}
+
+
+def test_the_overview_has_a_row_for_each_namespace_without_deprecated_blocks():
+    other = ECHO.model_copy(update={"id": "other/echo@v1"})
+    assert block_overview([other, ECHO, OLD]).splitlines()[2:] == [
+        f"| `{ECHO.id.partition('/')[0]}/` | `{ECHO.id.partition('/')[2]}` {ECHO.title} |",
+        f"| `other/` | `echo@v1` {ECHO.title} |",
+    ]

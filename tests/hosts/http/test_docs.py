@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 
+from sam2_blocks import read_image, segment
+from sam2_blocks.requests import Box
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.testing import FakeExecutor
 
@@ -33,3 +37,12 @@ def test_the_example_of_a_pipeline_needs_no_model_in_particular(plugins):
     with testclient.TestClient(create_app(models, ServiceSettings(), plugins=plugins)) as client:
         response = client.post("/pipelines/run", json=docs.EXAMPLES["pipeline"])
     assert response.status_code == 200, response.text
+
+
+def test_the_example_of_a_segmentation_gives_the_bright_square():
+    example = docs.EXAMPLES["segment"]
+    image = read_image(base64.b64decode(example["image"]["value"]))
+    [prompt] = example["prompts"]["prompts"]
+    found = segment(image, [Box(**prompt["box"]).to_xyxy()])
+    assert (found.mask[0] == (image.pixels[..., 0] > 127)).all()
+    assert found.confidence[0] > 0.7

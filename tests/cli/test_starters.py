@@ -1,0 +1,97 @@
+"""What ``init`` and ``new block`` write works as it stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sam2_blocks import load_pipeline, read_image
+from sam2_blocks.cli import starters
+from sam2_blocks.cli.starters import init, new_block, pipeline_templates, plugin_files
+from sam2_blocks.errors import UsageError
+from sam2_blocks.runs.run import run_pipeline
+from tests.conftest import PICTURES, ROOT
+
+
+@pytest.mark.parametrize("template", sorted(pipeline_templates()))
+def test_every_template_is_valid_and_runs(template, plugins, tmp_path):
+    init(template, tmp_path / "pipeline.yaml")
+    pipeline = load_pipeline(tmp_path / "pipeline.yaml", plugins.manifests, plugins.kinds)
+    assert not pipeline.warnings
+    picture = PICTURES / "coffee.jpg"
+    [result] = run_pipeline(tmp_path / "pipeline.yaml", picture, out=tmp_path / "out")
+    assert not result.errors
+    assert len(result.outputs["predictions"]) > 1
+    assert (tmp_path / "out" / "overlay.png").stat().st_size > 0
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text("mine")
+    with pytest.raises(UsageError, match=r"pipeline\.yaml is there already; give another one"):
+        init("boxes", tmp_path / "pipeline.yaml")
+    assert (tmp_path / "pipeline.yaml").read_text() == "mine"
+
+
+def test_an_unknown_template_is_refused_with_a_hint(tmp_path):
+    with pytest.raises(UsageError, match=r"no template 'box'\. Did you mean 'boxes'\?"):
+        init("box", tmp_path / "pipeline.yaml")
+
+
+@pytest.mark.parametrize("name", ["gamma", "my/Gamma", "my/", "a/b/c", "../x", "my/class"])
+def test_a_block_needs_a_name_of_two_parts(name):
+    with pytest.raises(UsageError, match="wants NAMESPACE/NAME in small letters"):
+        new_block(name)
+
+
+def test_a_block_that_exists_is_not_made_again():
+    with pytest.raises(UsageError, match="there is a block sam2/segment@v1 already"):
+        new_block("sam2/segment")
+
+
+def test_every_template_file_is_used():
+    used = len(plugin_files("my", "dim_light"))
+    assert used == len(list((starters.TEMPLATES / "plugin").iterdir()))
+    assert not [text for text in plugin_files("my", "dim_light").values() if "__PACK" in text]
+
+
+def test_a_new_block_passes_its_tests_and_style_at_once_and_runs_when_installed(tmp_path):
+    folder = tmp_path / "plugin"
+    new_block("my/dim_light", folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("SAM2_BLOCKS_PLUGINS", None)
+
+    def run(*words, **more):
+        environment.update(more)
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, words)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider")
+    run("ruff", "check", "--isolated", "--select", "E,F,I,W", "--line-length", "100", ".")
+    target = tmp_path / "installed"
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "-q"]
+    run("pip", "install", *offline, "--target", target, folder)
+    picture = PICTURES / "coins.jpg"
+    both = os.pathsep.join([str(ROOT), str(target)])
+    run(
+        "sam2_blocks",
+        "run",
+        "pipeline.yaml",
+        "-i",
+        picture,
+        "-o",
+        tmp_path / "out",
+        PYTHONPATH=both,
+    )
+    made = read_image(tmp_path / "out" / "image.png").pixels
+    assert (made == 255 - read_image(picture).pixels).all()

@@ -1,0 +1,30 @@
+"""Pages about hosts, word for word, where the host is installed."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.hosts.roboflow.conftest import _define_torchvision_operators
+from tests.pages import port_is_free, run_page
+
+HOSTS = ROOT / "docs" / "hosts"
+
+
+def test_the_page_of_roboflow_runs(tmp_path):
+    pytest.importorskip("roboflow_workflows")
+    define = inspect.getsource(_define_torchvision_operators)  # in every process of the page
+    (tmp_path / ".installed").mkdir()
+    code = f"import sys\n\n{define}\n\n_define_torchvision_operators()\n"
+    (tmp_path / ".installed" / "sitecustomize.py").write_text(code)
+    run_page(HOSTS / "roboflow.md", tmp_path)
+    assert (tmp_path / "out" / "overlay.jpg").stat().st_size > 0
+
+
+def test_the_page_of_http_runs_with_the_real_client(tmp_path):
+    pytest.importorskip("inference_sdk")
+    if not port_is_free():
+        pytest.skip("something else listens on port 9001")
+    assert float(run_page(HOSTS / "http.md", tmp_path).split()[-1]) > 0.8
