@@ -29,6 +29,11 @@ class ClipPrompt:
         frame: place of the frame in the clip, from 0.
         tracker_id: which object.
         prompt: where it is.
+
+    Example:
+        >>> [box] = PromptSet.from_boxes([[36, 466, 150, 576]]).prompts
+        >>> ClipPrompt(frame=1, tracker_id=7, prompt=box).tracker_id
+        7
     """
 
     frame: int
@@ -67,6 +72,14 @@ def propagate(
     Raises:
         ValueError: if there is no prompt, one is outside the clip, or an object is prompted twice
             on a frame.
+
+    Example:
+        >>> coins = read_image("examples/pictures/coins.jpg")
+        >>> [box] = PromptSet.from_boxes([[36, 466, 150, 576]]).prompts
+        >>> executor = load_executor("nano", device="cpu")
+        >>> found = propagate(executor, lambda place: coins, 3, [ClipPrompt(1, 7, box)])
+        >>> [tracks.tracker_id.tolist() for tracks in found]
+        [[7], [7], [7]]
     """
     _check(prompts, count)
     first = min(prompt.frame for prompt in prompts)
