@@ -48,8 +48,7 @@ def workflow_type(block_id: str) -> str:
 def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> Any:
     """Make the class that the engine checks a step with."""
     names = list(manifest.names)
-    models = {name: p for name, p in manifest.params.items() if p.format == "model"}
-    prompts = [name for name, socket in manifest.inputs.items() if "prompts" in socket.kinds]
+    models = [name for name, param in manifest.params.items() if param.format == "model"]
     outputs = [
         engine.base.OutputDefinition(name=name, kind=engine.find_kinds(socket))
         for name, socket in manifest.outputs.items()
@@ -61,12 +60,7 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
 
         @model_validator(mode="after")
         def _check(self) -> Any:
-            given = vars(self) | _unprompted(manifest, vars(self))
-            problems = list(manifest.unmet_groups(given))
-            if engine.hands_over_tensors and _has_predictions(manifest):
-                problems.append(NO_TENSORS)
-            problems += filter(None, (_wrong_model(plugins, models[n], given[n]) for n in models))
-            problems += filter(None, (_wrong_prompts(n, given[n]) for n in prompts))
+            problems = _problems(vars(self), manifest, plugins, engine)
             if problems:
                 raise ValueError(" ".join(problems))
             return self
@@ -100,6 +94,22 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
             for name, text in FORM_FIELDS.items()
         }
     return create_model(_class_name(manifest, "Manifest"), __base__=Described, **fields)
+
+
+def _problems(
+    step: Mapping[str, Any], manifest: Manifest, plugins: Plugins, engine: Engine
+) -> list[str]:
+    """What is wrong with a step, beside its single fields."""
+    problems = list(manifest.unmet_groups({**step, **_unprompted(manifest, step)}))
+    if engine.hands_over_tensors and _has_predictions(manifest):
+        problems.append(NO_TENSORS)
+    for name, param in manifest.params.items():
+        if param.format == "model":
+            problems.append(_wrong_model(plugins, param, step[name]))
+    for name, socket in manifest.inputs.items():
+        if "prompts" in socket.kinds:
+            problems.append(_wrong_prompts(name, step[name]))
+    return [problem for problem in problems if problem]
 
 
 def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
