@@ -25,8 +25,9 @@ from torch import Tensor
 from benchmarks.measure import CLOSE, EQUAL, ROUNDED, CocoRle, Gate
 from benchmarks.scenes import Scene
 from sam2_blocks.engine.plugins import load_plugins
+from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor

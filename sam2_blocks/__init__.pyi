@@ -2,11 +2,12 @@ from .engine.functions import detector_block as detector_block
 from .engine.hookspecs import hookimpl as hookimpl
 from .engine.places import Exporter as Exporter
 from .engine.plugins import load_plugins as load_plugins
+from .engine.records import ErrorRecord as ErrorRecord
+from .engine.records import Item as Item
+from .engine.records import ItemResult as ItemResult
+from .engine.records import SkipRecord as SkipRecord
 from .engine.resources import Resources as Resources
 from .engine.runner import Block as Block
-from .engine.runner import ErrorRecord as ErrorRecord
-from .engine.runner import Item as Item
-from .engine.runner import ItemResult as ItemResult
 from .engine.runner import Runner as Runner
 from .errors import ImageError as ImageError
 from .errors import ManifestError as ManifestError

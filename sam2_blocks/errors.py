@@ -95,15 +95,18 @@ class Problem:
         where: dotted path inside the document, such as ``steps.segment.with.boxes``.
         line: line in the file, counted from 1; None where the document has no text.
         column: column in the line, counted from 1.
+        source: file, if it is another than the one that was asked for.
     """
 
     message: str
     where: str = ""
     line: int | None = None
     column: int | None = None
+    source: str = ""
 
     def render(self, source: str) -> str:
         """Format as ``file:line:column: where: message``."""
+        source = self.source or source
         place = source if self.line is None else f"{source}:{self.line}:{self.column}"
         return (
             f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"

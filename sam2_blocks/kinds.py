@@ -70,6 +70,8 @@ class Kind:
             numpy's arrays, and raises TypeError for anything else.
         sample: makes a value for examples and contract tests; None where there is none.
         settle: gives a value that was checked its one form, where it may come in several.
+        counted: whether ``len()`` of a value says how many it holds, which ``when`` asks.
+        empty: makes the value that holds none, for ``default: empty``.
 
     Example:
         >>> def check_metres(value):
@@ -88,6 +90,8 @@ class Kind:
     dump: Dump = field(default=_plain_or_refuse, kw_only=True)
     sample: Sample | None = field(default=None, kw_only=True)
     settle: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    counted: bool = field(default=False, kw_only=True)
+    empty: Callable[[], Any] | None = field(default=None, kw_only=True)
 
 
 def find_kind(name: str, kinds: Mapping[str, Kind]) -> Kind | None:
@@ -122,6 +126,13 @@ def kinds_fit(given: str, wanted: str) -> bool:
     return wanted == "list_of_values"
 
 
+def kind_of_element(name: str) -> str:
+    """The name of the kind of a list's elements; empty if the kind is no list."""
+    if name == "list_of_values":
+        return ANY
+    return name.removeprefix(LIST_OF) if name.startswith(LIST_OF) else ""
+
+
 def element_kind(name: str) -> str:
     """The name of the kind that a list's kind is of, through all lists; else the name itself."""
     while name.startswith(LIST_OF):
@@ -145,6 +156,8 @@ def list_kind(of: Kind) -> Kind:
         dump=lambda value, options: _each(lambda one: of.dump(one, options), value),
         sample=None if of.sample is None else _list_sample(of.sample),
         settle=list if of.settle is None else partial(_each, of.settle),
+        counted=True,
+        empty=list,
     )
 
 
@@ -370,10 +383,24 @@ def _sample_prompts(empty: bool) -> PromptSet:
     return PromptSet(() if empty else (Prompt(box_xyxy=np.array([2, 3, 12, 15], np.float32)),))
 
 
-def _plain(name: str, description: str, value: object, *types: type) -> Kind:
+def _plain(name: str, description: str, value: object, *types: type, **options: Any) -> Kind:
     check = _instance_of(*types, name=description)
-    sample = _always(value)
-    return Kind(name, description, check, lambda value: value, True, dump=to_plain, sample=sample)
+    return Kind(
+        name,
+        description,
+        check,
+        lambda value: value,
+        True,
+        dump=to_plain,
+        sample=_always(value),
+        **options,
+    )
+
+
+def _no_detections() -> sv.Detections:
+    from sam2_blocks.formats.rows import boxes_to_detections
+
+    return boxes_to_detections([])
 
 
 def _always(value: object) -> Sample:
@@ -388,6 +415,8 @@ def _detections(name: str, more: str, check: Check, **options: Any) -> Kind:
         dump=to_plain,
         sample=lambda empty: sample_detections(0 if empty else 2),
         settle=_settle_detections,
+        counted=True,
+        empty=_no_detections,
         **options,
     )
 
@@ -416,6 +445,8 @@ BUILTIN_KINDS = (
         literal=True,
         dump=prompts_to_plain,
         sample=_sample_prompts,
+        counted=True,
+        empty=PromptSet,
     ),
     _detections(
         "object_detection_prediction",
@@ -439,8 +470,8 @@ BUILTIN_KINDS = (
     _plain("integer", "int", 1, int),
     _plain("float", "float or int", 0.5, float, int),
     _plain("boolean", "bool", True, bool),
-    _plain("list_of_values", "list", [], list),
-    _plain("dictionary", "dict", {}, dict),
+    _plain("list_of_values", "list", [], list, counted=True, empty=list),
+    _plain("dictionary", "dict", {}, dict, counted=True, empty=dict),
     Kind(
         ANY,
         "any value",

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.records import Item, ItemResult
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, ItemResult, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.kinds import (
     BUILTIN_KINDS,
     SAMPLE_HW,

@@ -9,7 +9,7 @@ must not be written to once they are inside a value. Checks happen at the border
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -52,6 +52,45 @@ class VideoFrame:
     fps: float | None = None
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a picture was cut from: a window of another one, turned, then scaled.
+
+    Attributes:
+        id: of the other picture, its parent.
+        hw: size of the parent in pixels.
+        window_xyxy: the part of the parent, pixels; x1 and y1 are behind its last column and row.
+            It may reach beyond the parent, where the picture is filled.
+        size_hw: size of the picture that shows it.
+        turns: quarter turns counterclockwise, 0 to 3, that the window was turned by.
+        parent: where the parent itself was cut from.
+    """
+
+    id: str
+    hw: Hw
+    window_xyxy: tuple[int, int, int, int]
+    size_hw: Hw
+    turns: int = 0
+    parent: Origin | None = None
+
+    @property
+    def offset_xy(self) -> tuple[int, int]:
+        """Where the window begins in the parent, pixels."""
+        return self.window_xyxy[0], self.window_xyxy[1]
+
+    @property
+    def window_hw(self) -> Hw:
+        """Size of the window in the parent, pixels."""
+        x0, y0, x1, y1 = self.window_xyxy
+        return y1 - y0, x1 - x0
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Pixels of the picture to one of the turned window, along its own axes."""
+        height, width = self.window_hw if self.turns % 2 == 0 else self.window_hw[::-1]
+        return self.size_hw[1] / width, self.size_hw[0] / height
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One picture.
@@ -61,6 +100,7 @@ class Image:
         id: name of the picture for people and for output files, usually the file name.
         path: the file it was read from, if any.
         video: where in a video it is from, if it is a frame.
+        parent: where it was cut from, if it was.
 
     Example:
         >>> import numpy as np
@@ -72,6 +112,7 @@ class Image:
     id: str = UNNAMED
     path: Path | None = None
     video: VideoFrame | None = None
+    parent: Origin | None = field(default=None, kw_only=True)
 
     @property
     def hw(self) -> Hw:

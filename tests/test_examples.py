@@ -94,6 +94,32 @@ def test_track(run):
     ]
 
 
+def test_crops_come_back_onto_the_picture(run):
+    folder = run("crops.yaml", "--input", PICTURES / "coffee.jpg")
+    rows = rows_of(folder / "predictions.json")
+    crops = np.array([row["box_xyxy"] for row in rows_of(PICTURES / "coffee.json")])
+    assert {row["crop_index"] for row in rows} == set(range(len(crops)))
+    for row in rows:
+        x0, y0, x1, y1 = crops[row["crop_index"]]
+        margin = 0.1 * max(x1 - x0, y1 - y0) + 2
+        found = np.array(row["box_xyxy"])
+        assert (found[:2] >= [x0 - margin, y0 - margin]).all()
+        assert (found[2:] <= [x1 + margin, y1 + margin]).all()
+        assert row["segmentation"]["size"] == [400, 600]
+
+
+def test_pictures_without_boxes_take_the_other_branch(run):
+    folder = run("when.yaml", "--input", PICTURES)
+    boxed = rows_of(folder / "coffee.jpg" / "predictions.json")
+    assert [row["class_name"] for row in boxed] == ["saucer", "cup", "coffee", "spoon"]
+    assert (folder / "coffee.jpg" / "overlay.png").exists()
+    other = rows_of(folder / "chelsea.jpg" / "predictions.json")
+    assert other
+    assert "stability_score" in other[0]
+    assert rows_of(folder / "chelsea.jpg" / "boxed.json") == []
+    assert not (folder / "chelsea.jpg" / "overlay.png").exists()
+
+
 def test_coco_folder(run):
     boxes = ROOT / "examples" / "coco" / "boxes.json"
     folder = run("coco_folder.yaml", "--input", PICTURES, "--set", f"annotations={boxes}")

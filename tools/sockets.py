@@ -24,7 +24,11 @@ def sockets_of(manifest: Manifest) -> dict[str, Any]:
     """What a pipeline may rely on: kinds, parameters with their bounds and defaults, rules."""
     return {
         "inputs": {
-            name: {"kinds": sorted(socket.kinds), REQUIRED: socket.required}
+            name: {
+                "kinds": sorted(socket.kinds),
+                REQUIRED: socket.required,
+                **({"many": True} if socket.many else {}),
+            }
             for name, socket in manifest.inputs.items()
         },
         "params": {

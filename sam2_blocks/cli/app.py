@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sam2_blocks import __version__
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.graph import graph as draw_graph
 from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.models import models_app
 from sam2_blocks.cli.options import (
@@ -57,7 +58,13 @@ app.command()(init)
 
 
 @app.command()
-def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
+def validate(
+    pipeline: PipelineFile,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the kinds along every wire.")
+    ] = False,
+    strict_plugins: Strict = False,
+) -> None:
     """Check a pipeline without loading a model."""
     plugins = load_plugins(strict=strict_plugins)
     screen.warn_of_broken(plugins)
@@ -67,6 +74,11 @@ def validate(pipeline: PipelineFile, strict_plugins: Strict = False) -> None:
     for known in plugins.model_names.needed_by(graph):
         name = known if isinstance(known, str) else known.full_name
         out.print(f"it needs the model {safe(name)}", soft_wrap=True)
+    if explain:
+        from sam2_blocks.language.graph import explain as wires_of
+
+        for line in wires_of(graph):
+            out.print(safe(line), soft_wrap=True)
     steps = " → ".join(step.id for step in graph.steps)
     out.print(f"{safe(pipeline)} is valid: {steps}", soft_wrap=True)
 
@@ -87,6 +99,7 @@ def schema(
     print(json.dumps(makers[which](), indent=2))
 
 
+app.command("graph")(draw_graph)
 app.command()(serve)
 
 

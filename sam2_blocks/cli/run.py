@@ -22,7 +22,7 @@ from sam2_blocks.formats.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
-    from sam2_blocks.engine.runner import ItemResult
+    from sam2_blocks.engine.records import ItemResult
     from sam2_blocks.language.pipeline import Pipeline
     from sam2_blocks.runs.report import Report
     from sam2_blocks.runs.run import Run
@@ -259,6 +259,10 @@ def print_result(result: ItemResult, *, brief: bool) -> None:
 
     for error in result.errors:
         screen.print_failure(error)
+    for skip in [] if brief else result.skipped:
+        element = "" if skip.index is None else f"[{skip.index}]"
+        note = f"{safe_name(result.id)}: {skip.step}{element} did not run: {safe(skip.reason)}"
+        out.print(note, soft_wrap=True)
     for name, value in result.outputs.items():
         title = f"{safe_name(result.id)}: {name}"
         count = count_detections(value)

@@ -20,7 +20,7 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
-    from sam2_blocks.engine.runner import ErrorRecord
+    from sam2_blocks.engine.records import ErrorRecord
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -84,6 +84,11 @@ def register_manifests() -> Iterable[Path]:  # type: ignore[empty-body]
 
 
 @hookspec
+def register_pipelines() -> Iterable[Path]:  # type: ignore[empty-body]
+    """Return folders of pipelines; ``plates.yaml`` is the block ``pipelines/plates@v1``."""
+
+
+@hookspec
 def register_kinds() -> Iterable[Kind]:  # type: ignore[empty-body]
     """Return new kinds; a kind that exists already cannot be replaced."""
 
@@ -133,7 +138,8 @@ def register_sinks() -> Mapping[str, SinkFactory]:  # type: ignore[empty-body]
     """
 
 
-# What happens while a pipeline runs. `item_ids` names the items of the micro-batch. The steps after
+# What happens while a pipeline runs. `item_ids` names the items of the micro-batch; in a step with
+# ``for_each`` it is called for elements, named ``photo.jpg[3]``. The steps after
 # the last accelerated one run beside the next micro-batch: two threads may call at once.
 
 
@@ -150,3 +156,8 @@ def after_step(step: Step, item_ids: Sequence[str], outputs: Sequence[Mapping[st
 @hookspec
 def on_step_error(step: Step, item_id: str, error: StepError) -> None:
     """Called for each item that a step failed on; the other items go on."""
+
+
+@hookspec
+def on_step_skip(step: Step, item_id: str, reason: str) -> None:
+    """Called for each item that a step does not run for, because of ``when`` or what it needs."""

@@ -18,7 +18,7 @@ from sam2_blocks.files.claims import OutputFiles
 
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
-    from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult
+    from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
     from sam2_blocks.language.pipeline import Pipeline
 
 

@@ -15,6 +15,7 @@ import pluggy
 from sam2_blocks.engine import builtin, hookspecs
 from sam2_blocks.engine.hookspecs import PROJECT, Host, HostReport
 from sam2_blocks.engine.models import ModelNames
+from sam2_blocks.engine.pipelines import folders_of_environment, pipeline_blocks
 from sam2_blocks.engine.places import Exporter, SinkFactory, SourceFactory
 from sam2_blocks.engine.resources import Resources, as_families
 from sam2_blocks.errors import ForeignError, PluginError, as_error, did_you_mean, message_of
@@ -145,7 +146,7 @@ class Plugins:
         self.manager.register(one.plugin, one.name)
         try:
             self.manager.check_pending()
-            one.folders, one.brought = _collect(self.manager, one.plugin)
+            one.folders, one.pipelines, one.brought = _collect(self.manager, one.plugin)
             for what, brought in one.brought.items():
                 for name in brought:
                     _check_free(name, what.removesuffix("s"), getattr(self, what))
@@ -163,15 +164,27 @@ class Plugins:
             one.manifests = {}
         for one in plugins:
             try:
-                found = _manifests_in(one.folders, self.kinds)
-                for block in found:
-                    _check_free(block, "block", self.manifests)
+                self._offer(one, _manifests_in(one.folders, self.kinds))
             except BaseException as error:
                 one.error = as_error(error)
-            else:
-                one.manifests = found
-                self.manifests.update(found)
+        for one in plugins:  # pipelines are made of the blocks of all
+            try:
+                self._offer(one, self._pipelines_in(one.pipelines))
+            except BaseException as error:
+                one.error = as_error(error)
         return [one for one in plugins if one.error is not None]
+
+    def _offer(self, one: _Plugin, found: Mapping[str, Manifest]) -> None:
+        """Add blocks of a plugin, all or none."""
+        for block in found:
+            _check_free(block, "block", self.manifests)
+        one.manifests = {**one.manifests, **found}
+        self.manifests.update(found)
+
+    def _pipelines_in(self, folders: Iterable[Path]) -> dict[str, Manifest]:
+        checks = self.model_names.checks
+        made = pipeline_blocks(folders, self.manifests, self.kinds, checks)
+        return _by_name("block", ((manifest.id, manifest) for manifest in made))
 
     def _withdraw(self, plugins: Iterable[_Plugin]) -> None:
         for one in plugins:
@@ -191,6 +204,7 @@ class _Plugin:
     load: Callable[[], object]
     plugin: object = None
     folders: Sequence[Path] = ()
+    pipelines: Sequence[Path] = ()
     brought: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     error: Exception | None = None
@@ -234,6 +248,8 @@ def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = 
     wanted = None if switch is None else {name.strip() for name in switch.split(",")} - {""}
     chosen = [point for point in found if wanted is None or point.name in wanted]
     _load_all(plugins, sorted(chosen, key=lambda point: point.name), strict=strict)
+    if points is None:
+        _load_folders(plugins, strict=strict)
     names = {point.name for point in found}
     for name in sorted((wanted or set()) - names):
         message = f"{SWITCH} names it, but it is not installed.{did_you_mean(name, names)}"
@@ -261,13 +277,24 @@ def _load_all(plugins: Plugins, points: Sequence[EntryPoint], *, strict: bool) -
         plugins.records.append(one.record())
 
 
+def _load_folders(plugins: Plugins, *, strict: bool) -> None:
+    """Make blocks of the pipelines in folders that the environment names."""
+    for folder in folders_of_environment():
+        one = _Plugin(str(folder.folder), "", "", lambda folder=folder: folder)  # type: ignore[misc]
+        plugins._add([one])
+        if strict and one.error is not None:
+            where = f"pipelines in {str(folder.folder)!r}"
+            raise PluginError(f"{where}: {message_of(one.error)}") from one.error
+        plugins.records.append(one.record())
+
+
 def _collect(
     manager: pluggy.PluginManager, plugin: object
-) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+) -> tuple[list[Path], list[Path], dict[str, dict[str, Any]]]:
     """Call the registering hooks of one plugin alone.
 
     Returns:
-        Folders of manifests; and by field of `Plugins` what goes there, by name.
+        Folders of manifests and of pipelines; and by field of `Plugins` what goes there, by name.
     """
     others = [other for other in manager.get_plugins() if other is not plugin]
 
@@ -294,7 +321,7 @@ def _collect(
         if not isinstance(exporter, Exporter):
             got = type(exporter).__name__
             raise PluginError(f"exporter {name!r}: wants an Exporter(suffix, write), got {got}.")
-    return listed("register_manifests"), brought
+    return listed("register_manifests"), listed("register_pipelines"), brought
 
 
 def _by_name(what: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from sam2_blocks.engine.flow import ABSENT, Absence, Plan, Progress, Task
 from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult, Outputs, SkipRecord
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import (
     DocumentError,
@@ -28,20 +30,19 @@ from sam2_blocks.errors import (
 )
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
-from sam2_blocks.language.selectors import InputRef, Selector, StepRef, iter_selectors, resolve
+from sam2_blocks.language.selectors import InputRef
 from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
 """Causes that no item can escape: they end the run instead of failing item by item."""
-
-Outputs = Mapping[str, Any]
 
 
 class Block(Protocol):
     """What a block's class offers. One instance serves one step for as long as the runner lives.
 
     ``run`` gets a micro-batch: one validated pydantic object per item, whose attributes are the
-    inputs and parameters of the manifest. It returns, in the same order, a mapping of outputs per
+    inputs and parameters of the manifest. In a step with ``for_each`` the items are the elements of
+    the lists of all items, in order. It returns, in the same order, a mapping of outputs per
     item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
     one item at a time. ``finish`` may be left out by a class that does not inherit from this one. A
     runner calls each instance once at a time and in the order of the
@@ -67,87 +68,6 @@ class Block(Protocol):
         """Write what is held; called once when the run ends, also when it is interrupted."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """One unit of work.
-
-    Attributes:
-        id: name for messages and output files, unique within a run.
-        inputs: values by pipeline input. A callable is called in a reader thread when its
-            micro-batch comes; plain data is parsed by the input's kind.
-        stamp: changes when what the item stands for changes, such as size and time of a file;
-            empty if nobody can tell, and no run counts the item as finished then.
-        group: items of one group are run in order and all of them, for what is remembered from one
-            to the next, such as the frames of a video; empty for items on their own.
-
-    Example:
-        >>> item = Item("dark.png", {"image": "pictures/dark.png"})  # the kind reads the file
-        >>> item.id
-        'dark.png'
-    """
-
-    id: str
-    inputs: Mapping[str, Any]
-    stamp: str = ""
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """Why one item failed.
-
-    Attributes:
-        item: id of the item.
-        step: id of the step, or ``inputs`` if the item could not be read.
-        block: id of the step's block; empty for ``inputs``.
-        message: what was wrong and what to do.
-        cause: type of the underlying exception.
-
-    Example:
-        >>> error = ErrorRecord("a.jpg", "boxes", "my/boxes@v1", "no such file", "ValueError")
-        >>> f"{error.item}, step {error.step}: {error.message}"
-        'a.jpg, step boxes: no such file'
-    """
-
-    item: str
-    step: str
-    block: str
-    message: str
-    cause: str
-
-
-@dataclass(frozen=True)
-class ItemResult:
-    """What became of one item.
-
-    Attributes:
-        id: id of the item.
-        outputs: pipeline outputs by name; those that a failed step should have made are missing.
-        errors: why they are missing; empty on success.
-
-    Example:
-        >>> result = ItemResult("a.jpg", {"count": 3})
-        >>> result.outputs["count"], result.errors
-        (3, ())
-    """
-
-    id: str
-    outputs: Outputs
-    errors: tuple[ErrorRecord, ...] = ()
-
-
-@dataclass
-class _Progress:
-    """One item on its way through the graph."""
-
-    id: str
-    values: dict[Selector, Any] = field(default_factory=dict)
-    errors: list[ErrorRecord] = field(default_factory=list)
-
-    def fail(self, step: str, block: str, message: str, cause: BaseException) -> None:
-        self.errors.append(ErrorRecord(self.id, step, block, message, type(cause).__name__))
-
-
 class Runner:
     """Runs items through one pipeline; use as a context manager.
 
@@ -160,6 +80,7 @@ class Runner:
         resources: executors to share with other runners; new ones if not given.
         batch_size: items per micro-batch.
         readers: threads that read the inputs of the next micro-batch meanwhile.
+        elements: of lists that a repeated step's block gets at once, of all items together.
 
     Example:
         >>> plugins = load_plugins(points=[])
@@ -179,15 +100,20 @@ class Runner:
         resources: Resources | None = None,
         batch_size: int = 8,
         readers: int = 4,
+        elements: int = 32,
     ) -> None:
-        if batch_size < 1 or readers < 1:
-            raise ValueError(f"batch_size and readers want >= 1, got {batch_size} and {readers}")
+        given = {"batch_size": batch_size, "readers": readers, "elements": elements}
+        for name, number in given.items():
+            if number < 1:
+                raise ValueError(f"{name} wants >= 1, got {number}")
         self.pipeline = pipeline
         self.resources = resources or plugins.resources()
         self._hook = plugins.manager.hook
         self._batch_size = batch_size
         self._readers = readers
+        self._elements = elements
         self._blocks: dict[str, Block] = {}
+        self._plans = {step.id: Plan(step, pipeline) for step in pipeline.steps}
         self._leading, self._following = _split_after_accelerator(pipeline.steps)
 
     def __enter__(self) -> Runner:
@@ -245,12 +171,12 @@ class Runner:
 
     def _read_batch(
         self, pool: ThreadPoolExecutor, items: Iterator[Item]
-    ) -> list[Future[_Progress]]:
+    ) -> list[Future[Progress]]:
         return [pool.submit(self._read, item) for item in islice(items, self._batch_size)]
 
-    def _read(self, item: Item) -> _Progress:
+    def _read(self, item: Item) -> Progress:
         self._check_names(item)
-        progress = _Progress(item.id)
+        progress = Progress(item.id)
         for name, declared in self.pipeline.inputs.items():
             value = item.inputs.get(name, declared.default)
             try:
@@ -261,7 +187,9 @@ class Runner:
                     value = replace(value, id=item.id)
             except BaseException as error:  # whatever is wrong with this item, the others go on
                 cause = as_error(error)
-                progress.fail("inputs", "", f"input {name!r}: {message_of(cause)}", cause)
+                message = f"input {name!r}: {message_of(cause)}"
+                record = ErrorRecord(item.id, "inputs", "", message, type(cause).__name__)
+                progress.errors.append(record)
             else:
                 progress.values[InputRef(name)] = value
         return progress
@@ -284,52 +212,80 @@ class Runner:
         if problems:
             raise PipelineError(self.pipeline.source, problems)
 
-    def _run_steps(self, steps: Iterable[Step], batch: Sequence[_Progress]) -> None:
+    def _run_steps(self, steps: Iterable[Step], batch: Sequence[Progress]) -> None:
         for step in steps:
             self._run_step(step, batch)
 
-    def _complete(self, steps: Iterable[Step], batch: Sequence[_Progress]) -> list[ItemResult]:
+    def _complete(self, steps: Iterable[Step], batch: Sequence[Progress]) -> list[ItemResult]:
         self._run_steps(steps, batch)
         return [self._result_of(progress) for progress in batch]
 
-    def _result_of(self, progress: _Progress) -> ItemResult:
-        outputs = {
-            name: progress.values[selector]
-            for name, selector in self.pipeline.outputs.items()
-            if selector in progress.values
+    def _result_of(self, progress: Progress) -> ItemResult:
+        found = {
+            name: progress.look_up(selector) for name, selector in self.pipeline.outputs.items()
         }
-        return ItemResult(progress.id, outputs, tuple(progress.errors))
+        outputs = {name: value for name, value in found.items() if value is not ABSENT}
+        return ItemResult(progress.id, outputs, tuple(progress.errors), tuple(progress.skipped))
 
-    def _run_step(self, step: Step, batch: Sequence[_Progress]) -> None:
-        ready = [progress for progress in batch if _has_inputs(step, progress)]
-        validated = [(progress, self._validate(step, progress)) for progress in ready]
-        work = [(progress, item) for progress, item in validated if item is not None]
-        if not work:
-            return
-        self._notify("before_step", step, item_ids=[progress.id for progress, _ in work])
-        results = self._call(step, [item for _, item in work])
-        done = []
-        for (progress, _), result in zip(work, results, strict=True):
-            outputs = self._accept(step, progress, result)
-            if outputs is not None:
-                done.append((progress.id, outputs))
-        ids, outputs_done = [name for name, _ in done], [out for _, out in done]
-        self._notify("after_step", step, item_ids=ids, outputs=outputs_done)
+    def _run_step(self, step: Step, batch: Sequence[Progress]) -> None:
+        planned = [(progress, self._tasks(step, progress)) for progress in batch]
+        tasks = [task for _, tasks in planned for task in tasks or ()]
+        size = self._elements if step.repeated else len(batch)
+        answers: list[Outputs | None] = []
+        for start in range(0, len(tasks), size):
+            answers += self._run_tasks(step, tasks[start : start + size])
+        left = iter(answers)
+        for progress, own in planned:
+            if own is not None:
+                self._plans[step.id].settle(progress, [next(left) for _ in own])
 
-    def _validate(self, step: Step, progress: _Progress) -> BaseModel | None:
-        values = {name: resolve(value, progress.values.get) for name, value in step.values.items()}
+    def _tasks(self, step: Step, progress: Progress) -> list[Task] | None:
+        """What a block has to do for one item; None if the step does not run for it."""
+        plan = self._plans[step.id]
         try:
-            for rule in step.manifest.unmet_groups(values):  # where a selector stood for nothing
+            absence = plan.why_not(progress)
+            if absence is None:
+                return list(plan.tasks(progress))
+        except TypeError as error:
+            self._fail(step, Task(progress, {}), message_of(error), error)
+            absence = Absence("it failed", True)
+        progress.absent[step.id] = absence
+        if not absence.failed:
+            record = SkipRecord(progress.id, step.id, step.manifest.id, absence.reason)
+            progress.skipped.append(record)
+            self._notify("on_step_skip", step, item_id=progress.id, reason=absence.reason)
+        return None
+
+    def _run_tasks(self, step: Step, tasks: Sequence[Task]) -> list[Outputs | None]:
+        """Call the block for items or elements; None for those that fail."""
+        validated = [self._validate(step, task) for task in tasks]
+        work = [(task, item) for task, item in zip(tasks, validated, strict=True) if item]
+        if not work:
+            return [None] * len(tasks)
+        self._notify("before_step", step, item_ids=[task.id for task, _ in work])
+        results = iter(self._call(step, [item for _, item in work]))
+        answers = [
+            self._accept(step, task, next(results)) if item else None
+            for task, item in zip(tasks, validated, strict=True)
+        ]
+        done = [(task.id, out) for task, out in zip(tasks, answers, strict=True) if out is not None]
+        ids, outputs = [name for name, _ in done], [out for _, out in done]
+        self._notify("after_step", step, item_ids=ids, outputs=outputs)
+        return answers
+
+    def _validate(self, step: Step, task: Task) -> BaseModel | None:
+        try:
+            for rule in step.manifest.unmet_groups(task.values):  # a selector stood for nothing
                 raise ValueError(rule)
-            return step.item_model.model_validate(values)
+            return step.item_model.model_validate(task.values)
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]
             name = ".".join(map(str, detail["loc"]))
             message = str(detail["msg"]).removeprefix("Value error, ")
-            self._fail(step, progress, f"{name!r}: {message}", error)
+            self._fail(step, task, f"{name!r}: {message}", error)
         except BaseException as error:  # a plugin's kind may fail in any way
             cause = as_error(error)
-            self._fail(step, progress, message_of(cause), cause)
+            self._fail(step, task, message_of(cause), cause)
         return None
 
     def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
@@ -346,42 +302,34 @@ class Runner:
                 return [cause]
             return [result for item in items for result in self._call(step, [item])]
 
-    def _accept(
-        self, step: Step, progress: _Progress, result: Outputs | Exception
-    ) -> Outputs | None:
-        """Check what a block returned for one item and make it visible to later steps."""
-        if isinstance(result, BaseException):
-            cause = as_error(result)
-            self._fail(step, progress, message_of(cause), cause)
-            return None
+    def _accept(self, step: Step, task: Task, result: Outputs | Exception) -> Outputs | None:
+        """Check what a block returned for one item or element; None if it failed."""
         try:
-            result = self._checked_outputs(step, result)
+            if isinstance(result, BaseException):
+                raise result
+            return self._checked_outputs(step, result)
         except BaseException as error:  # a plugin's kind may fail in any way, too
             cause = as_error(error)
-            self._fail(step, progress, message_of(cause), cause)
-            return None
-        for name, value in result.items():
-            progress.values[StepRef(step.id, name)] = value
-        return result
+            self._fail(step, task, message_of(cause), cause)
+        return None
 
     def _checked_outputs(self, step: Step, result: Outputs) -> Outputs:
-        declared = step.manifest.outputs
-        if set(result) != set(declared):
-            raise ValueError(f"the block promises {sorted(declared)}, but gave {sorted(result)}")
+        kinds = self._plans[step.id].kinds
+        if set(result) != set(kinds):
+            raise ValueError(f"the block promises {sorted(kinds)}, but gave {sorted(result)}")
         settled: dict[str, Any] = {}
-        for name, socket in declared.items():
+        for name, of in kinds.items():
             try:
-                kinds = kinds_named(socket.kinds, self.pipeline.kinds)
-                settled[name] = check_value(result[name], kinds)
+                settled[name] = check_value(result[name], of)
             except TypeError as error:
                 raise TypeError(f"the block's output {name!r} is wrong: {error}") from error
         return settled
 
-    def _fail(self, step: Step, progress: _Progress, message: str, cause: Exception) -> None:
-        progress.fail(step.id, step.manifest.id, message, cause)
+    def _fail(self, step: Step, task: Task, message: str, cause: Exception) -> None:
+        task.fail(step, message, cause)
         error = StepError(step.id, step.manifest.id, message)
         error.__cause__ = cause
-        self._notify("on_step_error", step, item_id=progress.id, error=error)
+        self._notify("on_step_error", step, item_id=task.id, error=error)
 
     def _notify(self, hook: str, step: Step, **arguments: Any) -> None:
         try:
@@ -403,12 +351,6 @@ def _results_of(batch: Future[list[ItemResult]]) -> Iterator[ItemResult]:
         wait([batch])
     finally:
         yield from batch.result()
-
-
-def _has_inputs(step: Step, progress: _Progress) -> bool:
-    """Whether everything the step is wired to is there; else an earlier step failed."""
-    wanted = iter_selectors(dict(step.values))
-    return all(selector in progress.values for selector in wanted)
 
 
 def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:

@@ -16,7 +16,7 @@ from sam2_blocks.language.pipeline import Step
 
 
 class TraceRecorder:
-    """A plugin that records one span per step and micro-batch.
+    """A plugin that records a span per step and micro-batch, of a repeated step of elements.
 
     Source: Chrome "Trace Event Format", complete (``X``) and instant (``i``) events.
     """
@@ -45,6 +45,12 @@ class TraceRecorder:
     def on_step_error(self, step: Step, item_id: str, error: StepError) -> None:
         """Mark the item that failed."""
         arguments = {"item": item_id, "error": str(error)}
+        self._add("i", step.id, threading.get_ident(), arguments, ts=self._now_us(), s="t")
+
+    @hookimpl
+    def on_step_skip(self, step: Step, item_id: str, reason: str) -> None:
+        """Mark the item that the step does not run for."""
+        arguments = {"item": item_id, "skipped": reason}
         self._add("i", step.id, threading.get_ident(), arguments, ts=self._now_us(), s="t")
 
     def write(self, path: str | Path) -> None:

@@ -10,11 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.engine.records import Item, Outputs
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, Outputs, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import StepError
 from sam2_blocks.forks import after_fork
 from sam2_blocks.kinds import dump_value, element_kind, kinds_named
+from sam2_blocks.language.composed import PipelineManifest
 from sam2_blocks.language.manifest import Manifest
 from sam2_blocks.language.pipeline import load_pipeline, one_step
 
@@ -208,6 +210,12 @@ def _obstacle(manifest: Manifest, kinds: Collection[str], reserved: Collection[s
     clash = sorted(set(manifest.names) & set(reserved))
     if clash:
         return f"{clash[0]!r} is a name the host keeps for itself"
+    for name, given in manifest.inputs.items():
+        if given.many:
+            return f"{name!r} joins steps that may be skipped, which only our pipelines have"
+    if isinstance(manifest, PipelineManifest):
+        for name in filter(manifest.pipeline.may_lack, manifest.pipeline.outputs):
+            return f"its output {name!r} may be absent; give it a default in the pipeline"
     for name, socket in (*manifest.inputs.items(), *manifest.outputs.items()):
         if not {element_kind(kind) for kind in socket.kinds} & set(kinds):
             return f"the kind of {name!r}, {' or '.join(socket.kinds)}, does not exist there"

@@ -8,8 +8,7 @@ run time, where every value is there. Schemas, docs and host adapters read the s
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +20,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     create_model,
     model_validator,
 )
@@ -37,9 +34,14 @@ from sam2_blocks.errors import (
     message_of,
 )
 from sam2_blocks.executors import DEVICE_PATTERN, check_device
-from sam2_blocks.kinds import Kind, check_value, find_kind, kinds_fit, kinds_named, parse_value
+from sam2_blocks.kinds import Kind, find_kind, kinds_fit
 from sam2_blocks.language.documents import Document, parse_yaml, validation_problems
-from sam2_blocks.language.selectors import iter_selectors
+from sam2_blocks.language.fields import (
+    checked_value,
+    class_name,
+    unless_selector,
+    written_value,
+)
 from sam2_blocks.values import DEFAULT_FAMILY
 
 BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
@@ -106,13 +108,24 @@ class Socket(Section):
 
 
 class Input(Socket):
-    """One input of a block; a missing optional input reaches the block as None."""
+    """One input of a block; a missing optional input reaches the block as None.
+
+    Attributes:
+        required: whether a step must give it.
+        many: takes a list of selectors; the block gets the values of those that were not skipped,
+            one at least.
+    """
 
     required: bool = False
+    many: bool = False
 
 
 class Output(Socket):
-    """One output of a block; ``same_as`` names the input whose kind it has."""
+    """One output of a block; ``same_as`` names the input whose kind it has.
+
+    Of an input that takes a list it may have the kind of the elements, and of one that takes
+    ``many`` wires the kinds of all.
+    """
 
     same_as: str = ""
 
@@ -351,21 +364,21 @@ class Manifest(Section):
         """
         fields: dict[str, Any] = {}
         for name, socket in self.inputs.items():
-            literal = Annotated[Any, AfterValidator(_literal_parser(socket, kinds))]
-            fields[name] = (_unless_selector(literal), ... if socket.required else None)
+            literal = written_value(socket.kinds, kinds, required=socket.required)
+            fields[name] = (literal, ... if socket.required else None)
         for name, param in self.params.items():
-            fields[name] = (_unless_selector(param.python_type), param.default)
-        return create_model(_class_name(self.id, "Step"), __base__=Section, **fields)
+            fields[name] = (unless_selector(param.python_type), param.default)
+        return create_model(class_name(self.id, "Step"), __base__=Section, **fields)
 
     def item_model(self, kinds: Mapping[str, Kind]) -> type[BaseModel]:
         """Pydantic model of one item at run time; inputs are checked by their kinds."""
         fields: dict[str, Any] = {}
         for name, socket in self.inputs.items():
-            checked: Any = Annotated[Any, AfterValidator(_kind_checker(socket, kinds))]
+            checked = checked_value(socket.kinds, kinds, many=socket.many)
             fields[name] = (checked, ...) if socket.required else (checked | None, None)
         for name, param in self.params.items():
             fields[name] = (param.python_type, param.default)
-        return create_model(_class_name(self.id, "Item"), __base__=Section, **fields)
+        return create_model(class_name(self.id, "Item"), __base__=Section, **fields)
 
     def load_entry(self) -> type[Any]:
         """Import the block's class.
@@ -428,42 +441,6 @@ def sockets_fit(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return any(kinds_fit(one, other) for one in given for other in wanted)
 
 
-def _unless_selector(annotation: Any) -> Any:
-    def validate(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        return value if any(iter_selectors(value)) else check(value)
-
-    return Annotated[annotation, WrapValidator(validate)]
-
-
-def _kind_checker(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
-    accepted = kinds_named(socket.kinds, kinds)
-
-    def check(value: object) -> Any:
-        try:
-            return check_value(value, accepted)
-        except BaseException as error:  # a plugin's kind may fail in any way
-            raise ValueError(message_of(as_error(error))) from error
-
-    return check
-
-
-def _literal_parser(socket: Socket, kinds: Mapping[str, Kind]) -> Callable[[Any], Any]:
-    accepted = [kind for kind in kinds_named(socket.kinds, kinds) if kind.literal]
-
-    def parse(value: object) -> object:
-        if value is None and not (isinstance(socket, Input) and socket.required):
-            return None
-        if not accepted:
-            wanted = " or ".join(socket.kinds)
-            raise ValueError(f"wants a selector to a value of kind {wanted}, got {value!r}")
-        try:
-            return parse_value(value, accepted)
-        except BaseException as error:  # a plugin's kind may fail in any way
-            raise ValueError(message_of(as_error(error))) from error
-
-    return parse
-
-
 def _unknown_kinds(
     manifest: Manifest, document: Document, kinds: Mapping[str, Kind]
 ) -> Iterator[Problem]:
@@ -485,7 +462,3 @@ def _bad_defaults(manifest: Manifest, document: Document) -> Iterator[Problem]:
         except ValidationError as error:
             message = f"the default does not fit its own bounds: {error.errors()[0]['msg']}"
             yield document.problem(("params", name, "default"), message)
-
-
-def _class_name(block_id: str, suffix: str) -> str:
-    return "".join(part.title() for part in re.split(r"[/@_]", block_id)) + suffix

@@ -7,11 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from sam2_blocks.language.manifest import Input, Manifest
-from sam2_blocks.language.pipeline import PipelineDocument
 from sam2_blocks.language.selectors import SELECTOR_PATTERN
+from sam2_blocks.language.written import PipelineDocument
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SELECTOR = {"type": "string", "pattern": SELECTOR_PATTERN}
+FLOW: dict[str, Any] = {
+    "when": {"$ref": "#/$defs/WhenDeclaration"},
+    "for_each": {**SELECTOR, "description": "A list; the step runs for $each of its elements."},
+    "on_error": {
+        "enum": ["fail", "drop"],
+        "description": "Whether an element that fails fails the item, or is dropped.",
+    },
+}
+"""What any step may say beside its block."""
+USES = {"type": "string", "description": "A pipeline as a step, from the folder of this file."}
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -31,6 +41,12 @@ def pipeline_schema(manifests: Iterable[Manifest]) -> dict[str, Any]:
     step = schema["$defs"]["StepDeclaration"]
     step["properties"]["use"] = _use(ids)
     step["allOf"] = [_branch(manifest) for manifest in known]
+    step["properties"] |= {"uses": USES, **FLOW}
+    step["oneOf"] = [{"required": ["use"]}, {"required": ["uses"]}]
+    output = schema["$defs"]["OutputDeclaration"]
+    output["properties"]["value"] = SELECTOR
+    schema["$defs"]["OutputDeclaration"] = {"anyOf": [SELECTOR, output]}
+    schema["$defs"]["WhenDeclaration"]["properties"]["value"] = SELECTOR
     return {"$schema": DIALECT, "title": "sam2_blocks pipeline", **_without_title(schema)}
 
 
@@ -51,6 +67,7 @@ def _branch(manifest: Manifest) -> dict[str, Any]:
     """What a step may say if it uses this block."""
     schema = step_schema(manifest)
     use = schema["properties"].pop("use")
+    schema["properties"] = {"with": schema["properties"]["with"]}
     del schema["additionalProperties"], schema["type"]  # as of every step
     return {"if": {"properties": {"use": use}, "required": ["use"]}, "then": schema}
 
@@ -80,7 +97,7 @@ def step_schema(manifest: Manifest) -> dict[str, Any]:
         "title": manifest.title,
         "description": manifest.summary,
         "type": "object",
-        "properties": {"use": {"const": manifest.id}, "with": given},
+        "properties": {"use": {"const": manifest.id}, "with": given, **FLOW},
         "required": ["use", "with"] if required or groups else ["use"],
         "additionalProperties": False,
     }
@@ -89,6 +106,8 @@ def step_schema(manifest: Manifest) -> dict[str, Any]:
 def _input(socket: Input) -> dict[str, Any]:
     """A selector; or a value written out, which the checker judges by the kind."""
     text = f"{socket.description} Kind: {' or '.join(socket.kinds)}.".strip()
+    if socket.many:
+        return {"description": text, "type": "array", "items": SELECTOR, "minItems": 1}
     if "string" in socket.kinds:
         return {"description": text}
     return {"description": text, "anyOf": [SELECTOR, {"not": {"type": "string"}}]}

@@ -1,12 +1,17 @@
-"""Selectors: ``$inputs.name`` and ``$steps.step.output``, anywhere inside a value."""
+"""Selectors: ``$inputs.name``, ``$steps.step.output``, and in a ``for_each`` ``$each``, ``$index``.
+
+They may stand anywhere inside a value. What a checked pipeline holds in their place are the classes
+below: an `InputRef` or a `StepRef`, alone or inside an `EachRef` or a `DefaultRef`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-SELECTOR_PATTERN = r"^\$(?:inputs\.(\w+)|steps\.(\w+)\.(\w+))$"
+SELECTOR_PATTERN = r"^\$(?:inputs\.(\w+)|steps\.(\w+)\.(\w+)|each|index)$"
 
 
 class InputRef(NamedTuple):
@@ -28,11 +33,52 @@ class StepRef(NamedTuple):
         return f"$steps.{self.step}.{self.output}"
 
 
-Selector = InputRef | StepRef
+@dataclass(frozen=True)
+class EachRef:
+    """The element of a list that a step is at.
+
+    Attributes:
+        of: the list: a selector, or what an outer pipeline put in its place; None in a step that
+            was not checked yet.
+    """
+
+    of: Any = None
+
+    def __str__(self) -> str:
+        return "$each"
+
+
+@dataclass(frozen=True)
+class IndexRef:
+    """The number of that element, counted from 0."""
+
+    def __str__(self) -> str:
+        return "$index"
+
+
+@dataclass(frozen=True, eq=False)
+class DefaultRef:
+    """What a selector stands for, or another value if the step that makes it is skipped.
+
+    Attributes:
+        of: the selector.
+        value: the other value.
+    """
+
+    of: Any
+    value: Any
+
+    def __str__(self) -> str:
+        return str(self.of)
+
+
+Selector = InputRef | StepRef | EachRef | IndexRef | DefaultRef
+
+_OF_A_LOOP: dict[str, Selector] = {"$each": EachRef(), "$index": IndexRef()}
 
 
 def parse_selectors(value: Any) -> Any:
-    """Replace selector strings by `InputRef` and `StepRef`, also inside lists and mappings.
+    """Replace selector strings by what they stand for, also inside lists and mappings.
 
     ``$$`` at the start of a string is a literal dollar.
 
@@ -47,6 +93,8 @@ def parse_selectors(value: Any) -> Any:
         return value
     if value.startswith("$$"):
         return value[1:]
+    if value in _OF_A_LOOP:
+        return _OF_A_LOOP[value]
     match = re.fullmatch(SELECTOR_PATTERN, value)
     if match is None:
         raise ValueError(
@@ -59,7 +107,7 @@ def parse_selectors(value: Any) -> Any:
 
 def iter_selectors(value: Any) -> Iterator[Selector]:
     """Yield every selector inside a value."""
-    if isinstance(value, InputRef | StepRef):
+    if isinstance(value, Selector):
         yield value
     elif isinstance(value, list):
         for entry in value:
@@ -69,12 +117,38 @@ def iter_selectors(value: Any) -> Iterator[Selector]:
             yield from iter_selectors(entry)
 
 
+def iter_refs(value: Any) -> Iterator[InputRef | StepRef]:
+    """Yield every input and output that the selectors inside a value lead to."""
+    for selector in iter_selectors(value):
+        if isinstance(selector, EachRef | DefaultRef):
+            yield from iter_refs(selector.of)
+        elif not isinstance(selector, IndexRef):
+            yield selector
+
+
 def resolve(value: Any, lookup: Callable[[Selector], Any]) -> Any:
     """Replace every selector inside a value by what it stands for."""
-    if isinstance(value, InputRef | StepRef):
+    if isinstance(value, Selector):
         return lookup(value)
     if isinstance(value, list):
         return [resolve(entry, lookup) for entry in value]
     if isinstance(value, dict):
         return {key: resolve(entry, lookup) for key, entry in value.items()}
     return value
+
+
+def rewire(value: Any, change: Callable[[InputRef | StepRef], Any]) -> Any:
+    """Replace every input and output inside a value, and leave what is around it.
+
+    The default of what became a written value is gone: it is always there.
+    """
+
+    def changed(selector: Selector) -> Any:
+        if isinstance(selector, EachRef):
+            return EachRef(rewire(selector.of, change))
+        if isinstance(selector, DefaultRef):
+            of = rewire(selector.of, change)
+            return DefaultRef(of, selector.value) if isinstance(of, Selector) else of
+        return selector if isinstance(selector, IndexRef) else change(selector)
+
+    return resolve(value, changed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.engine.places import RunRequest, Sink, Source
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.runs.sources.folder import PictureFiles

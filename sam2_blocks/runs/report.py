@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image as Pil
 
 from sam2_blocks.engine.hookspecs import hookimpl
-from sam2_blocks.engine.runner import ErrorRecord, ItemResult
+from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.files.atomic import write_text
 from sam2_blocks.language.pipeline import Step
 from sam2_blocks.values import Image

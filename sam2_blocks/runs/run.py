@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from sam2_blocks.engine.places import FrameChoice, RunRequest, Sink, Source
 from sam2_blocks.engine.plugins import Plugins, load_plugins
+from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import ErrorRecord, Item, ItemResult, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
@@ -208,5 +209,10 @@ def _digest(given: object, graph: Pipeline) -> str:
     """What tells one pipeline from another, as it was written."""
     if isinstance(given, Mapping):
         return hashlib.sha256(json_text(given).encode()).hexdigest()
-    file = Path(graph.source)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    files = graph.files or (Path(graph.source),)
+    if not all(file.is_file() for file in files):
+        return ""
+    digest = hashlib.sha256(files[0].read_bytes())
+    for used in files[1:]:
+        digest.update(hashlib.sha256(used.read_bytes()).digest())
+    return digest.hexdigest()

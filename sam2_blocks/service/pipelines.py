@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sam2_blocks.engine.plugins import Plugins
-from sam2_blocks.engine.runner import Item, ItemResult, Runner
+from sam2_blocks.engine.records import Item, ItemResult
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError, StepError, did_you_mean
 from sam2_blocks.kinds import LIST_OF, element_kind
 from sam2_blocks.language.manifest import iter_yaml_files

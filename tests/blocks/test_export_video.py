@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.formats.video import decode_frames, read_facts
 from sam2_blocks.testing import FakeExecutor, check_block
 from sam2_blocks.values import Image, VideoFrame

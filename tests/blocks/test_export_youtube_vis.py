@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.testing import FakeExecutor, check_block
 from tests.formats.test_youtube_vis import frame, tracks
 

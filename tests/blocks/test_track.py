@@ -9,8 +9,9 @@ import pytest
 import supervision as sv
 
 from sam2_blocks.blocks.track import Track
+from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import ModelError
 from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.testing import FakeExecutor, check_block

@@ -2,21 +2,37 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from sam2_blocks.engine import builtin
 from sam2_blocks.errors import PipelineError
 from sam2_blocks.language.manifest import manifest_dir
-from sam2_blocks.testing import check_block
+from sam2_blocks.masks.windows import cut
+from sam2_blocks.testing import check_block, sample_detections, sample_image
 
 BLOCK_FILES = sorted(file.stem for file in manifest_dir().glob("*.yaml"))
+
+
+CROP = cut(sample_image(), (0, 0, 32, 24), name="crop")
+TRACKED = sample_detections()
+TRACKED.tracker_id = np.arange(len(TRACKED))
+SAMPLES = {
+    "export/youtube_vis@v1": {"predictions": TRACKED},
+    "detections/uncrop@v1": {"crops": [CROP, CROP], "detections": [sample_detections()] * 2},
+    "detections/classify_from@v1": {
+        "detections": sample_detections(2),
+        "classes": ["cat", "dog"],
+    },
+}
+"""Values that belong together, for blocks that take some from two sides."""
 
 
 def test_examples_of_every_block_run(plugins):
     assert len(plugins.manifests) == len(BLOCK_FILES)
     for block in plugins.manifests:
         if block != "track/boxes@v1" or find_spec("trackers"):  # has an environment of its own
-            check_block(block, plugins=plugins)
+            check_block(block, plugins=plugins, samples=SAMPLES.get(block))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from sam2_blocks import MissingExtraError, PipelineError, StepError
+from sam2_blocks import (
+    MissingExtraError,
+    PipelineError,
+    StepError,
+    load_plugins,
+    rows_to_detections,
+)
 from sam2_blocks.cli.app import app
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts import roboflow
@@ -124,18 +130,23 @@ def offer(plugins, **changes):
     return make_offer(plugins, **given)
 
 
-def test_a_trusted_host_gets_every_block(plugins):
-    assert not offer(plugins).left_out
+JOIN = {"flow/first@v1": "'values' joins steps that may be skipped, which only our pipelines have"}
+
+
+def test_a_trusted_host_gets_every_block_but_the_join_of_branches(plugins):
+    assert offer(plugins).left_out == JOIN
 
 
 def test_strangers_get_no_files(plugins):
     left_out = offer(plugins, trusted=False).left_out
-    assert "export/coco@v1" in left_out
-    assert left_out == {
-        name: f"it {manifest.file_access}s files of the machine, on behalf of strangers"
-        for name, manifest in plugins.manifests.items()
-        if manifest.file_access != "none"
+    access = {name: found.file_access for name, found in plugins.manifests.items()}
+    touching = {
+        name: f"it {how}s files of the machine, on behalf of strangers"
+        for name, how in access.items()
+        if how != "none"
     }
+    assert touching["export/coco@v1"].startswith("it writes files")
+    assert left_out == {**touching, **JOIN}
 
 
 @pytest.mark.parametrize(
@@ -150,14 +161,14 @@ def test_a_block_is_left_out_with_its_reason(plugins, inputs, reason):
     plugins.manifests["mine/x@v1"] = load_manifest(
         BLOCK.format(name="x", inputs=inputs), "x.yaml", kinds
     )
-    assert offer(plugins, reserved=("name",)).left_out == {"mine/x@v1": reason}
+    assert offer(plugins, reserved=("name",)).left_out == {"mine/x@v1": reason, **JOIN}
 
 
 def test_blocks_of_one_name_are_left_out_all(plugins):
     name = "sam2_blocks/draw_masks@v1"
     plugins.manifests["sam2/draw_masks@v1"] = plugins.manifests["draw/masks@v1"]
     found = offer(plugins, name_of=roboflow.workflow_type)
-    assert set(found.left_out) == {"draw/masks@v1", "sam2/draw_masks@v1"}
+    assert set(found.left_out) == {"draw/masks@v1", "sam2/draw_masks@v1", *JOIN}
     assert f"would be called {name!r}" in found.left_out["draw/masks@v1"]
 
 
@@ -192,3 +203,61 @@ def test_hosts_list_says_which_blocks_and_why_not(capsys):
 def test_hosts_list_is_a_table(capsys):
     app(["hosts", "list"], standalone_mode=False)
     assert "set WORKFLOWS_PLUGINS=sam2_blocks.hosts.roboflow" in capsys.readouterr().out
+
+
+PIPELINE = """\
+pipeline_version: 1
+title: The best boxes
+inputs:
+  image: {kind: image}
+  boxes: {kind: object_detection_prediction}
+  most: {kind: integer, default: 1}
+steps:
+  keep: {use: detections/filter@v1, with: {detections: $inputs.boxes, max_count: $inputs.most}}
+  masks:
+    when: {value: $steps.keep.detections, is: not_empty}
+    use: sam2/segment@v1
+    with: {image: $inputs.image, boxes: $steps.keep.detections}
+outputs:
+  masks: {value: $steps.masks.predictions, default: empty}
+"""
+
+
+@pytest.fixture
+def composed(tmp_path, monkeypatch):
+    """Load plugins with a folder of pipelines: ``composed({file name: text})``."""
+
+    def load(files):
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        monkeypatch.setenv("SAM2_BLOCKS_PIPELINES", str(tmp_path))
+        monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
+        return load_plugins()
+
+    return load
+
+
+def test_a_pipeline_is_a_block_of_a_host(composed):
+    plugins = composed({"best.yaml": PIPELINE})
+    manifest = offer(plugins, trusted=False).blocks["pipelines/best@v1"]
+    bridge = BlockBridge(manifest, plugins, Resources({"sam2": FakeExecutor}))
+    boxes = rows_to_detections([[1, 1, 5, 5], [2, 2, 9, 9], [3, 3, 4, 4]])
+    image = sample_image()
+    rows = [{"image": image, "boxes": boxes, "most": 2}, {"image": image, "boxes": boxes}]
+    rows.append({"image": image, "boxes": rows_to_detections([])})
+    found = [len(outputs["masks"]) for outputs in bridge.run(rows)]
+    assert found == [2, 1, 0]
+
+
+def test_a_pipeline_that_may_give_nothing_is_left_out(composed):
+    plugins = composed({"best.yaml": PIPELINE.replace(", default: empty", "")})
+    reason = "its output 'masks' may be absent; give it a default in the pipeline"
+    assert offer(plugins).left_out == {"pipelines/best@v1": reason, **JOIN}
+
+
+def test_a_pipeline_that_reads_files_is_not_for_strangers(composed):
+    keep = PIPELINE.partition("  keep: ")[2].partition("\n")[0]
+    load = "{use: detections/load@v1, with: {image: $inputs.image}}"
+    plugins = composed({"best.yaml": PIPELINE.replace(keep, load)})
+    reason = offer(plugins, trusted=False).left_out["pipelines/best@v1"]
+    assert "reads files of the machine" in reason

@@ -4,6 +4,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.manifest import load_manifest, manifest_dir
 from sam2_blocks.language.schema import manifest_schema, pipeline_schema, step_schema
 from tests.conftest import ROOT
@@ -105,3 +106,44 @@ def test_an_editor_strikes_out_a_deprecated_block(plugins):
     manifest = plugins.manifests["sam2/embed@v1"]
     assert "deprecated" not in step_schema(manifest)
     assert step_schema(manifest.model_copy(update={"deprecated": "use v2."}))["deprecated"] is True
+
+
+FLOW = """\
+pipeline_version: 1
+inputs: {image: {kind: image}, boxes: {kind: object_detection_prediction}}
+steps:
+  crops: {use: image/crop@v1, with: {image: $inputs.image, detections: $inputs.boxes}}
+  each:
+    for_each: $steps.crops.crops
+    on_error: drop
+    when:
+      all: [{value: $inputs.boxes, is: at_least, to: 2}, {not: {value: $inputs.boxes, is: empty}}]
+    use: sam2/automatic@v1
+    with: {image: $each}
+  other: {uses: ./other.yaml, with: {image: $inputs.image}}
+  y: {use: flow/first@v1, with: {values: [$steps.each.predictions, $steps.other.masks]}}
+outputs:
+  masks: {value: $steps.y.value, default: empty}
+  crops: $steps.crops.crops
+"""
+
+
+def test_an_editor_knows_flow(validator):
+    assert list(validator.iter_errors(parse_yaml(FLOW).data)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("is: at_least", "is: more"),
+        ("on_error: drop", "on_error: ignore"),
+        ("for_each: $steps.crops.crops", "for_each: crops"),
+        ("values: [", "values: [x, "),
+        ("uses: ./other.yaml", "uses: 3"),
+        ("crops: $steps.crops.crops\n", "crops: 7\n"),
+        ("{value: $steps.y.value", "{values: $steps.y.value"),
+    ],
+)
+def test_an_editor_underlines_mistakes_in_flow(validator, old, new):
+    assert old in FLOW
+    assert list(validator.iter_errors(parse_yaml(FLOW.replace(old, new)).data))

@@ -3,11 +3,16 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.language.selectors import (
+    DefaultRef,
+    EachRef,
+    IndexRef,
     InputRef,
     StepRef,
+    iter_refs,
     iter_selectors,
     parse_selectors,
     resolve,
+    rewire,
 )
 
 IMAGE, BOXES = InputRef("image"), StepRef("detect", "boxes")
@@ -51,3 +56,19 @@ def test_a_value_lists_its_selectors_and_is_resolved_through_them():
         "a": ["$inputs.image", {"b": "$steps.detect.boxes"}],
         "c": "text",
     }
+
+
+def test_what_stands_for_an_element_leads_to_its_list():
+    assert parse_selectors("$each") == EachRef()
+    assert parse_selectors(["$index"]) == [IndexRef()]
+    value = {"a": [EachRef(BOXES), IndexRef()], "b": DefaultRef(IMAGE, 3)}
+    assert list(iter_refs(value)) == [BOXES, IMAGE]
+
+
+def test_rewiring_keeps_what_is_around_a_selector():
+    other = StepRef("outer.detect", "boxes")
+    changed = rewire([EachRef(BOXES), IMAGE, IndexRef(), 1], {BOXES: other, IMAGE: 7}.get)
+    assert changed == [EachRef(other), 7, IndexRef(), 1]
+    default = rewire(DefaultRef(BOXES, 3), {BOXES: other}.get)
+    assert (default.of, default.value) == (other, 3)
+    assert rewire(DefaultRef(IMAGE, 3), {IMAGE: 7}.get) == 7

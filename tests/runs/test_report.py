@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks import Image, load_plugins
-from sam2_blocks.engine.runner import ErrorRecord, ItemResult
+from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.runs import report as report_module
 from sam2_blocks.runs.report import Report

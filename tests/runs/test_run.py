@@ -241,3 +241,54 @@ def test_a_plugin_s_kind_is_written_like_ours(start, plugins, tmp_path):
     }
     list(start([PIXELS], pipeline, out=tmp_path))
     assert (tmp_path / "0" / "embedding.txt").read_text() == "here"
+
+
+CROPS = {
+    "pipeline_version": 1,
+    "inputs": SEGMENT["inputs"],
+    "steps": {
+        "crops": {
+            "use": "image/crop@v1",
+            "with": {"image": "$inputs.image", "detections": "$inputs.boxes"},
+        },
+        "masks": {
+            "for_each": "$steps.crops.crops",
+            "use": "sam2/segment@v1",
+            "with": {"image": "$each", "boxes": [[1, 1, 3, 3]]},
+        },
+    },
+    "outputs": {"masks": "$steps.masks.predictions", "crops": "$steps.crops.crops"},
+}
+
+
+def test_a_list_of_what_is_json_is_a_json_file(start, tmp_path, folder):
+    under_way = start(folder, pipeline=CROPS, out=tmp_path / "out")
+    assert not [error for result in under_way for error in result.errors]
+    [[row]] = json.loads((tmp_path / "out" / "a.png" / "masks.json").read_text())
+    assert row["box_xyxy"] == [1, 1, 2, 2]
+    assert not (tmp_path / "out" / "a.png" / "crops.png").exists()
+
+
+OUTER = """\
+pipeline_version: 1
+inputs: {image: {kind: image}}
+steps: {inner: {uses: ./inner.yaml, with: {image: $inputs.image}}}
+outputs: {image: $steps.inner.image}
+"""
+INNER = """\
+pipeline_version: 1
+inputs: {image: {kind: image}}
+steps: {turn: {use: image/rotate@v1, with: {image: $inputs.image, degrees: 90}}}
+outputs: {image: $steps.turn.image}
+"""
+
+
+def test_a_run_goes_on_only_with_the_same_pipelines_inside(start, tmp_path, folder):
+    (tmp_path / "outer.yaml").write_text(OUTER)
+    (tmp_path / "inner.yaml").write_text(INNER)
+    options = {"pipeline": tmp_path / "outer.yaml", "out": tmp_path / "out"}
+    assert len(list(start(folder, **options))) == 3
+    assert list(start(folder, resume=True, **options)) == []
+    (tmp_path / "inner.yaml").write_text(INNER.replace("90", "180"))
+    with pytest.raises(UsageError):
+        list(start(folder, resume=True, **options))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sam2_blocks.engine.plugins import load_plugins
-from sam2_blocks.engine.runner import Item, Runner
+from sam2_blocks.engine.records import Item
+from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.values import Image

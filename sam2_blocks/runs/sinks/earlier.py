@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sam2_blocks.engine.places import RunRequest, Source
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.runs.journal import Journal

@@ -6,7 +6,7 @@ import errno
 import functools
 import json
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from sam2_blocks.engine.exporters import DETECTIONS, JSON
 from sam2_blocks.engine.places import Exporter, RunRequest, Source
-from sam2_blocks.engine.runner import ErrorRecord, ItemResult
+from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.claims import ERRORS_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
+from sam2_blocks.kinds import element_kind
 from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 
 WRITERS = 2
@@ -189,9 +191,15 @@ def _find_exporters(request: RunRequest) -> dict[str, Exporter | None]:
             f"{ERRORS_FILE} says which pictures failed; give it another name."
         )
     return {
-        name: next((known[kind] for kind in pipeline.kinds_of(selector) if kind in known), None)
-        for name, selector in pipeline.outputs.items()
+        name: next(filter(None, (_exporter(kind, known) for kind in pipeline.kinds_of(one))), None)
+        for name, one in pipeline.outputs.items()
     }
+
+
+def _exporter(kind: str, known: Mapping[str, Exporter]) -> Exporter | None:
+    """How a kind is written; lists of what is JSON are JSON."""
+    of = known.get(element_kind(kind))
+    return known.get(kind, JSON if of in (JSON, DETECTIONS) else None)
 
 
 def _check_stems(source: Source) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from PIL import Image as Pil
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.images import count_frames, read_image, split_frame
 

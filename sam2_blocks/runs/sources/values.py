@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as Pil
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.images import array_to_image, pil_to_rgb, read_image
 from sam2_blocks.values import UNNAMED, Image

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sam2_blocks.engine.places import FrameChoice, RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
 from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
 from sam2_blocks.runs.sources.folder import OTHER_FILES, PictureFiles

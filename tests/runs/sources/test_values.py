@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.runs.sources.values import Values, is_picture
