@@ -34,6 +34,13 @@ class Names(str, Enum):
     STEM = "stem"
 
 
+class Pictures(str, Enum):
+    """How pictures that are outputs are written."""
+
+    PNG = "png"
+    JPG = "jpg"
+
+
 def run(
     context: typer.Context,
     pipeline: PipelineFile,
@@ -76,6 +83,9 @@ def run(
         typer.Option(help="Write a Chrome trace, for Perfetto."),
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
+    pictures: Annotated[
+        Pictures, typer.Option(help="Write pictures exactly, or small.")
+    ] = Pictures.PNG,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="BLACK WHITE", help="Values in pictures of more than 8 bits."),
@@ -110,6 +120,7 @@ def run(
         max_pixels=max_pixels,
         frames=FrameChoice(every, start, stop, as_video),
         value_range=value_range,
+        pictures=pictures.value,
         plugins=plugins,
     )
     if not quiet:
