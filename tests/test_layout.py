@@ -45,6 +45,7 @@ ABOUT_MORE = {
     "test_layout.py": "this file",
     "test_package.py": "the package as it is imported, built and installed",
     "test_plugin_example.py": "examples/plugin, installed",
+    "test_readers.py": "what we export, read by the libraries of others",
     "test_readme.py": "README.md",
     "test_sockets.py": "the frozen sockets of every block",
     "test_threshold_family.py": "a second family of models, through the hooks alone",

@@ -35,6 +35,13 @@ class Names(str, Enum):
     STEM = "stem"
 
 
+class Pictures(str, Enum):
+    """How pictures that are outputs are written."""
+
+    PNG = "png"
+    JPG = "jpg"
+
+
 def run(
     context: typer.Context,
     pipeline: PipelineFile,
@@ -80,6 +87,9 @@ def run(
         bool, typer.Option("--report", help="Write a contact sheet, index.html, into the folder.")
     ] = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture read.")] = MAX_PIXELS,
+    pictures: Annotated[
+        Pictures, typer.Option(help="Write pictures exactly, or small.")
+    ] = Pictures.PNG,
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="BLACK WHITE", help="Values in pictures of more than 8 bits."),
@@ -118,6 +128,7 @@ def run(
         max_pixels=max_pixels,
         frames=FrameChoice(every, start, stop, as_video),
         value_range=value_range,
+        pictures=pictures.value,
         plugins=plugins,
     )
     if not quiet:

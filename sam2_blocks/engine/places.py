@@ -107,6 +107,7 @@ class RunRequest:
         names: what an item's results are called: by its id, or by the stem of it.
         max_pixels: largest picture read.
         frames: which frames of videos are items.
+        pictures: how pictures that are outputs are written.
         value_range: values that are black and white in pictures of more than 8 bits; None finds
             them.
     """
@@ -121,6 +122,7 @@ class RunRequest:
     max_pixels: int = 0
     frames: FrameChoice = FrameChoice()
     value_range: tuple[float, float] | None = None
+    pictures: Literal["png", "jpg"] = "png"
 
     @property
     def image_input(self) -> str:

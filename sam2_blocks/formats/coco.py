@@ -64,9 +64,7 @@ def detections_to_annotations(
             "iscrowd": int(crowds[index]),
             **({} if found.confidence is None else {"score": float(found.confidence[index])}),
             **({} if found.tracker_id is None else {"track_id": int(found.tracker_id[index])}),
-            "segmentation": _segmentation(
-                rle, "rle" if crowds[index] else segmentation, tolerance_px
-            ),
+            **_segmentation(rle, "rle" if crowds[index] else segmentation, tolerance_px),
         }
         for index, rle in enumerate(to_rles(found, image_hw))
     ]
@@ -86,11 +84,13 @@ def _identity_of(found: sv.Detections, index: int) -> dict[str, Any]:
     return {} if ids is None else {"id": to_plain(ids[index])}
 
 
-def _segmentation(rle: Rle, form: str, tolerance_px: float) -> Any:
+def _segmentation(rle: Rle, form: str, tolerance_px: float) -> dict[str, Any]:
+    """Run lengths, or polygons and how much of the mask they keep."""
     if form == "rle" or rle_area(rle) == 0:
-        return rle_to_coco(rle)
+        return {"segmentation": rle_to_coco(rle)}
     traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
-    return [ring.ravel().tolist() for ring in traced.outer]
+    rings = [ring.ravel().tolist() for ring in traced.outer]
+    return {"segmentation": rings, "polygons_iou": round(float(traced.iou), 4)}
 
 
 class CocoWriter:

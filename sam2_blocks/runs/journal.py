@@ -190,6 +190,8 @@ def _describe(request: RunRequest, identity: str | None) -> dict[str, Any]:
         "input": identity,
         "settings": json.loads(json_text(request.settings)),
         "names": request.names,
+        "pictures": request.pictures,
+        "value_range": list(request.value_range) if request.value_range else None,
     }
 
 

@@ -37,6 +37,7 @@ def run_pipeline(
     max_pixels: int = MAX_PIXELS,
     frames: FrameChoice = ALL_FRAMES,
     value_range: tuple[float, float] | None = None,
+    pictures: Literal["png", "jpg"] = "png",
     plugins: Plugins | None = None,
     resources: Resources | None = None,
 ) -> Run:
@@ -60,6 +61,7 @@ def run_pipeline(
         frames: which frames of a video to run, and whether folders are videos.
         value_range: values that are black and white in pictures of more than 8 bits; those that
             their values suggest if not given.
+        pictures: how pictures that are outputs are written: ``png`` is exact, ``jpg`` small.
         plugins: where blocks come from; all that are installed if not given.
         resources: models to share with other runs; new ones if not given.
 
@@ -90,6 +92,7 @@ def run_pipeline(
         max_pixels=max_pixels,
         frames=frames,
         value_range=value_range,
+        pictures=pictures,
     )
     _check_settings(request)
     sink = open_sink(out, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ PREFIX = "sam2_blocks"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 CLIENT_GONE = 499
+PROBES = ("/health", "/ready", "/metrics")
+"""Paths that machines ask every few seconds."""
+
+_log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -103,7 +108,7 @@ def _gpu_metrics() -> Iterator[Metric]:
 
 
 class MeasuringMiddleware:
-    """Counts every answer by route and status, and how long it took."""
+    """Counts every answer by route and status, and how long it took; logs each as a line."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -130,5 +135,22 @@ class MeasuringMiddleware:
             raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
+            seconds = time.perf_counter() - started
             self._metrics.requests.labels(route, status or CLIENT_GONE).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            self._metrics.seconds.labels(route).observe(seconds)
+            _log_access(scope, status or CLIENT_GONE, seconds)
+
+
+def _log_access(scope: Scope, status: int, seconds: float) -> None:
+    """Write one line a request, without its query, which may hold a key; quietly for probes."""
+    probe = status < 400 and scope["path"].startswith(PROBES)
+    host = (scope.get("client") or ("-",))[0]
+    _log.log(
+        logging.DEBUG if probe else logging.INFO,
+        "%s %s %s %d %.0f ms",
+        host,
+        scope["method"],
+        scope["path"],
+        status,
+        seconds * 1000,
+    )

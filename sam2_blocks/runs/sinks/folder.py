@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from sam2_blocks.engine.exporters import DETECTIONS, JSON
+from sam2_blocks.engine.exporters import DETECTIONS, IMAGE, JPEG, JSON
 from sam2_blocks.engine.places import Exporter, RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
@@ -184,7 +184,9 @@ class FolderSink:
 
 
 def _find_exporters(request: RunRequest) -> dict[str, Exporter | None]:
-    pipeline, known = request.pipeline, request.plugins.exporters
+    pipeline, known = request.pipeline, dict(request.plugins.exporters)
+    if request.pictures == "jpg" and known.get("image") is IMAGE:
+        known["image"] = JPEG
     if Path(ERRORS_FILE).stem in pipeline.outputs:
         raise UsageError(
             f"{pipeline.source}: no output may be called {Path(ERRORS_FILE).stem!r}, because "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import time
 
 import pytest
@@ -53,3 +54,17 @@ def test_time_is_in_seconds(connect):
     started = time.perf_counter()
     answered = connect().post("/sam2/segment_image", json=SEGMENT).json()["time"]
     assert 0 <= answered <= time.perf_counter() - started
+
+
+def test_every_request_is_a_line_in_the_log_without_its_query(connect, caplog):
+    client = connect()
+    with caplog.at_level(logging.INFO, "sam2_blocks.hosts.http"):
+        client.get("/nothing?api_key=secret")
+        client.get("/metrics")
+        client.post("/sam2/segment_image", json=SEGMENT)
+    lines = [r.getMessage() for r in caplog.records if r.name.endswith("http.metrics")]
+    assert [line.split(" ")[1:4] for line in lines] == [
+        ["GET", "/nothing", "404"],
+        ["POST", "/sam2/segment_image", "200"],
+    ]
+    assert all(line.endswith(" ms") for line in lines)

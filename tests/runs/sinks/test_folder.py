@@ -104,3 +104,12 @@ def test_a_folder_that_cannot_be_made_is_named(open_sink, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write to the folder '.*file/out'"):
         open_sink(folder=tmp_path / "file" / "out").begin(source_of("a.png"))
+
+
+def test_pictures_may_be_small(open_sink, tmp_path):
+    sink = open_sink(pictures="jpg")
+    sink.begin(source_of("a.png"))
+    sink.write(result_of("a.png"))
+    sink.end(complete=True)
+    assert (tmp_path / "out" / "a.png" / "picture.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert (tmp_path / "out" / "a.png" / "boxes.json").exists()

@@ -1,0 +1,68 @@
+"""Files of prompts, one a picture: rows of clicks and boxes as JSON, or masks as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pil
+
+from sam2_blocks.errors import ImageError
+from sam2_blocks.files.reading import read_json
+from sam2_blocks.formats.images import open_picture
+from sam2_blocks.masks.rle import mask_to_rle, rle_to_box_xyxy
+from sam2_blocks.prompts import parse_prompts
+from sam2_blocks.values import Hw, Prompt, PromptSet
+
+MASK_SUFFIXES = frozenset({".bmp", ".gif", ".png", ".tif", ".tiff", ".webp"})
+INSIDE_LOGIT = 10.0
+"""Of a pixel that is surely inside; minus this is surely outside."""
+
+
+def load_prompts(path: Path, image_hw: Hw, *, mask_px: int = 256) -> PromptSet:
+    """Read the prompts of one picture.
+
+    Args:
+        path: JSON rows as `parse_prompts` reads them, alone or as ``prompts`` of a mapping; or a
+            picture of masks, in which each value but 0 is an object.
+        image_hw: size of the picture.
+        mask_px: side of the masks that the model takes, pixels.
+
+    Raises:
+        ValueError: if the file cannot be read, or masks have another size than the picture; the
+            message gives the file.
+    """
+    if path.suffix.lower() in MASK_SUFFIXES:
+        return _load_masks(path, image_hw, mask_px)
+    data = read_json(path)
+    try:
+        rows = data.get("prompts", data) if isinstance(data, dict) else data
+        return parse_prompts(rows)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_masks(path: Path, image_hw: Hw, mask_px: int) -> PromptSet:
+    try:
+        with open_picture(path, label=str(path)) as picture:
+            values = np.asarray(
+                picture if picture.mode in ("P", "L", "1") else picture.convert("I")
+            )
+    except ImageError as error:
+        raise ValueError(str(error)) from error
+    if values.shape != image_hw:
+        (height, width), (high, wide) = values.shape, image_hw
+        raise ValueError(
+            f"{path}: the masks are {width}x{height} pixels, their picture is {wide}x{high}"
+        )
+    numbers = [number for number in np.unique(values).tolist() if number]
+    return PromptSet(tuple(_mask_to_prompt(values == number, mask_px) for number in numbers))
+
+
+def _mask_to_prompt(mask: NDArray[np.bool_], mask_px: int) -> Prompt:
+    """The box of a mask, and its share in each cell of the model's grid as logits."""
+    x0, y0, x1, y1 = rle_to_box_xyxy(mask_to_rle(mask)).tolist()
+    small = Pil.fromarray(mask.astype(np.float32)).resize((mask_px, mask_px), Pil.Resampling.BOX)
+    logits = (np.asarray(small, np.float32) * 2 - 1) * INSIDE_LOGIT
+    return Prompt(box_xyxy=np.array([x0, y0, x1 + 1, y1 + 1], np.float32), mask_input=logits[None])

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks.formats.prompt_files import load_prompts
+
+HW = (40, 60)
+ROWS = [
+    {"point_coords": [[5, 6], [9, 9]], "point_labels": [1, 0]},
+    {"box_xyxy": [1, 2, 30, 20], "point_coords": [[5, 6]], "point_labels": [1]},
+]
+
+
+@pytest.mark.parametrize("data", [ROWS, {"prompts": ROWS}])
+def test_clicks_and_boxes_are_rows(tmp_path, data):
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    first, second = load_prompts(tmp_path / "a.json", HW).prompts
+    assert first.point_labels.tolist() == [1, 0]
+    assert first.box_xyxy is None
+    assert second.box_xyxy.tolist() == [1, 2, 30, 20]
+
+
+def test_each_value_of_a_picture_is_an_object(tmp_path):
+    values = np.zeros(HW, np.uint8)
+    values[10:20, 30:45] = 2
+    values[:, :15] = 7
+    Pil.fromarray(values).save(tmp_path / "a.png")
+    first, second = load_prompts(tmp_path / "a.png", HW, mask_px=64).prompts
+    assert first.box_xyxy.tolist() == [30, 10, 45, 20]
+    assert second.box_xyxy.tolist() == [0, 0, 15, 40]
+    assert first.mask_input.shape == (1, 64, 64)
+    assert (second.mask_input[0, :, :15] == 10).all()
+    assert (second.mask_input[0, :, 17:] == -10).all()
+
+
+def test_no_mask_is_no_prompt(tmp_path):
+    Pil.new("1", HW[::-1]).save(tmp_path / "a.png")
+    assert len(load_prompts(tmp_path / "a.png", HW)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"{", r"a\.json: not JSON"),
+        ("a.json", b'[{"box": 1}]', r"a\.json: "),
+        ("a.png", b"x", r"a\.png: not a picture"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_prompts(tmp_path / name, HW)
+
+
+def test_masks_of_another_size_are_refused(tmp_path):
+    Pil.new("L", (9, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="the masks are 9x8 pixels, their picture is 60x40"):
+        load_prompts(tmp_path / "a.png", HW)
