@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sam2_blocks import Image, Item, PromptSet, Resources, Runner, load_executor, load_plugins
-from sam2_blocks.executors import Executor
+from sam2_blocks.executors import Executor, FoundObjects
 from sam2_blocks.testing import FakeDetector
-from sam2_blocks.values import Embedding, FoundObjects, MaskPrediction
+from sam2_blocks.values import Embedding, MaskPrediction
 
 PICTURES, OBJECTS, PASSES = 10, 100, 7
 HW = (606, 768)

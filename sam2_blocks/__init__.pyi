@@ -25,6 +25,10 @@ from .language.pipeline import load_pipeline as load_pipeline
 from .masks.detections import to_detections as to_detections
 from .masks.detections import to_rles as to_rles
 from .masks.rle import masks_to_prediction as masks_to_prediction
+from .options import AutomaticSettings as AutomaticSettings
+from .options import CropSettings as CropSettings
+from .options import SegmentOptions as SegmentOptions
+from .options import TrackSettings as TrackSettings
 from .prompts import check_prompts as check_prompts
 from .runs.once import segment as segment
 from .runs.run import run_pipeline as run_pipeline
@@ -34,17 +38,13 @@ from .strategies.propagation import ClipPrompt as ClipPrompt
 from .strategies.propagation import propagate as propagate
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
 from .values import AutomaticMasks as AutomaticMasks
-from .values import AutomaticSettings as AutomaticSettings
-from .values import CropSettings as CropSettings
 from .values import Embedding as Embedding
 from .values import Image as Image
 from .values import MaskPrediction as MaskPrediction
 from .values import Prompt as Prompt
 from .values import PromptSet as PromptSet
 from .values import Rle as Rle
-from .values import SegmentOptions as SegmentOptions
 from .values import Tracks as Tracks
-from .values import TrackSettings as TrackSettings
 from .values import VideoFrame as VideoFrame
 
 __all__: list[str]

@@ -29,8 +29,9 @@ from pydantic import (
 )
 
 from sam2_blocks.entities import Entity, refuse_near_misses
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.prompts import NO_PROMPT, check_prompts
-from sam2_blocks.values import AutomaticSettings, Hw, Prompt, PromptSet
+from sam2_blocks.values import Hw, Prompt, PromptSet
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -16,6 +16,7 @@ from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.records import Item, ItemResult
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.kinds import (
     BUILTIN_KINDS,
     SAMPLE_HW,
@@ -34,23 +35,20 @@ from sam2_blocks.masks.rle import (
     rle_to_mask,
     rles_to_boxes_xyxy,
 )
+from sam2_blocks.options import AutomaticSettings, SegmentOptions, TrackSettings
 from sam2_blocks.values import (
     DEFAULT_FAMILY,
     AutomaticMasks,
-    AutomaticSettings,
     Embedding,
     ExecutorSpec,
     Float32Array,
-    FoundObjects,
     Hw,
     Image,
     MaskPrediction,
     Prompt,
     PromptSet,
     Rle,
-    SegmentOptions,
     Tracks,
-    TrackSettings,
     TrackState,
 )
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.requests import (
     Box,
@@ -22,7 +23,6 @@ from sam2_blocks.requests import (
     Sam2SegmentationRequest,
     Sam2SegmentationResponse,
 )
-from sam2_blocks.values import AutomaticSettings
 
 NAN, INF = float("nan"), float("inf")
 BOX = {"x": 10, "y": 20, "width": 4, "height": 6}

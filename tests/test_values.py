@@ -3,18 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    FoundObjects,
-    MaskPrediction,
-    PromptSet,
-    Rle,
-    SegmentOptions,
-    settings_of,
-)
+from sam2_blocks.values import AutomaticMasks, MaskPrediction, PromptSet, Rle
 
 
 def three_masks():
@@ -108,32 +100,6 @@ def test_reprs_are_one_line_of_shapes():
     prediction = masks_to_prediction(np.ones((2, 4, 6), bool))
     assert repr(prediction).startswith("MaskPrediction(2 masks, image_hw=(4, 6), low_res_logits=")
     assert "\n" not in repr(prediction)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mask_threshold": float("nan")}, "mask_threshold wants a finite number, got nan"),
-        ({"max_hole_area": -1}, "max_hole_area wants 0 or more, got -1"),
-        ({"max_sprinkle_area": -5}, "max_sprinkle_area wants 0 or more, got -5"),
-    ],
-)
-def test_options_have_ranges(options, message):
-    with pytest.raises(ValueError, match=message):
-        SegmentOptions(**options).checked()
-
-
-def test_options_are_the_keywords_of_segment():
-    assert SegmentOptions(max_hole_area=3).keywords() == {
-        "multimask_output": True,
-        "mask_threshold": 0.0,
-        "max_hole_area": 3,
-        "max_sprinkle_area": 0,
-    }
-
-
-def test_settings_are_read_from_attributes():
-    assert settings_of(AutomaticSettings, AutomaticSettings(points_per_side=7)).points_per_side == 7
 
 
 def test_found_objects_are_joined_and_chosen():

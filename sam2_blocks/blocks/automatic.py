@@ -10,10 +10,11 @@ import supervision as sv
 from sam2_blocks.blocks.embed import ModelItem, executor_for
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.options import AutomaticSettings, CropSettings, settings_of
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.crops import generate_masks_in_crops
 from sam2_blocks.strategies.segment import embed_pictures
-from sam2_blocks.values import AutomaticSettings, CropSettings, Embedding, Image, settings_of
+from sam2_blocks.values import Embedding, Image
 
 Result = Mapping[str, sv.Detections] | Exception
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import ObjectDetector
+from sam2_blocks.executors import FoundObjects, ObjectDetector
 from sam2_blocks.masks.detections import objects_to_detections
 from sam2_blocks.strategies.detect import (
     TileSettings,
@@ -15,7 +15,7 @@ from sam2_blocks.strategies.detect import (
     detect_in_tiles,
 )
 from sam2_blocks.strategies.groups import map_groups
-from sam2_blocks.values import FoundObjects, Image
+from sam2_blocks.values import Image
 
 FAMILY = "transformers"
 

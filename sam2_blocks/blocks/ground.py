@@ -7,10 +7,9 @@ from typing import Protocol
 
 from sam2_blocks.blocks.detect import Answer, DetectorItem, answer_alike, model_of
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import TextPrompted
+from sam2_blocks.executors import FoundObjects, TextPrompted
 from sam2_blocks.strategies.detect import TileSettings, detect_in_tiles, suppress_objects
 from sam2_blocks.strategies.phrases import check_phrases
-from sam2_blocks.values import FoundObjects
 
 
 class GroundItem(DetectorItem, Protocol):

@@ -12,8 +12,9 @@ import supervision as sv
 from sam2_blocks.blocks.embed import ModelItem, executor_for
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import has_pixels, to_detections
+from sam2_blocks.options import SegmentOptions, settings_of
 from sam2_blocks.strategies.segment import OnBadPrompt, SegmentAnswer, SegmentJob, segment_jobs
-from sam2_blocks.values import Embedding, Image, PromptSet, SegmentOptions, settings_of
+from sam2_blocks.values import Embedding, Image, PromptSet
 
 NO_MASK = "the mask that it comes from is empty and has no box"
 

@@ -17,18 +17,10 @@ from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executors import Tracker, require
 from sam2_blocks.masks.detections import to_detections, to_rles
 from sam2_blocks.masks.rle import rle_area
+from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
-from sam2_blocks.values import (
-    AutomaticSettings,
-    Hw,
-    Image,
-    Prompt,
-    Rle,
-    Tracks,
-    TrackSettings,
-    VideoFrame,
-)
+from sam2_blocks.values import Hw, Image, Prompt, Rle, Tracks, VideoFrame
 
 Result = Mapping[str, Any] | Exception
 Key = tuple[Any, ...]

@@ -16,16 +16,10 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
-from sam2_blocks.values import (
-    AutomaticMasks,
-    FoundObjects,
-    Hw,
-    MaskPrediction,
-    PromptSet,
-    Rle,
-)
+from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle
 
 RLE_COLUMN = "rle_mask"
 """Where other engines put COCO run lengths; nothing of ours leaves with it."""

@@ -13,8 +13,9 @@ import numpy as np
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.formats.images import array_to_image, check_image, read_image
+from sam2_blocks.options import SegmentOptions
 from sam2_blocks.prompts import is_detections, to_prompt_set
-from sam2_blocks.values import Embedding, Image, PromptSet, SegmentOptions
+from sam2_blocks.values import Embedding, Image, PromptSet
 
 if TYPE_CHECKING:
     import supervision as sv

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
 
+from sam2_blocks.options import AutomaticSettings, SegmentOptions
 from sam2_blocks.prompts import NO_PROMPT
 from sam2_blocks.requests import (
     InferenceRequestImage,
@@ -41,14 +42,7 @@ from sam2_blocks.service.room import Room
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.threads import Workers, in_thread, while_wanted
 from sam2_blocks.strategies.automatic import join_masks
-from sam2_blocks.values import (
-    AutomaticSettings,
-    Embedding,
-    Hw,
-    MaskPrediction,
-    PromptSet,
-    SegmentOptions,
-)
+from sam2_blocks.values import Embedding, Hw, MaskPrediction, PromptSet
 
 # What the public server sends to the model when there is no prompt.
 PADDING = PromptSet((NO_PROMPT,))

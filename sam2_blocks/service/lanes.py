@@ -8,21 +8,14 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from sam2_blocks.executors import Executor, MaskProposer, Remembering
+from sam2_blocks.options import AutomaticSettings, SegmentOptions
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.service.threads import Workers
 from sam2_blocks.strategies.automatic import point_batches
 from sam2_blocks.strategies.groups import map_groups
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    Embedding,
-    Image,
-    MaskPrediction,
-    PromptSet,
-    SegmentOptions,
-)
+from sam2_blocks.values import AutomaticMasks, Embedding, Image, MaskPrediction, PromptSet
 
 Stage = Literal["encode", "decode"]
 BatchObserver = Callable[[Stage, int], None]

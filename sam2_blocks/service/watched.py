@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sam2_blocks.executors import (
     Executor,
+    FoundObjects,
     Loaded,
     MaskProposer,
     ObjectDetector,
@@ -22,20 +23,18 @@ from sam2_blocks.executors import (
     TrackSession,
     require,
 )
+from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.values import (
     AutomaticMasks,
-    AutomaticSettings,
     Embedding,
     ExecutorSpec,
     Float32Array,
-    FoundObjects,
     Image,
     MaskPrediction,
     Prompt,
     PromptSet,
     Rle,
     Tracks,
-    TrackSettings,
 )
 
 DEFAULT_TRACKING = TrackSettings()

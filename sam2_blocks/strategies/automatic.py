@@ -19,14 +19,8 @@ import numpy as np
 
 from sam2_blocks.executors import Executor, MaskProposer, require
 from sam2_blocks.masks.boxes import suppress_boxes
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    Embedding,
-    Float32Array,
-    Hw,
-    MaskPrediction,
-)
+from sam2_blocks.options import AutomaticSettings
+from sam2_blocks.values import AutomaticMasks, Embedding, Float32Array, Hw, MaskPrediction
 
 POINTS_PER_BATCH = 32
 

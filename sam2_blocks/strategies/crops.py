@@ -22,19 +22,13 @@ import numpy as np
 from sam2_blocks.executors import Executor, MaskProposer, require
 from sam2_blocks.masks.boxes import suppress_boxes
 from sam2_blocks.masks.rle import paste_prediction
+from sam2_blocks.options import AutomaticSettings, CropSettings
 from sam2_blocks.strategies.automatic import (
     concatenate_masks,
     join_masks,
     propose_batches,
 )
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    CropSettings,
-    Hw,
-    Image,
-    Int64Array,
-)
+from sam2_blocks.values import AutomaticMasks, Hw, Image, Int64Array
 
 CROPS_PER_BATCH = 8
 MOST_LAYERS = 8  # the last has 65,536 crops

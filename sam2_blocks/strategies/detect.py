@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_blocks.errors import did_you_mean
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.boxes import covered_shares, suppress_boxes
 from sam2_blocks.masks.rle import rle_paste
 from sam2_blocks.strategies.crops import Window
-from sam2_blocks.values import Float32Array, FoundObjects, Hw, Image, Int64Array
+from sam2_blocks.values import Float32Array, Hw, Image, Int64Array
 
 VIEWS_PER_BATCH = 16
 CUT_PX = 2  # a box this close to the edge of its tile counts as cut off

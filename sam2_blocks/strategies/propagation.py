@@ -16,7 +16,8 @@ from typing import IO
 import numpy as np
 
 from sam2_blocks.executors import Tracker
-from sam2_blocks.values import Image, Prompt, Rle, Tracks, TrackSettings, TrackState
+from sam2_blocks.options import TrackSettings
+from sam2_blocks.values import Image, Prompt, Rle, Tracks, TrackState
 
 DEFAULT_TRACKING = TrackSettings()
 

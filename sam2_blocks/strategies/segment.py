@@ -17,18 +17,11 @@ import numpy as np
 from sam2_blocks.errors import PromptWarning
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, spread_prediction
+from sam2_blocks.options import SegmentOptions
 from sam2_blocks.prompts import CheckedPrompts, split_prompts
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.strategies.tiles import segment_in_tiles
-from sam2_blocks.values import (
-    Embedding,
-    ExecutorSpec,
-    Hw,
-    Image,
-    MaskPrediction,
-    PromptSet,
-    SegmentOptions,
-)
+from sam2_blocks.values import Embedding, ExecutorSpec, Hw, Image, MaskPrediction, PromptSet
 
 OnBadPrompt = Literal["error", "skip"]
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction
+from sam2_blocks.options import SegmentOptions
 from sam2_blocks.prompts import CheckedPrompts, check_prompts, to_prompt_set
 from sam2_blocks.strategies.crops import Window
-from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet, SegmentOptions
+from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet
 
 TILES_PER_BATCH = 8
 

@@ -10,12 +10,13 @@ import pytest
 from sam2_blocks.blocks.automatic import Automatic
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import StepError
+from sam2_blocks.options import AutomaticSettings, CropSettings
 from sam2_blocks.testing import (
     FakeExecutor,
     run_block,
     sample_image,
 )
-from sam2_blocks.values import AutomaticSettings, CropSettings, ExecutorSpec, Image
+from sam2_blocks.values import ExecutorSpec, Image
 
 
 def test_automatic_masks_say_where_they_come_from(run_one_step):

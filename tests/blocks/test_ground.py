@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sam2_blocks import Resources
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.testing import FakeDetector, check_block, run_block, sample_image
-from sam2_blocks.values import FoundObjects
 
 BLOCK = "transformers/ground@v1"
 

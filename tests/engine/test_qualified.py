@@ -5,8 +5,9 @@ import pytest
 from sam2_blocks.engine.qualified import qualify
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.executors import Executor, MaskProposer, Remembering, WarmsUp
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
-from sam2_blocks.values import AutomaticSettings, ExecutorSpec, PromptSet
+from sam2_blocks.values import ExecutorSpec, PromptSet
 
 BOX = PromptSet.from_boxes([[2, 3, 12, 15]])
 

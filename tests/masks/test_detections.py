@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from supervision.detection.compact_mask import CompactMask
 
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.detections import (
     has_pixels,
     objects_to_detections,
@@ -25,9 +26,10 @@ from sam2_blocks.masks.rle import (
     rles_to_boxes_xyxy,
 )
 from sam2_blocks.masks.stack import MaskStack
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.values import AutomaticSettings, FoundObjects, MaskPrediction, PromptSet
+from sam2_blocks.values import MaskPrediction, PromptSet
 
 OUR_FIELDS = {
     "class_name",

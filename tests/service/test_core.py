@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.errors import (
     ImageConflictError,
@@ -20,7 +21,7 @@ from sam2_blocks.service.errors import (
 )
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_embedding
-from sam2_blocks.values import AutomaticSettings, Image, Prompt, PromptSet
+from sam2_blocks.values import Image, Prompt, PromptSet
 from tests.service.conftest import as_request, box, embed, fresh, picture, point, segment
 
 PICTURE = picture()

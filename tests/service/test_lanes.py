@@ -5,11 +5,11 @@ import time
 
 import pytest
 
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.errors import BusyError
 from sam2_blocks.strategies.automatic import POINTS_PER_BATCH, generate_masks
 from sam2_blocks.testing import FakeExecutor
-from sam2_blocks.values import AutomaticSettings
 from tests.service.conftest import as_request, box, picture, point
 
 PICTURE = picture()

@@ -4,11 +4,12 @@ import pytest
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import MaskProposer, require
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.runs import Run, RunModels
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
-from sam2_blocks.values import AutomaticSettings, PromptSet
+from sam2_blocks.values import PromptSet
 
 
 class Plain:

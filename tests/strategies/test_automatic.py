@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from sam2_blocks.errors import ModelError
+from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.strategies.automatic import (
     POINTS_PER_BATCH,
     generate_masks,
     point_batches,
 )
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.values import AutomaticSettings
 
 SETTINGS = AutomaticSettings(points_per_side=2)
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from sam2_blocks.masks.rle import rle_to_mask
+from sam2_blocks.options import AutomaticSettings, CropSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.crops import crop_places, generate_masks_in_crops
 from sam2_blocks.testing import FakeExecutor, sample_image
-from sam2_blocks.values import AutomaticSettings, CropSettings, Image
+from sam2_blocks.values import Image
 
 SETTINGS = AutomaticSettings(points_per_side=2)
 ONE_LAYER = CropSettings(crop_n_layers=1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_mask
 from sam2_blocks.strategies.detect import (
     TileSettings,
@@ -12,7 +13,7 @@ from sam2_blocks.strategies.detect import (
     suppress_objects,
     tile_places,
 )
-from sam2_blocks.values import FoundObjects, Image
+from sam2_blocks.values import Image
 
 NAMES = np.array(["red", "green", "blue"])
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sam2_blocks.masks.rle import rle_area
+from sam2_blocks.options import SegmentOptions
 from sam2_blocks.strategies.segment import SegmentJob, segment_jobs
 from sam2_blocks.testing import FakeExecutor
-from sam2_blocks.values import Image, Prompt, PromptSet, SegmentOptions
+from sam2_blocks.values import Image, Prompt, PromptSet
 
 BOX, OTHER = [2, 3, 12, 15], [1, 1, 5, 5]
 OUTSIDE = [200, 3, 300, 9]

@@ -18,15 +18,8 @@ from sam2_blocks.executor.rle.components import clean_logits
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import PromptRow
-from sam2_blocks.values import (
-    Float32Array,
-    Hw,
-    Int64Array,
-    MaskCandidates,
-    MaskPrediction,
-    Rle,
-    SegmentOptions,
-)
+from sam2_blocks.options import SegmentOptions
+from sam2_blocks.values import Float32Array, Hw, Int64Array, MaskCandidates, MaskPrediction, Rle
 
 LOGIT_LIMIT = 32.0  # low-resolution logits are handed out clamped, as the official predictor does
 

@@ -35,19 +35,17 @@ from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
 from sam2_blocks.executor.sam2.session import Sam2TrackSession
 from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
+from sam2_blocks.options import AutomaticSettings, SegmentOptions, TrackSettings
 from sam2_blocks.prompts import check_prompts, to_prompt_set
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import (
     AutomaticMasks,
-    AutomaticSettings,
     Embedding,
     ExecutorSpec,
     Float32Array,
     Image,
     MaskPrediction,
     PromptSet,
-    SegmentOptions,
-    TrackSettings,
 )
 
 Result = TypeVar("Result")

@@ -21,15 +21,8 @@ from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import PromptRow
 from sam2_blocks.masks.rle import rle_area
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    Float32Array,
-    Hw,
-    Int64Array,
-    MaskPrediction,
-    Rle,
-)
+from sam2_blocks.options import AutomaticSettings
+from sam2_blocks.values import AutomaticMasks, Float32Array, Hw, Int64Array, MaskPrediction, Rle
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.heads import ObjectAnswers
 from sam2_blocks.executor.sam2.memory import FrameMemory, MemoryBounds, ObjectMemory
 from sam2_blocks.formats.images import check_image
+from sam2_blocks.options import TrackSettings
 from sam2_blocks.prompts import check_prompts
 from sam2_blocks.values import (
     Embedding,
@@ -28,7 +29,6 @@ from sam2_blocks.values import (
     PromptSet,
     Rle,
     Tracks,
-    TrackSettings,
     TrackState,
 )
 

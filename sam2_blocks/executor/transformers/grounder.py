@@ -10,6 +10,7 @@ import torch
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.transformers.network import Network
+from sam2_blocks.executors import FoundObjects
 from sam2_blocks.strategies.phrases import (
     AROUND,
     NO_PHRASE,
@@ -18,7 +19,7 @@ from sam2_blocks.strategies.phrases import (
     name_boxes,
     split_phrases,
 )
-from sam2_blocks.values import ExecutorSpec, FoundObjects, Image, Int64Array
+from sam2_blocks.values import ExecutorSpec, Image, Int64Array
 
 READ_AS_ONE_TEXT = ("grounding-dino", "mm-grounding-dino")
 READ_ONE_BY_ONE = ("owlvit", "owlv2")

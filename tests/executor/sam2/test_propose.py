@@ -14,16 +14,10 @@ from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.propose import stability_scores
 from sam2_blocks.executors import MaskProposer
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
+from sam2_blocks.options import AutomaticSettings, CropSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.crops import generate_masks_in_crops
-from sam2_blocks.values import (
-    AutomaticMasks,
-    AutomaticSettings,
-    CropSettings,
-    Embedding,
-    Image,
-    PromptSet,
-)
+from sam2_blocks.values import AutomaticMasks, Embedding, Image, PromptSet
 
 # The official predictor scripts its transforms.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -13,7 +13,8 @@ from sam2_blocks.executor.sam2.frames import frame_key
 from sam2_blocks.executor.sam2.memory import kept_bytes, memory_bounds
 from sam2_blocks.executors import Tracker
 from sam2_blocks.masks.rle import mask_to_rle
-from sam2_blocks.values import Image, Prompt, PromptSet, TrackSettings
+from sam2_blocks.options import TrackSettings
+from sam2_blocks.values import Image, Prompt, PromptSet
 from tests.executor.sam2.official_video import load_tracking
 
 HW = (48, 64)

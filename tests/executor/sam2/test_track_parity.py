@@ -13,7 +13,8 @@ import torch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.frames import frames_to_batch
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_mask
-from sam2_blocks.values import Image, Prompt, Rle, Tracks, TrackSettings
+from sam2_blocks.options import TrackSettings
+from sam2_blocks.values import Image, Prompt, Rle, Tracks
 from tests.executor.sam2.official_video import (
     box_of,
     load_tracking,
