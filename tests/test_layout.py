@@ -39,7 +39,7 @@ ABOUT_MORE = {
     "hosts/roboflow/test_core_blocks.py": "the engine's own blocks after ours",
     "hosts/roboflow/test_upstream.py": "what Roboflow's tests of its SAM 2 block expect",
     "hosts/roboflow/test_workflows.py": "whole workflows in the engine",
-    "test_roboflow_docs.py": "docs/roboflow.md",
+    "test_roboflow_docs.py": "docs/coming-from/roboflow.md",
     "hosts/roboflow/test_threshold_family.py": "the second family inside Roboflow's engine",
     "test_hooks_docs.py": "docs/hooks.md and docs/executors.md",
     "test_layout.py": "this file",

@@ -2,7 +2,7 @@
 
 Source: roboflow/inference, ``tests/workflows`` (``test_workflow_with_sam2.py``,
 ``test_segment_anything2.py``, ``test_segment_anything3_interactive.py``); the same inputs and
-expectations, written anew. What differs is in ``docs/roboflow.md``.
+expectations, written anew. What differs is in ``docs/coming-from/roboflow.md``.
 """
 
 from __future__ import annotations
