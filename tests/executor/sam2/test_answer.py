@@ -3,23 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.executor.sam2.answer import (
-    LOGIT_LIMIT,
-    SegmentOptions,
-    gather_prediction,
-    segment_chunk,
-)
+from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import prompts_to_rows
 from sam2_blocks.masks.rle import rle_to_box_xyxy
+from sam2_blocks.options import SegmentOptions
 from sam2_blocks.values import PromptSet
 
 BOXES = PromptSet.from_boxes([[10, 20, 300, 400], [50, 60, 500, 300], [1, 2, 30, 40]])
-
-
-def options(**given):
-    plain = {"multimask_output": True, "return_candidates": False, "mask_threshold": 0.0}
-    return SegmentOptions(**{**plain, "max_hole_area": 0, "max_sprinkle_area": 0, **given})
 
 
 @pytest.fixture
@@ -27,7 +18,13 @@ def answers(nano, nano_embedding):
     """``answers(**options)``: three boxes on one picture."""
     size, low_res_hw = nano.model.image_size, nano_embedding.high_res_feats[0].shape[-2:]
     rows = prompts_to_rows([(nano_embedding, BOXES)], image_size=size, low_res_hw=tuple(low_res_hw))
-    return lambda **given: segment_chunk(Decoder(nano.model), rows, options(**given))
+
+    def answer(*, return_candidates=False, **given):
+        options = SegmentOptions(**given)
+        decoder = Decoder(nano.model)
+        return segment_chunk(decoder, rows, options, return_candidates=return_candidates)
+
+    return answer
 
 
 def test_each_prompt_gets_the_candidate_with_the_highest_predicted_iou(answers):
@@ -57,11 +54,11 @@ def test_a_threshold_nothing_reaches_leaves_an_empty_mask(answers):
 
 @pytest.mark.parametrize("multimask_output", [True, False])
 def test_answers_of_one_picture_are_gathered_also_if_there_are_none(answers, multimask_output):
-    chosen = options(multimask_output=multimask_output, return_candidates=True)
+    chosen = SegmentOptions(multimask_output=multimask_output)
     made = answers(multimask_output=multimask_output, return_candidates=True)
     low_res_hw = made[0].logits.shape
-    full = gather_prediction(made, (480, 640), low_res_hw, chosen)
-    none = gather_prediction([], (480, 640), low_res_hw, chosen)
+    full = gather_prediction(made, (480, 640), low_res_hw, chosen, return_candidates=True)
+    none = gather_prediction([], (480, 640), low_res_hw, chosen, return_candidates=True)
     masks = 3 if multimask_output else 1
     assert (len(full), len(none)) == (3, 0)
     assert full.candidates.iou_prediction.shape == (3, masks)
