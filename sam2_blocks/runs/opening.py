@@ -11,6 +11,7 @@ from sam2_blocks.engine.places import RunRequest, Sink, Source, SourceFactory
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sinks.folder import FolderSink
+from sam2_blocks.runs.sinks.parquet import ParquetSink
 from sam2_blocks.runs.sources.coco import CocoItems, open_coco
 from sam2_blocks.runs.sources.folder import PictureFiles
 from sam2_blocks.runs.sources.lists import PictureList, open_list
@@ -109,7 +110,7 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
     for factory in request.plugins.sinks.values():
         if sink := factory(request):
             return sink
-    return FolderSink(Path(out), request)
+    return ParquetSink(request) if request.form == "parquet" else FolderSink(Path(out), request)
 
 
 def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:

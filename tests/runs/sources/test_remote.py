@@ -61,6 +61,8 @@ def test_a_web_address_is_one_picture(asked):
 def test_what_is_not_there_is_named(memory, asked):
     with pytest.raises(UsageError, match=r"memory://nothing: .*(Check the URL|cannot be listed)"):
         open_remote("memory://nothing", asked)
-    with pytest.raises(UsageError, match=r"Protocol not known.*Give a path, or a URL that fsspec knows"):
+    with pytest.raises(
+        UsageError, match=r"Protocol not known.*Give a path, or a URL that fsspec knows"
+    ):
         open_remote("s5://bucket/x", asked)
     assert open_remote("photos/*.jpg", asked) is None
