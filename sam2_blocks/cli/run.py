@@ -90,7 +90,9 @@ def run(
     ] = None,
     form: Annotated[
         Form | None,
-        typer.Option("--format", help="A folder a picture, or a Parquet table with a row a picture."),
+        typer.Option(
+            "--format", help="A folder a picture, or a Parquet table with a row a picture."
+        ),
     ] = None,
     shard: Annotated[
         str | None,

@@ -155,7 +155,7 @@ class _Rows:
 def _check_complete(store: Store, manifests: Mapping[Shard, Manifest]) -> None:
     if not manifests:
         raise UsageError(
-            f"{store.address}: holds no parts; run with --to parquet or --shard first."
+            f"{store.address}: holds no parts; run with --format parquet or --shard first."
         )
     first, count = next(iter(manifests.values())), next(iter(manifests)).count
     for shard in (Shard(number, count) for number in range(1, count + 1)):

@@ -21,7 +21,14 @@ from sam2_blocks.runs.sources.tables import READERS, open_table
 from sam2_blocks.runs.sources.values import Values, is_picture
 from sam2_blocks.runs.sources.video import FolderFrames, open_video
 
-FORMS: tuple[SourceFactory, ...] = (open_list, open_table, open_coco, open_shards, open_video, open_remote)
+FORMS: tuple[SourceFactory, ...] = (
+    open_list,
+    open_table,
+    open_coco,
+    open_shards,
+    open_video,
+    open_remote,
+)
 """Sources that know by an address whether they read it."""
 
 BY_NAME: Mapping[str, SourceFactory] = {

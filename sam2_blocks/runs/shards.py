@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -43,9 +45,9 @@ class ShardOf:
 
     @property
     def total(self) -> int | None:
-        """How many there would be without groups."""
+        """Number of items; None if it is not known, or they are in groups."""
         total = self._source.total
-        if total is None:
+        if total is None or any(item.group for item in islice(self._source.items(), 1)):
             return None
         return len(range(self._shard.number - 1, total, self._shard.count))
 
@@ -56,14 +58,10 @@ class ShardOf:
 
     def items(self) -> Iterator[Item]:
         """List the items, each with its place among those of all shards."""
-        from dataclasses import replace
-
         unit, last = -1, ""
         for place, item in enumerate(self._source.items()):
-            group = getattr(item, "group", "")
-            if not group or group != last:
-                unit += 1
-            last = group
+            unit += not item.group or item.group != last
+            last = item.group
             if unit % self._shard.count == self._shard.number - 1:
                 yield replace(item, place=place)
 

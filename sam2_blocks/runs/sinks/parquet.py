@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ class ParquetSink:
 
     Args:
         request: whose outputs are written, and where.
-        part_rows: rows a part at most.
 
     Raises:
         MissingExtraError: if pyarrow is not installed.
@@ -47,11 +46,10 @@ class ParquetSink:
             place is no folder of this machine.
     """
 
-    def __init__(self, request: RunRequest, *, part_rows: int = PART_ROWS) -> None:
+    def __init__(self, request: RunRequest) -> None:
         self.failed: list[ErrorRecord] = []
         self.shard = request.shard or Shard()
         self._request = request
-        self._part_rows = part_rows
         self._columns = _find_columns(request)
         self._store = open_store(request.out)
         self._parts = ShardFiles(self._store, self.shard)
@@ -99,7 +97,7 @@ class ParquetSink:
         """Add one row; its part is written when it is full. See `Sink`."""
         if result.errors or not self._add_row(result):
             self._add_failure(result)
-        full = len(self._rows) + len(self._failures) >= self._part_rows
+        full = len(self._rows) + len(self._failures) >= PART_ROWS
         if full or self._bytes >= PART_BYTES or time.monotonic() - self._since >= PART_S:
             self._flush()
 
@@ -130,7 +128,7 @@ class ParquetSink:
             sizes = self._store.sizes()
             manifest.parts = [p for p in kept.parts if not p.errors and sizes.get(p.file) == p.size]
         self._parts.take(manifest)
-        done, order = self._finished(source) if kept is not None else ({}, {})
+        done, order = self._finished(source) if kept is not None else ((), {})
         folder = Path(self._store.address)
         self._files = OutputFiles(
             folder,
@@ -151,23 +149,32 @@ class ParquetSink:
                     f"{' and '.join(differing)} differ. Choose another --out."
                 )
 
-    def _finished(self, source: Source) -> tuple[Mapping[str, str], Mapping[str, int]]:
+    def _finished(self, source: Source) -> tuple[Collection[str], Mapping[str, int]]:
         """Items with a row that is still true; rows of others are taken out of their parts."""
-        stamps: dict[str, str] = {}
-        places: dict[str, int] = {}
-        for place, item in enumerate(source.items()):
-            stamps[item.id] = item.stamp
-            places[item.id] = place if item.place is None else item.place
-        done: dict[str, str] = {}
+        items = {
+            item.id: replace(item, inputs={}, place=place if item.place is None else item.place)
+            for place, item in enumerate(source.items())
+        }
+        rows = {part.file: self._noted(part) for part in self._parts.current.parts}
+        done = {
+            name
+            for noted in rows.values()
+            for name, stamp in noted
+            if stamp and name in items and items[name].stamp == stamp
+        }
+        broken = {item.group for item in items.values() if item.group and item.id not in done}
+        done -= {item.id for item in items.values() if item.group in broken}
         for part in list(self._parts.current.parts):
-            with self._store.open(part.file) as file:
-                read = open_parquet(file, part.file).read(columns=["id", "stamp"])
-            rows = list(zip(*(read.column(n).to_pylist() for n in ("id", "stamp")), strict=True))
-            true = [bool(stamp) and stamps.get(name) == stamp for name, stamp in rows]
-            done.update(row for row, holds in zip(rows, true, strict=True) if holds)
+            true = [name in done for name, _ in rows[part.file]]
             if not all(true):
                 self._rewrite(part, true)
-        return done, places
+        return done, {item.id: item.place or 0 for item in items.values()}
+
+    def _noted(self, part: Part) -> list[tuple[str, str]]:
+        """Id and stamp of each row of a part."""
+        with self._store.open(part.file) as file:
+            table = open_parquet(file, part.file).read(columns=["id", "stamp"])
+        return list(zip(*(table.column(n).to_pylist() for n in ("id", "stamp")), strict=True))
 
     def _rewrite(self, part: Part, kept: Sequence[bool]) -> None:
         with self._store.open(part.file) as file:
