@@ -50,6 +50,9 @@ class Values:
             return Item(str(number), value)
         name, read = _picture(number, value, self._request)
         return Item(name, {self._request.image_input: read})
+        name, read = _picture(number, value, self._request.max_pixels)
+        source = str(value) if isinstance(value, str | Path) else ""
+        return Item(name, {self._request.image_input: read}, source=source)
 
 
 def is_picture(value: object) -> bool:
