@@ -66,6 +66,7 @@ class TableRows:
             raise UsageError(f"{address}: the table is empty; give a row an item.")
         self._used = [name for name in columns if name in self._pipeline.inputs]
         self._unused = [name for name in columns if name not in (*self._used, ID_COLUMN)]
+        self._required = [n for n in self._used if self._pipeline.inputs[n].required]
         self._pictures = [n for n in self._used if "image" in self._pipeline.inputs[n].kinds]
         self._names = columns if ID_COLUMN in columns and ID_COLUMN not in self._used else []
         _check_columns(address, columns, request)
@@ -94,7 +95,7 @@ class TableRows:
     def _item(self, number: int, row: Row) -> Item:
         if _BROKEN in row:
             name = f"row {number}"
-            return Item(name, {n: functools.partial(_raise, row[_BROKEN]) for n in self._missing()})
+            return Item(name, {n: functools.partial(_raise, row[_BROKEN]) for n in self._required})
         given = {name: row[name] for name in self._used if row.get(name) not in (None, "")}
         source = next((p for p in (_path_of(given.get(n)) for n in self._pictures) if p), "")
         name = str(row.get(ID_COLUMN) or "") if self._names else source
@@ -102,14 +103,10 @@ class TableRows:
         address = join(self._base, source) if source else ""
         stamp = f"{_digest(row)} {stamp_of(address) if address else ''}"
         inputs = {key: self._input(key, value, name) for key, value in given.items()}
-        for key in self._missing():
+        for key in self._required:
             if key not in inputs:
                 inputs[key] = functools.partial(_raise, f"the cell of column {key!r} is empty")
         return Item(name, inputs, stamp, source=address)
-
-    def _missing(self) -> list[str]:
-        """Inputs that an item cannot do without, and that the table has a column of."""
-        return [name for name in self._used if self._pipeline.inputs[name].required]
 
     def _input(self, name: str, value: Any, item: str) -> Any:
         if name in self._pictures:
