@@ -15,7 +15,7 @@ from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.per_picture import relative_path
 from sam2_blocks.formats.columns import structs_to_detections
 from sam2_blocks.formats.parquet import load_pyarrow, open_parquet
-from sam2_blocks.formats.yolo import detections_to_yolo
+from sam2_blocks.formats.yolo import data_yaml, detections_to_yolo
 from sam2_blocks.runs.shards import Manifest, Part, read_manifests
 from sam2_blocks.runs.stores import LocalStore, Store, open_store
 
@@ -265,14 +265,14 @@ def _write_yolo(rows: _Rows, output: str, folder: Path) -> None:
                 "their endings alone; merge --to coco instead."
             )
         write_text(path, text_of(row))
-    names = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(classes))
-    write_text(folder / "data.yaml", f"names:\n{names}" if names else "names: {}\n")
+    write_text(folder / "data.yaml", data_yaml(classes))
 
 
 def _yolo_text(output: str, classes: Sequence[str]) -> Callable[[Row], str]:
     def text_of(row: Row) -> str:
         height, width = row["image_hw"]
         found = structs_to_detections(row[output] or (), (height, width))
-        return detections_to_yolo(found, (height, width), classes=classes)
+        numbers = [classes.index(_class_name(one)) for one in row[output] or ()]
+        return detections_to_yolo(found, (height, width), number_of=numbers.__getitem__)
 
     return text_of

@@ -96,7 +96,7 @@ def test_parquet_is_one_table(two):
 
 def test_yolo_is_a_label_a_picture(two, tmp_path):
     folder = merge_parts(two, "yolo", path=tmp_path / "set").path
-    assert (folder / "data.yaml").read_text() == 'names:\n  0: "dog"\n  1: "cat"\n'
+    assert (folder / "data.yaml").read_text() == 'nc: 2\nnames:\n  0: "dog"\n  1: "cat"\n'
     labels = {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*.txt")}
     assert set(labels) == {"labels/a.txt", "labels/deep/b.txt", "labels/c.txt", "labels/d.txt",
                            "labels/e.txt"}  # fmt: skip

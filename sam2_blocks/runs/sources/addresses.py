@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
 from sam2_blocks.formats.images import read_image
@@ -125,11 +126,19 @@ def open_binary(address: str) -> AbstractContextManager[BinaryIO]:
         raise UsageError(f"{address}: cannot be read: {error}") from error
 
 
-def read_picture(address: str, image_id: str, max_pixels: int) -> Image:
-    """Read the picture at an address; see `read_image`."""
-    if not is_remote(address):
-        return read_image(address, image_id=image_id, max_pixels=max_pixels)
-    return read_image(read_bytes(address), image_id=image_id, max_pixels=max_pixels)
+def read_picture(address: str, image_id: str, request: RunRequest) -> Image:
+    """Read the picture at an address as the request says; see `read_image`."""
+    return decode_picture(read_bytes(address) if is_remote(address) else address, image_id, request)
+
+
+def decode_picture(content: str | bytes, image_id: str, request: RunRequest) -> Image:
+    """Read a picture as the request says; see `read_image`."""
+    return read_image(
+        content,
+        image_id=image_id,
+        max_pixels=request.max_pixels,
+        value_range=request.value_range,
+    )
 
 
 def open_system(address: str) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.reading import read_json
-from sam2_blocks.formats.coco import CocoBoxes
+from sam2_blocks.formats.coco_boxes import CocoBoxes
 from sam2_blocks.runs.sources.addresses import join, read_picture, stamp_of
 from sam2_blocks.values import Image
 
@@ -48,20 +48,21 @@ class CocoItems:
         self._folder = str(path.parent)
         self._input = request.image_input
         self._boxes_input = _boxes_input(path, request)
-        self._max_pixels = request.max_pixels
+        self._request = request
         try:
-            self._boxes = CocoBoxes(path)
-            self._images = [(str(row["file_name"]), row) for row in read_json(path)["images"]]
+            content = read_json(path)
+            self._boxes = CocoBoxes(path, content)
+            self._names = [str(row["file_name"]) for row in content["images"]]
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{error}") from error
-        if not self._images:
+        if not self._names:
             raise UsageError(f"{path}: lists no picture.")
         self._stamp = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     @property
     def total(self) -> int:
         """Number of pictures."""
-        return len(self._images)
+        return len(self._names)
 
     @property
     def notes(self) -> list[str]:
@@ -72,9 +73,9 @@ class CocoItems:
 
     def items(self) -> Iterator[Item]:
         """List the pictures; each is read when its batch comes."""
-        for name, _ in self._images:
+        for name in self._names:
             address = join(self._folder, name)
-            picture = _Once(functools.partial(read_picture, address, name, self._max_pixels))
+            picture = _Once(functools.partial(read_picture, address, name, self._request))
             inputs: dict[str, Any] = {self._input: picture}
             if self._boxes_input is not None:
                 inputs[self._boxes_input] = functools.partial(self._boxes_of, picture)

@@ -102,8 +102,6 @@ class PictureFiles:
                 max_pixels=self._max_pixels,
                 value_range=self._value_range,
             )
-            yield Item(name, {self._input: read}, _stamp(path))
-            read = functools.partial(read_image, path, image_id=name, max_pixels=self._max_pixels)
             yield Item(name, {self._input: read}, _stamp(path), source=str(path))
 
 

@@ -47,8 +47,8 @@ class PictureList:
 
     def __init__(self, address: str, request: RunRequest) -> None:
         self._address = address
-        self._input = request.image_input
-        self._max_pixels = request.max_pixels
+        self._input = request.image_input  # raises where there is none
+        self._request = request
         self._base = "" if address == STDIN else parent_of(address)
         self._kept = _kept_lines(sys.stdin.buffer.read()) if address == STDIN else None
         self.identity = "standard input" if address == STDIN else absolute(address)
@@ -63,7 +63,7 @@ class PictureList:
     def items(self) -> Iterator[Item]:
         """List the pictures; each is read when its batch comes."""
         for line in self._lines():
-            yield picture_item(line, join(self._base, line), self._input, self._max_pixels)
+            yield picture_item(line, join(self._base, line), self._request)
 
     def _lines(self) -> Iterator[str]:
         if self._kept is not None:
@@ -78,10 +78,10 @@ class PictureList:
                     yield line.strip()
 
 
-def picture_item(name: str, address: str, image_input: str, max_pixels: int) -> Item:
+def picture_item(name: str, address: str, request: RunRequest) -> Item:
     """Make an item of the picture at an address."""
-    read = functools.partial(read_picture, address, name, max_pixels)
-    return Item(name, {image_input: read}, stamp_of(address), source=address)
+    read = functools.partial(read_picture, address, name, request)
+    return Item(name, {request.image_input: read}, stamp_of(address), source=address)
 
 
 def open_list(text: str, request: RunRequest) -> PictureList | None:

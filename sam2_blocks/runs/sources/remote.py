@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import ImageError, UsageError
-from sam2_blocks.formats.images import read_image
 from sam2_blocks.runs.sources.addresses import (
+    decode_picture,
     has_wildcards,
     is_remote,
     is_web,
@@ -41,13 +41,13 @@ class WebPicture:
 
     def __init__(self, url: str, request: RunRequest) -> None:
         self.identity = url
-        self._input = request.image_input
-        self._max_pixels = request.max_pixels
+        self._input = request.image_input  # raises where there is none
+        self._request = request
 
     def items(self) -> Iterator[Item]:
         """List the picture; it is fetched when its batch comes."""
         name = PurePosixPath(unquote(urlsplit(self.identity).path)).name or "picture"
-        yield picture_item(name, self.identity, self._input, self._max_pixels)
+        yield picture_item(name, self.identity, self._request)
 
 
 class RemotePictures:
@@ -73,13 +73,13 @@ class RemotePictures:
     def __init__(self, url: str, request: RunRequest) -> None:
         self.identity = url
         self._input = request.image_input
-        self._max_pixels = request.max_pixels
+        self._request = request
         self._system, self._path = open_system(url)
         self._is_pattern = has_wildcards(self._path)
         try:
             self.alone = not self._is_pattern and bool(self._ask(self._system.isfile, self._path))
             first = next(self._files(), None)
-        except OSError as error:
+        except Exception as error:  # each kind of URL has errors of its own
             raise UsageError(f"{url}: cannot be listed: {error}") from error
         if first is None:
             raise UsageError(f"{url}: no such file, folder or match with a picture. Check the URL.")
@@ -130,7 +130,7 @@ class RemotePictures:
             content = self._ask(self._system.cat_file, path)
         except OSError as error:
             raise ImageError(f"{path}: cannot be read: {error}.") from error
-        return read_image(content, image_id=name, max_pixels=self._max_pixels)
+        return decode_picture(content, name, self._request)
 
     @staticmethod
     def _ask(call: Any, path: str) -> Any:

@@ -16,9 +16,9 @@ from typing import Any
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import ImageError, UsageError
-from sam2_blocks.formats.images import read_image
 from sam2_blocks.runs.sources.addresses import (
     absolute,
+    decode_picture,
     has_wildcards,
     is_remote,
     open_binary,
@@ -68,7 +68,7 @@ class TarShards:
         self.identity = absolute(text)
         self._input = request.image_input
         self._others = [name for name in request.pipeline.inputs if name != self._input]
-        self._max_pixels = request.max_pixels
+        self._request = request
         self._shards = [found for each in expand_range(text) for found in _matches(each)]
         if not self._shards:
             raise UsageError(f"{text}: no such shard. Check the path.")
@@ -93,7 +93,7 @@ class TarShards:
             inputs[self._input] = functools.partial(_lacks_picture, sample.key, found)
         else:
             where = (shard, *sample.files[picture])
-            inputs[self._input] = functools.partial(_picture, where, name, self._max_pixels)
+            inputs[self._input] = functools.partial(_picture, where, name, self._request)
         for other in self._others:
             if (ending := f"{other}.json") in sample.files:
                 inputs[other] = functools.partial(_plain, (shard, *sample.files[ending]))
@@ -180,8 +180,8 @@ def _read(where: tuple[str, int, int]) -> bytes:
     return content
 
 
-def _picture(where: tuple[str, int, int], name: str, max_pixels: int) -> Image:
-    return read_image(_read(where), image_id=name, max_pixels=max_pixels)
+def _picture(where: tuple[str, int, int], name: str, request: RunRequest) -> Image:
+    return decode_picture(_read(where), name, request)
 
 
 def _plain(where: tuple[str, int, int]) -> Any:

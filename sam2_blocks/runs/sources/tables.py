@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.runner import Item
 from sam2_blocks.errors import UsageError, did_you_mean
-from sam2_blocks.formats.images import read_image
 from sam2_blocks.formats.parquet import open_parquet
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.sources.addresses import (
     absolute,
+    decode_picture,
     join,
     open_binary,
     parent_of,
@@ -59,7 +59,7 @@ class TableRows:
         self._address = address
         self._base = parent_of(address)
         self._pipeline = request.pipeline
-        self._max_pixels = request.max_pixels
+        self._request = request
         self._rows = READERS[suffix_of(address)]
         columns = list(next(iter(self._rows(address)), {}))
         if not columns:
@@ -120,13 +120,11 @@ class TableRows:
     def _picture(self, value: Any, item: str) -> Any:
         content = value.get("bytes") if isinstance(value, Mapping) else value
         if isinstance(content, bytes):
-            return functools.partial(
-                read_image, content, image_id=item, max_pixels=self._max_pixels
-            )
+            return functools.partial(decode_picture, content, item, self._request)
         path = _path_of(value)
         if path is None:
             return value  # its kind says what is wrong with it
-        return functools.partial(read_picture, join(self._base, path), item, self._max_pixels)
+        return functools.partial(read_picture, join(self._base, path), item, self._request)
 
 
 def open_table(text: str, request: RunRequest) -> TableRows | None:

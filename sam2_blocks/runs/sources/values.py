@@ -49,8 +49,6 @@ class Values:
         if isinstance(value, Mapping):
             return Item(str(number), value)
         name, read = _picture(number, value, self._request)
-        return Item(name, {self._request.image_input: read})
-        name, read = _picture(number, value, self._request.max_pixels)
         source = str(value) if isinstance(value, str | Path) else ""
         return Item(name, {self._request.image_input: read}, source=source)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
 
 import pytest
@@ -96,9 +97,10 @@ def test_a_store_that_fails_for_now_is_asked_again():
     assert answers == []
 
 
-def test_a_package_that_is_missing_is_named():
-    with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[remote\]'.*s3fs"):
-        read_bytes("s3://bucket/a.jpg")
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[remote\]'.*gcsfs"):
+        read_bytes("gs://bucket/a.jpg")
 
 
 def test_addresses_are_put_together():
