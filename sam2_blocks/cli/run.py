@@ -307,5 +307,9 @@ def _sum_up(under_way: Run, finished: int, folder: str) -> None:
     done = finished - len({error.item for error in under_way.errors})
     summary = f"{done} of {finished} done" if finished else "nothing is left to do"
     screen.print_result(f"{summary}, in {safe(folder)}")
+    if len(under_way.errors) > 1:
+        from sam2_blocks.cli.tables import failures_by_kind
+
+        screen.print_result(f"failures: {failures_by_kind(under_way.errors)}")
     if under_way.errors:
         raise typer.Exit(ITEMS_FAILED)
