@@ -10,7 +10,6 @@ import typer
 
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.screen import safe
-from sam2_blocks.runs.merge import merge_parts
 
 
 class Target(str, Enum):
@@ -33,6 +32,8 @@ def merge(
     ] = None,
 ) -> None:
     """Join the Parquet parts of a run, of all its shards, into one file."""
+    from sam2_blocks.runs.merge import merge_parts
+
     merged = merge_parts(folder, to.value, path=file, output=output)
     failed = f"; {merged.failed} failed, see errors-*.parquet" if merged.failed else ""
     screen.print_result(f"{merged.items} items in {safe(str(merged.path))}{failed}")

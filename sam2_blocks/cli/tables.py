@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.table import Table
 
 from sam2_blocks.cli.screen import safe_name
-from sam2_blocks.engine.runner import ErrorRecord
+from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows
 

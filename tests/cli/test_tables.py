@@ -8,7 +8,7 @@ from sam2_blocks.cli.tables import (
     detections_table,
     failures_by_kind,
 )
-from sam2_blocks.engine.runner import ErrorRecord
+from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.testing import sample_detections
 

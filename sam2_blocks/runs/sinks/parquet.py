@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.engine.places import RunRequest, Shard, Source
-from sam2_blocks.engine.runner import ErrorRecord, ItemResult
+from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.columns import DETECTIONS, Column, find_column
@@ -196,7 +196,7 @@ class ParquetSink:
         try:
             for name, column in self._columns.items():
                 if column is not None:
-                    value = result.outputs[name]
+                    value = result.outputs.get(name)  # missing after a step that was skipped
                     row[name] = None if value is None else column.cell(value)
         except Exception as error:  # a plugin's value; the other items go on
             message, cause = f"cannot be written: {error}", type(error).__name__
@@ -265,7 +265,8 @@ def _fact_fields() -> list[tuple[str, Any]]:
 def _error_schema() -> Any:
     arrow = load_pyarrow()
     names = ("step", "block", "message", "cause")
-    error = arrow.struct([(name, arrow.string()) for name in names])
+    fields = [*((name, arrow.string()) for name in names), ("index", arrow.int64())]
+    error = arrow.struct(fields)
     return arrow.schema([*_fact_fields(), ("errors", arrow.list_(error))])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import supervision as sv
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.reading import read_json
 from sam2_blocks.formats.coco_boxes import CocoBoxes

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sources.addresses import (
     absolute,

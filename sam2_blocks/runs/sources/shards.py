@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sam2_blocks.engine.places import RunRequest
-from sam2_blocks.engine.runner import Item
+from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
 from sam2_blocks.runs.sources.addresses import (
     absolute,
