@@ -32,6 +32,7 @@ ABOUT_MORE = {
     "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",
     "service/test_defects.py": "sixteen defects of the public service, absent here",
     "hosts/test_pages.py": "the pages of docs/hosts, with their hosts",
+    "runs/test_s3.py": "a whole run from a bucket into a bucket",
     "test_benchmarks.py": "the folder benchmarks/",
     "test_docs.py": "docs/ and mkdocs.yml",
     "test_docstrings.py": "the example of every public name",

@@ -20,6 +20,7 @@ from sam2_blocks import __version__
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.graph import graph as draw_graph
 from sam2_blocks.cli.late import load_plugins
+from sam2_blocks.cli.merge import merge
 from sam2_blocks.cli.models import models_app
 from sam2_blocks.cli.options import (
     INTERRUPTED,
@@ -55,6 +56,7 @@ app.add_typer(new_app, name="new")
 
 app.command(context_settings={"allow_extra_args": True})(run)
 app.command()(init)
+app.command()(merge)
 
 
 @app.command()

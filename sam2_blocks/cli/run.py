@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from sam2_blocks.runs.run import Run
 
 
+class Form(str, Enum):
+    """How results are written."""
+
+    FOLDER = "folder"
+    PARQUET = "parquet"
+
+
 class Names(str, Enum):
     """What the results of an item are called."""
 
@@ -48,10 +55,13 @@ def run(
     inputs: Annotated[
         list[str],
         typer.Option(
-            "--input", "-i", help="Picture, folder, quoted pattern or video; may be repeated."
+            "--input",
+            "-i",
+            help="Picture, folder, quoted pattern, video, list, table, COCO file, tar or URL; may "
+            "be repeated.",
         ),
     ],
-    folder: Annotated[str, typer.Option("--out", "-o", help="Folder to write to.")] = "out",
+    folder: Annotated[str, typer.Option("--out", "-o", help="Folder or URL to write to.")] = "out",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", metavar="NAME=VALUE", help="Value of a pipeline input."),
@@ -77,6 +87,16 @@ def run(
     ] = None,
     stop: Annotated[
         str | None, typer.Option("--to", help="The frame after the last: 180, or 7s.")
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format", help="A folder a picture, or a Parquet table with a row a picture."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Run every n-th picture; writes Parquet parts."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
     trace: Annotated[
@@ -129,6 +149,8 @@ def run(
         frames=FrameChoice(every, start, stop, as_video),
         value_range=value_range,
         pictures=pictures.value,
+        form=form.value if form else None,
+        shard=shard,
         plugins=plugins,
     )
     if not quiet:
@@ -285,5 +307,9 @@ def _sum_up(under_way: Run, finished: int, folder: str) -> None:
     done = finished - len({error.item for error in under_way.errors})
     summary = f"{done} of {finished} done" if finished else "nothing is left to do"
     screen.print_result(f"{summary}, in {safe(folder)}")
+    if len(under_way.errors) > 1:
+        from sam2_blocks.cli.tables import failures_by_kind
+
+        screen.print_result(f"failures: {failures_by_kind(under_way.errors)}")
     if under_way.errors:
         raise typer.Exit(ITEMS_FAILED)

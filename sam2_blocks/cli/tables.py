@@ -1,12 +1,15 @@
-"""Detections as a table for people."""
+"""Detections as a table for people, and failures as a line."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
 from sam2_blocks.cli.screen import safe_name
+from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows
 
@@ -41,3 +44,9 @@ def detections_table(detections: sv.Detections, title: str) -> Table:
 
 def _score(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.2f}" if key in row else ""
+
+
+def failures_by_kind(errors: Sequence[ErrorRecord]) -> str:
+    """Count what went wrong by step and kind of error, the most frequent first."""
+    kinds = Counter((error.step, error.cause) for error in errors)
+    return ", ".join(f"{count} {cause} in {step}" for (step, cause), count in kinds.most_common())

@@ -93,6 +93,36 @@ def _frame_number(text: str | None, fps: float | None, name: str) -> int | None:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of several runs that share the items of a source, every n-th each.
+
+    Attributes:
+        number: which, from 1.
+        count: how many there are.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``3/16``.
+
+        Raises:
+            UsageError: if it is no shard.
+        """
+        number, _, count = text.partition("/")
+        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+            return cls(int(number), int(count))
+        raise UsageError(f"--shard wants i/n, from 1/n to n/n, such as 3/16; got {text!r}.")
+
+    @property
+    def name(self) -> str:
+        """As it stands in names of files: ``3-of-16``."""
+        return f"{self.number}-of-{self.count}"
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What somebody asked to be run; sources and sinks are opened for it.
 
@@ -110,6 +140,8 @@ class RunRequest:
         pictures: how pictures that are outputs are written.
         value_range: values that are black and white in pictures of more than 8 bits; None finds
             them.
+        form: a folder a picture, or Parquet parts.
+        shard: the one that is run; None if all items are.
     """
 
     pipeline: Pipeline
@@ -123,6 +155,8 @@ class RunRequest:
     frames: FrameChoice = FrameChoice()
     value_range: tuple[float, float] | None = None
     pictures: Literal["png", "jpg"] = "png"
+    form: Literal["folder", "parquet"] = "folder"
+    shard: Shard | None = None
 
     @property
     def image_input(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from sam2_blocks.values import Hw
 
 Outputs = Mapping[str, Any]
 
@@ -21,6 +23,8 @@ class Item:
             empty if nobody can tell, and no run counts the item as finished then.
         group: items of one group are run in order and all of them, for what is remembered from one
             to the next, such as the frames of a video; empty for items on their own.
+        source: the path or URL of what the item stands for, where there is one.
+        place: its number among all items of its source, from 0; None until it is counted.
 
     Example:
         >>> item = Item("dark.png", {"image": "pictures/dark.png"})  # the kind reads the file
@@ -32,6 +36,8 @@ class Item:
     inputs: Mapping[str, Any]
     stamp: str = ""
     group: str = ""
+    source: str = field(default="", kw_only=True)
+    place: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ class ItemResult:
             missing, if they have no default.
         errors: what failed; empty on success.
         skipped: steps that did not run, and elements that were dropped.
+        image_hw: size of the item's first picture; None if it could not be read.
+        item: what it was made of, without its inputs; None outside of a run.
 
     Example:
         >>> result = ItemResult("a.jpg", {"count": 3})
@@ -105,3 +113,5 @@ class ItemResult:
     outputs: Outputs
     errors: tuple[ErrorRecord, ...] = ()
     skipped: tuple[SkipRecord, ...] = ()
+    image_hw: Hw | None = field(default=None, kw_only=True)
+    item: Item | None = field(default=None, kw_only=True)

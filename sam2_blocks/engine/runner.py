@@ -225,7 +225,10 @@ class Runner:
             name: progress.look_up(selector) for name, selector in self.pipeline.outputs.items()
         }
         outputs = {name: value for name, value in found.items() if value is not ABSENT}
-        return ItemResult(progress.id, outputs, tuple(progress.errors), tuple(progress.skipped))
+        inputs = (progress.values.get(InputRef(name)) for name in self.pipeline.inputs)
+        sizes = (value.hw for value in inputs if isinstance(value, Image))
+        errors, skipped = tuple(progress.errors), tuple(progress.skipped)
+        return ItemResult(progress.id, outputs, errors, skipped, image_hw=next(sizes, None))
 
     def _run_step(self, step: Step, batch: Sequence[Progress]) -> None:
         planned = [(progress, self._tasks(step, progress)) for progress in batch]

@@ -28,6 +28,8 @@ class OutputFiles:
             block that did.
         order: place of each item in the run, where some are kept, so that a file for all items
             has them in the same order as if all had been done now.
+        shard: name of the shard of a run that this is, such as ``1-of-2``; files for all items are
+            called after it, ``coco.1-of-2.json``.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class OutputFiles:
         kept: Mapping[str, Sequence[Path]] | None = None,
         shared_before: Mapping[Path, str] | None = None,
         order: Mapping[str, int] | None = None,
+        shard: str = "",
     ) -> None:
+        self.shard = shard
         self.folder = Path(folder)
         self.kept = dict(kept or {})
         self.shared_before = dict(shared_before or {})
@@ -69,7 +73,7 @@ class OutputFiles:
             ValueError: if it is not below the folder, the run or another block writes it, or it
                 is the file of an item that is not done again.
         """
-        target = self.reserve(path, writer)
+        target = self.reserve(path if item else self._of_shard(path), writer)
         owner = self._kept_files.get(target.resolve(), item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
@@ -111,6 +115,12 @@ class OutputFiles:
             for path in left
             if self.kept and path.resolve() not in self._claimed
         ]
+
+    def _of_shard(self, path: str | Path) -> Path:
+        path, ending = Path(path), f".{self.shard}{Path(path).suffix}"
+        if not self.shard or path.name.endswith(ending):
+            return path
+        return path.with_name(f"{path.stem}{ending}")
 
     def kept_in(self, path: Path) -> Collection[str]:
         """Items that a file for all items shall keep what it says of."""

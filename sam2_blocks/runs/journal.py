@@ -66,11 +66,11 @@ class Journal:
         self.kept: dict[str, list[Path]] = {}
         self.shared: dict[Path, str] = {}
         self._folder = folder
-        self._run = _describe(request, identity)
+        self._run = describe_run(request, identity)
         self._entries: dict[str, Entry] = {}
         self._lines: JsonLines | None = None
         if request.resume:
-            _check_blocks(request.pipeline)
+            check_resumable(request.pipeline)
         earlier, *notes = read_json_lines(folder / JOURNAL_FILE) or [None]
         if not isinstance(earlier, dict) or earlier.keys() != self._run.keys():
             return  # none, or of somebody else
@@ -182,7 +182,7 @@ class Journal:
         return SharedFiles(shared={self._name(file): block for file, block in shared.items()})
 
 
-def _describe(request: RunRequest, identity: str | None) -> dict[str, Any]:
+def describe_run(request: RunRequest, identity: str | None) -> dict[str, Any]:
     """What must be the same for a run to go on with another."""
     return {
         "version": __version__,
@@ -206,7 +206,12 @@ def _is_below(name: str) -> bool:
     return ".." not in path.parts and not path.is_absolute()
 
 
-def _check_blocks(pipeline: Pipeline) -> None:
+def check_resumable(pipeline: Pipeline) -> None:
+    """Refuse blocks that would forget what they wrote before.
+
+    Raises:
+        UsageError: if there is one.
+    """
     for step in pipeline.steps:
         manifest = step.manifest
         if manifest.file_access == "write" and not manifest.resumable:

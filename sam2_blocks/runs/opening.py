@@ -7,13 +7,37 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sam2_blocks.engine.places import RunRequest, Sink, Source
+from sam2_blocks.engine.places import RunRequest, Sink, Source, SourceFactory
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sinks.folder import FolderSink
+from sam2_blocks.runs.sinks.parquet import ParquetSink
+from sam2_blocks.runs.sources.coco import CocoItems, open_coco
 from sam2_blocks.runs.sources.folder import PictureFiles
+from sam2_blocks.runs.sources.lists import PictureList, open_list
+from sam2_blocks.runs.sources.remote import open_remote
+from sam2_blocks.runs.sources.shards import TarShards, open_shards
+from sam2_blocks.runs.sources.tables import READERS, open_table
 from sam2_blocks.runs.sources.values import Values, is_picture
 from sam2_blocks.runs.sources.video import FolderFrames, open_video
+
+FORMS: tuple[SourceFactory, ...] = (
+    open_list,
+    open_table,
+    open_coco,
+    open_shards,
+    open_video,
+    open_remote,
+)
+"""Sources that know by an address whether they read it."""
+
+BY_NAME: Mapping[str, SourceFactory] = {
+    "list": PictureList,
+    "table": open_table,
+    "coco": lambda text, request: CocoItems(Path(text), request),
+    "tar": TarShards,
+}
+"""Sources that are asked for as ``NAME:ADDRESS``, whatever the address looks like."""
 
 
 class Chain:
@@ -93,17 +117,15 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
     for factory in request.plugins.sinks.values():
         if sink := factory(request):
             return sink
-    return FolderSink(Path(out), request)
+    return ParquetSink(request) if request.form == "parquet" else FolderSink(Path(out), request)
 
 
 def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:
-    """Ask plugins about each text; what none of them reads is files, folders and patterns."""
+    """Ask who reads each text; what nobody else does is files, folders and patterns."""
     sources: list[Source] = []
     files: list[str] = []
     for text in texts:
-        opened = (factory(text, request) for factory in request.plugins.sources.values())
-        source = next((found for found in opened if found is not None), None)
-        source = source or open_video(text, request)
+        source = _open_text(text, request)
         if source is None:
             files.append(text)
         else:
@@ -112,6 +134,19 @@ def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:
         pictures = FolderFrames if request.frames.as_video else PictureFiles
         sources.insert(0, pictures(files, request))
     return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def _open_text(text: str, request: RunRequest) -> Source | None:
+    name, colon, address = text.partition(":")
+    if colon and name in BY_NAME and not Path(text).exists():
+        source = BY_NAME[name](address, request)
+        if source is None:
+            endings = ", ".join(READERS)
+            raise UsageError(f"{text}: a {name} ends in one of {endings}, got {address!r}.")
+        return source
+    factories = (*request.plugins.sources.values(), *FORMS)
+    opened = (factory(text, request) for factory in factories)
+    return next((found for found in opened if found is not None), None)
 
 
 def _is_path(value: object) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sam2_blocks.engine.places import FrameChoice, RunRequest, Sink, Source
+from sam2_blocks.engine.places import FrameChoice, RunRequest, Shard, Sink, Source
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
 from sam2_blocks.engine.resources import Resources
@@ -21,6 +21,8 @@ from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.opening import open_sink, open_source
+from sam2_blocks.runs.shards import ShardOf
+from sam2_blocks.runs.sources.addresses import is_remote
 
 ALL_FRAMES = FrameChoice()
 
@@ -38,6 +40,8 @@ def run_pipeline(
     frames: FrameChoice = ALL_FRAMES,
     value_range: tuple[float, float] | None = None,
     pictures: Literal["png", "jpg"] = "png",
+    form: Literal["folder", "parquet"] | None = None,
+    shard: str | None = None,
     plugins: Plugins | None = None,
     resources: Resources | None = None,
 ) -> Run:
@@ -62,6 +66,10 @@ def run_pipeline(
         value_range: values that are black and white in pictures of more than 8 bits; those that
             their values suggest if not given.
         pictures: how pictures that are outputs are written: ``png`` is exact, ``jpg`` small.
+        form: ``folder`` writes a folder an item, ``parquet`` parts of a table with a row an item,
+            which is for many items, and for URLs and shards, where it is what is done by itself.
+        shard: ``3/16`` runs every 16th item, from the third on, and writes parts of its own; a
+            group, such as a video, is in one shard.
         plugins: where blocks come from; all that are installed if not given.
         resources: models to share with other runs; new ones if not given.
 
@@ -84,7 +92,7 @@ def run_pipeline(
     request = RunRequest(
         pipeline=graph,
         plugins=plugins,
-        out=Path(out) if isinstance(out, str | Path) else None,
+        out=_place(out),
         settings=dict(settings or {}),
         digest=_digest(pipeline, graph),
         resume=resume,
@@ -93,12 +101,15 @@ def run_pipeline(
         frames=frames,
         value_range=value_range,
         pictures=pictures,
+        form=_form(form, shard, out),
+        shard=Shard.parse(shard) if shard else None,
     )
     _check_settings(request)
     sink = open_sink(out, request)
     own = copy.copy(resources) if resources else plugins.resources()  # the files are this run's
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
-    return Run(request, open_source(inputs, request), sink, runner)
+    source = open_source(inputs, request)
+    return Run(request, ShardOf(source, request.shard) if request.shard else source, sink, runner)
 
 
 class Run(Iterator[ItemResult]):
@@ -118,6 +129,7 @@ class Run(Iterator[ItemResult]):
         self._source = source
         self._sink = sink
         self._runner = runner
+        self._under_way: dict[str, Item] = {}
         self._results: Generator[ItemResult, None, None] | None = None
 
     @property
@@ -177,7 +189,8 @@ class Run(Iterator[ItemResult]):
             with self._runner as runner:
                 if self._sink:
                     runner.resources.files = self._sink.files
-                for result in runner.run(self._items(done)):
+                for found in runner.run(self._items(done)):
+                    result = replace(found, item=self._under_way.pop(found.id))
                     self.errors += result.errors
                     if self._sink:
                         self._sink.write(result)
@@ -191,12 +204,29 @@ class Run(Iterator[ItemResult]):
 
     def _items(self, done: Collection[str]) -> Iterator[Item]:
         seen: set[str] = set()
-        for item in self._source.items():
+        for place, item in enumerate(self._source.items()):
             if item.id in seen:
                 raise UsageError(f"two items are called {item.id!r}; name them apart.")
             seen.add(item.id)
             if item.id not in done:
-                yield replace(item, inputs={**self._request.settings, **item.inputs})
+                place = place if item.place is None else item.place
+                self._under_way[item.id] = replace(item, inputs={}, place=place)
+                yield replace(item, inputs={**self._request.settings, **item.inputs}, place=place)
+
+
+def _place(out: str | Path | Sink | None) -> Path | str | None:
+    if isinstance(out, str) and is_remote(out):
+        return out
+    return Path(out) if isinstance(out, str | Path) else None
+
+
+def _form(
+    form: Literal["folder", "parquet"] | None, shard: str | None, out: object
+) -> Literal["folder", "parquet"]:
+    by_itself = shard is not None or (isinstance(out, str) and is_remote(out))
+    if form == "folder" and by_itself:
+        raise UsageError("shards, and results that go to a URL, are written as Parquet alone.")
+    return form or ("parquet" if by_itself else "folder")
 
 
 def _check_settings(request: RunRequest) -> None:

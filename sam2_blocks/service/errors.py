@@ -22,6 +22,10 @@ class ImageRefusedError(RequestError):
     status = 400
 
 
+class UnansweredError(ImageRefusedError):
+    """The server of an image's URL does not answer now; it may later."""
+
+
 class UnauthorizedError(RequestError):
     """The API key is missing or wrong."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
+from sam2_blocks.service.errors import ImageRefusedError, TooLargeError, UnansweredError
 
 MAX_REDIRECTS = 3
 PORTS = {"http": 80, "https": 443}
@@ -99,7 +99,8 @@ def fetch(url: str, limits: FetchLimits) -> bytes:
 
     Raises:
         ImageRefusedError: if the URL is malformed or leads to an address that is not allowed, the
-            server does not answer with 200, or the time is up.
+            server does not answer with 200, or the time is up; an `UnansweredError` where it may
+            go better later.
         TooLargeError: if the file is too large.
     """
     deadline = time.monotonic() + limits.timeout_s
@@ -110,7 +111,7 @@ def fetch(url: str, limits: FetchLimits) -> bytes:
             found = _get(target, address, limits.max_bytes, deadline)
             url = url if isinstance(found, bytes) else urljoin(url, found)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ImageRefusedError(f"{target.host!r} cannot be read: {_reason(error)}") from error
+            raise UnansweredError(f"{target.host!r} cannot be read: {_reason(error)}") from error
         if isinstance(found, bytes):
             return found
     raise ImageRefusedError(f"more than {MAX_REDIRECTS} redirects.")
@@ -137,7 +138,7 @@ def _checked_address(target: _Target, deadline: float, *, allow_private: bool) -
     try:
         found = _resolve(target, deadline)
     except (OSError, UnicodeError) as error:
-        raise ImageRefusedError(f"{target.host!r} cannot be resolved: {error}") from error
+        raise UnansweredError(f"{target.host!r} cannot be resolved: {error}") from error
     addresses = [str(sockaddr[0]) for *_, sockaddr in found]
     for address in addresses:
         if not allow_private and not is_public(address):
@@ -227,7 +228,9 @@ def _get(target: _Target, address: str, max_bytes: int, deadline: float) -> byte
         if response.status in REDIRECTS and location:
             return location
         if response.status != 200:
-            raise ImageRefusedError(f"{target.host!r} answered with status {response.status}.")
+            later = response.status == 429 or response.status >= 500
+            refused = UnansweredError if later else ImageRefusedError
+            raise refused(f"{target.host!r} answered with status {response.status}.")
         content = response.read(max_bytes + 1)
         _left(deadline)  # what was aborted looks complete
     finally:

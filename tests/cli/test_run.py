@@ -406,7 +406,7 @@ def test_what_a_shell_made_of_a_pattern_gets_a_hint(call, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("all.txt", "is a list"), ("t.csv", "is a table, not")],
+    [("all.npy", "is an array"), ("t.tsv", "is a table, not")],
 )
 def test_a_file_of_another_sort_gets_a_sentence(call, tmp_path, name, message):
     (tmp_path / name).write_text("a.jpg")

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from sam2_blocks.cli.tables import MAX_ROWS, count_detections, detections_table
+from sam2_blocks.cli.tables import (
+    MAX_ROWS,
+    count_detections,
+    detections_table,
+    failures_by_kind,
+)
+from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.testing import sample_detections
 
@@ -36,3 +42,9 @@ def test_a_long_table_says_how_many_are_left_out():
 def test_only_detections_are_counted():
     assert count_detections(sample_detections()) == 2
     assert count_detections([1, 2]) is None
+
+
+def test_failures_are_counted_by_step_and_kind():
+    kinds = [("inputs", "ImageError"), ("find", "ValueError"), ("inputs", "ImageError")]
+    errors = [ErrorRecord(str(n), step, "", "", cause) for n, (step, cause) in enumerate(kinds)]
+    assert failures_by_kind(errors) == "2 ImageError in inputs, 1 ValueError in find"

@@ -23,15 +23,15 @@ NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 
 OTHER_FILES = {
     "a video": ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv",
-    "a list": ".lst .txt",
-    "a table": ".csv .jsonl .ndjson .ods .parquet .tsv .xls .xlsx",
-    "an archive": ".7z .bz2 .gz .rar .tar .tgz .xz .zip",
+    "a table": ".ods .tsv .xls .xlsx",
+    "an archive": ".7z .bz2 .gz .rar .tgz .xz .zip",
     "a document": ".json .md .pdf .toml .xml .yaml .yml",
     "an array": ".npy .npz .pt .pth .safetensors",
 }
 ACCEPTED = (
-    "--input takes a picture, a folder of pictures, a video, or a quoted pattern such as "
-    "'photos/*.jpg', and may be repeated"
+    "--input takes a picture, a folder of pictures, a quoted pattern such as 'photos/*.jpg', a "
+    "video, a list (.txt), a table (.csv, .jsonl, .parquet), a COCO file, WebDataset shards (.tar) "
+    "or a URL, and may be repeated"
 )
 
 MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
@@ -102,7 +102,7 @@ class PictureFiles:
                 max_pixels=self._max_pixels,
                 value_range=self._value_range,
             )
-            yield Item(name, {self._input: read}, _stamp(path))
+            yield Item(name, {self._input: read}, _stamp(path), source=str(path))
 
 
 @functools.cache

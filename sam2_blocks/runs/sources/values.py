@@ -49,7 +49,8 @@ class Values:
         if isinstance(value, Mapping):
             return Item(str(number), value)
         name, read = _picture(number, value, self._request)
-        return Item(name, {self._request.image_input: read})
+        source = str(value) if isinstance(value, str | Path) else ""
+        return Item(name, {self._request.image_input: read}, source=source)
 
 
 def is_picture(value: object) -> bool:

@@ -67,7 +67,8 @@ class VideoFrames:
         for index in self._indices:
             frame = frame_id(self._path.stem, index)
             read = functools.partial(reader.read, index, frame)
-            yield Item(frame, {self._input: read}, stamp, group=str(self._path))
+            path = str(self._path)
+            yield Item(frame, {self._input: read}, stamp, group=path, source=path)
 
 
 class LiveFrames:
@@ -99,7 +100,7 @@ class LiveFrames:
             if index in wanted:
                 frame = frame_id("live", index)
                 read = functools.partial(self._give, found, frame, index, time_s)
-                yield Item(frame, {self._input: read}, group="live")
+                yield Item(frame, {self._input: read}, group="live", source=self._address)
 
     def _give(self, found: object, name: str, index: int, time_s: float | None) -> Image:
         if isinstance(found, ImageError):

@@ -1,0 +1,200 @@
+"""What a path or a URL stands for: its bytes and its name, wherever it is.
+
+Addresses are paths of this machine, ``http(s)`` URLs, which go through the guarded fetch, and
+every URL that fsspec knows, such as ``s3://…``, ``hf://…`` or ``zip://*.jpg::s3://…``. Reads that
+fail for a reason that may pass are tried again, each time after a longer pause.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import io
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+from sam2_blocks.engine.places import RunRequest
+from sam2_blocks.environment import read_switch
+from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
+from sam2_blocks.formats.images import read_image
+from sam2_blocks.service.errors import RequestError, UnansweredError
+from sam2_blocks.service.fetch import FetchLimits, fetch
+from sam2_blocks.values import Image
+
+REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+(://|::)", re.IGNORECASE)
+MAX_FETCHED_BYTES = 2**28
+FETCH_TIMEOUT_S = 60.0
+TRIES = 4
+PAUSE_S = 0.5
+FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Errors of a file system that no second try would escape."""
+
+Read = TypeVar("Read")
+
+
+def is_remote(text: str) -> bool:
+    """Whether a text is a URL, not a path of this machine."""
+    return REMOTE.match(text) is not None
+
+
+def is_web(text: str) -> bool:
+    """Whether a text is an ``http`` or ``https`` URL by itself."""
+    return "::" not in text and text.lower().startswith(("http://", "https://"))
+
+
+def has_wildcards(text: str) -> bool:
+    """Whether a text is a pattern; a question mark in a web address begins its query."""
+    return glob.has_magic(text) and not is_web(text)
+
+
+def suffix_of(address: str) -> str:
+    """The ending of an address in lower case, such as ``.csv``; that of a URL without its query."""
+    path = re.split(r"[?#]", address)[0] if is_web(address) else address.split("::")[0]
+    return os.path.splitext(path)[1].lower()
+
+
+def join(base: str, text: str) -> str:
+    """Put what a list says after the folder that the list is in, unless it stands for itself."""
+    if is_remote(text) or os.path.isabs(text) or not base:
+        return text
+    return f"{base}/{text}" if is_remote(base) else os.path.join(base, text)
+
+
+def parent_of(address: str) -> str:
+    """The folder that an address is in; that of a chained URL is not known."""
+    if not is_remote(address):
+        return os.path.dirname(address)
+    return "" if "::" in address else address.rpartition("/")[0]
+
+
+def absolute(address: str) -> str:
+    """The address as it is the same from every folder."""
+    return address if is_remote(address) else os.path.abspath(address)
+
+
+def stamp_of(address: str) -> str:
+    """Size and time of a local file, empty if it is not there; a URL is taken not to change."""
+    if is_remote(address):
+        return "url"
+    try:
+        status = os.stat(address)
+    except OSError:  # reading it says so
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def read_bytes(address: str) -> bytes:
+    """Read what is at an address.
+
+    Raises:
+        ImageError: if it cannot be read.
+        MissingExtraError: if a package is missing for this kind of URL.
+    """
+    if is_web(address):
+        return _fetch(address)
+    try:
+        if not is_remote(address):
+            return Path(address).read_bytes()
+        system, path = open_system(address)
+        return cast(bytes, with_retries(lambda: system.cat_file(path)))
+    except FileNotFoundError as error:
+        raise ImageError(f"{address}: no such file. Check the address.") from error
+    except OSError as error:
+        raise ImageError(f"{address}: cannot be read: {error}.") from error
+
+
+def open_binary(address: str) -> AbstractContextManager[BinaryIO]:
+    """Open what is at an address, to be read bit by bit; web addresses are read whole.
+
+    Raises:
+        UsageError: if there is nothing.
+    """
+    try:
+        if is_web(address):
+            return io.BytesIO(_fetch(address))
+        if not is_remote(address):
+            return open(address, "rb")
+        system, path = open_system(address)
+        return cast(BinaryIO, with_retries(lambda: system.open(path, "rb")))
+    except (ImageError, OSError) as error:
+        raise UsageError(f"{address}: cannot be read: {error}") from error
+
+
+def read_picture(address: str, image_id: str, request: RunRequest) -> Image:
+    """Read the picture at an address as the request says; see `read_image`."""
+    return decode_picture(read_bytes(address) if is_remote(address) else address, image_id, request)
+
+
+def decode_picture(content: str | bytes, image_id: str, request: RunRequest) -> Image:
+    """Read a picture as the request says; see `read_image`."""
+    return read_image(
+        content,
+        image_id=image_id,
+        max_pixels=request.max_pixels,
+        value_range=request.value_range,
+    )
+
+
+def open_system(address: str) -> tuple[Any, str]:
+    """Find the fsspec file system of a URL, and the path in it.
+
+    Raises:
+        MissingExtraError: if fsspec, or the package for this kind of URL, is not installed.
+        UsageError: if there is no such kind of URL.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(address)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{address}: {error}. pip install 'sam2-blocks[remote]', and the package for this "
+            "kind of URL, such as s3fs, gcsfs or huggingface_hub."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{address}: {error}. Give a path, or a URL that fsspec knows.") from error
+    return system, path
+
+
+def with_retries(
+    read: Callable[[], Read],
+    *,
+    tries: int = TRIES,
+    pause_s: float = PAUSE_S,
+    sleep: Callable[[float], None] | None = None,
+) -> Read:
+    """Call something that reads from afar; once more after a pause, if it may go better then.
+
+    Args:
+        read: raises OSError, or `UnansweredError`, when it fails for now.
+        tries: calls at most; what the last one raises is raised.
+        pause_s: before the second call; twice as long before each further one, and up to half as
+            long again, so that many workers do not come back at once.
+        sleep: waits.
+    """
+    for number in range(tries - 1):
+        try:
+            return read()
+        except (OSError, UnansweredError) as error:
+            if isinstance(error, FOR_GOOD):
+                raise
+            (sleep or time.sleep)(pause_s * 2**number * random.uniform(1, 1.5))
+    return read()
+
+
+def _fetch(url: str) -> bytes:
+    limits = FetchLimits(
+        max_bytes=MAX_FETCHED_BYTES,
+        timeout_s=FETCH_TIMEOUT_S,
+        allow_private=read_switch("SAM2_BLOCKS_ALLOW_PRIVATE_URLS"),
+    )
+    try:
+        return with_retries(functools.partial(fetch, url, limits))
+    except RequestError as error:
+        raise ImageError(f"{url}: {error}") from error

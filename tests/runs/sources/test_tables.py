@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sam2_blocks.errors import UsageError
+from sam2_blocks.runs.sources.tables import TableRows, open_table
+
+BOXES = [[1, 1, 5, 5], [2, 2, 6, 6]]
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    for width, name in enumerate(("a.png", "b.png"), start=8):
+        (tmp_path / name).write_bytes(picture(width))
+    return tmp_path
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        lines = [",".join(rows[0])]
+        for row in rows:
+            cells = ('"' + json.dumps(v) + '"' if isinstance(v, list) else v for v in row.values())
+            lines.append(",".join("" if cell is None else cell for cell in cells))
+        path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_feed_the_inputs_of_their_names(folder, asked, read, suffix):
+    rows = [
+        {"id": "first", "image": "a.png", "boxes": BOXES, "model": "tiny"},
+        {"id": "second", "image": "b.png", "boxes": None, "model": "tiny"},
+    ]
+    source = open_table(write(folder / f"t{suffix}", rows), asked)
+    first, second = source.items()
+    assert (first.id, second.id) == ("first", "second")
+    assert (read(first).hw, read(first, "boxes"), read(first, "model")) == ((6, 8), BOXES, "tiny")
+    assert read(second).hw == (6, 9)
+    assert "boxes" not in second.inputs  # the pipeline's default
+    assert first.source == str(folder / "a.png")
+    assert source.total == (2 if suffix == ".parquet" else None)
+    assert source.notes == []
+
+
+def test_rows_are_called_like_their_pictures_without_an_id(folder, asked):
+    path = write(folder / "t.jsonl", [{"image": "a.png", "camera": 3}, {"image": "b.png"}])
+    source = TableRows(path, asked)
+    assert [item.id for item in source.items()] == ["a.png", "b.png"]
+    assert source.notes == [
+        f"{path}: the pipeline has no inputs 'camera'; the columns are not used"
+    ]
+
+
+def test_pictures_in_parquet_may_be_bytes(folder, asked, read, picture):
+    cells = [{"bytes": picture(11), "path": "x.png"}, {"bytes": None, "path": "a.png"}]
+    path = write(folder / "t.parquet", [{"image": cell} for cell in cells])
+    items = list(TableRows(path, asked).items())
+    assert [item.id for item in items] == ["x.png", "a.png"]
+    assert [read(item).hw[1] for item in items] == [11, 8]
+
+
+def test_a_row_that_is_wrong_is_wrong_alone(folder, asked, read):
+    good = json.dumps({"image": "a.png"})
+    (folder / "t.jsonl").write_text(f"{good}\n{{torn\n[3]\n{json.dumps({'image': ''})}\n{good}\n")
+    items = list(TableRows(str(folder / "t.jsonl"), asked).items())
+    assert [item.id for item in items] == ["a.png", "row 2", "row 3", "row 4", "a.png"]
+    for item, message in zip(
+        items[1:4],
+        [r"t\.jsonl, line 2: is no JSON", r"line 3: wants a JSON object, got list", "is empty"],
+        strict=True,
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(item)
+    (folder / "t.csv").write_text("image,boxes\na.png,1;2;3;4\n")
+    (item,) = TableRows(str(folder / "t.csv"), asked).items()
+    with pytest.raises(ValueError, match=r"wants JSON in the cell.*got '1;2;3;4'"):
+        read(item, "boxes")
+
+
+def test_a_stamp_tells_when_a_row_changed(folder, asked):
+    rows = [{"image": "a.png", "boxes": BOXES}, {"image": "b.png", "boxes": BOXES}]
+    before = [item.stamp for item in TableRows(write(folder / "t.jsonl", rows), asked).items()]
+    rows[0]["boxes"] = BOXES[:1]
+    after = [item.stamp for item in TableRows(write(folder / "t.jsonl", rows), asked).items()]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_a_table_that_does_not_fit_is_refused(folder, asked):
+    for name, content, message in (
+        ("t.csv", "imge,boxes\na,b\n", r"has no column 'image', which the pipeline needs.*'imge'"),
+        ("t.csv", "", "the table is empty"),
+        ("t.parquet", "PAR1 no", "is no whole Parquet file"),
+        ("gone.csv", None, r"gone\.csv: cannot be read"),
+    ):
+        if content is not None:
+            (folder / name).write_text(content)
+        with pytest.raises(UsageError, match=message):
+            open_table(str(folder / name), asked)
+    assert open_table("photos", asked) is None
+
+
+def test_a_table_may_be_remote_and_its_pictures_beside_it(asked, memory, picture, read):
+    memory.pipe_file("/data/deep/a.png", picture(9))
+    memory.pipe_file("/data/t.csv", b"image\ndeep/a.png\n")
+    (item,) = open_table("memory://data/t.csv", asked).items()
+    assert (item.id, read(item).hw) == ("deep/a.png", (6, 9))
+
+
+def test_listing_many_rows_costs_the_same_for_each(tmp_path, asked):
+    count = 20_000
+    table = pa.table({"image": [f"s3://bucket/{n:07}.jpg" for n in range(count)]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    source = TableRows(str(tmp_path / "t.parquet"), asked)
+    tracemalloc.start()
+    start = time.perf_counter()
+    assert sum(1 for _ in source.items()) == count
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert time.perf_counter() - start < 60
