@@ -1,6 +1,6 @@
 """Measure how nano tracks on held-out clips and write that part of its model card.
 
-python -m examples.train_nano.video_evaluate --clips 48
+python -m examples.train_nano.video_evaluate
 """
 
 from __future__ import annotations
@@ -157,15 +157,21 @@ def on_motion(model: SAM2Base, clips: int) -> dict[str, dict[str, list[float]]]:
             rows[name]["J"].append(iou_of(tracks.masks, truth))
             rows[name]["F"].append(boundary_f(tracks.masks, truth))
             rows[name]["seen"].append((tracks.scores > 0).float())
-    seen = torch.cat(visible, 1)  # (T, objects)
+    return summarise_motion(rows, torch.cat(visible, 1))
+
+
+def summarise_motion(
+    rows: dict[str, dict[str, list[Tensor]]], seen: Tensor
+) -> dict[str, dict[str, list[float]]]:
+    """Average each method's J, F and "seen" where objects are ``seen`` (T, objects), by frame."""
     figures: dict[str, dict[str, list[float]]] = {}
     for name, kinds in rows.items():
         joined = {kind: torch.cat(values, 1) for kind, values in kinds.items()}
-        by_frame = {
-            k: [v[t][seen[t]].mean().item() for t in range(FRAMES)] for k, v in joined.items()
+        figures[name] = {
+            kind: [value[t][seen[t]].mean().item() for t in range(FRAMES)]
+            for kind, value in joined.items()
         }
-        by_frame["mean"] = [joined[k][1:][seen[1:]].mean().item() for k in ("J", "F", "seen")]
-        figures[name] = by_frame
+        figures[name]["mean"] = [joined[k][1:][seen[1:]].mean().item() for k in ("J", "F", "seen")]
     figures["count"] = {"objects": [float(seen.shape[1])], "seen": seen.sum(1).tolist()}
     return figures
 
@@ -191,6 +197,13 @@ def on_hiding(model: SAM2Base, objects: int) -> dict[str, dict[str, float]]:
                 lost = (tracks.scores[~seen[:, k], k] < 0).float().mean().item()
                 found = (tracks.scores[after[:, k], k] > 0).float().mean().item()
                 rows[name].append((back, lost, found))
+    return summarise_hiding(rows)
+
+
+def summarise_hiding(
+    rows: dict[str, list[tuple[float, float, float]]],
+) -> dict[str, dict[str, float]]:
+    """Average each method's J after the return, and how often "lost" and "seen" were right."""
     figures = {}
     for name, values in rows.items():
         back, lost, found = torch.tensor(values).T
@@ -257,8 +270,8 @@ def main() -> None:
     """Read the command line, evaluate, and write the card if the packaged weights are meant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, help="safetensors (default: the packaged nano)")
-    parser.add_argument("--clips", type=int, default=48, help="of moving things")
-    parser.add_argument("--hidden", type=int, default=48, help="objects that are hidden")
+    parser.add_argument("--clips", type=int, default=28, help="of moving things")
+    parser.add_argument("--hidden", type=int, default=25, help="objects that are hidden")
     args = parser.parse_args()
     model, about = load(args.weights)
     motion = on_motion(model, args.clips)
