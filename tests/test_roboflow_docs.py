@@ -1,4 +1,4 @@
-"""Every difference that ``docs/coming-from/roboflow.md`` tells of is asserted by a test that exists."""
+"""Every difference that the page for who comes from Roboflow tells of has a test that exists."""
 
 from __future__ import annotations
 
