@@ -229,7 +229,7 @@ def test_what_belongs_to_pictures_that_are_gone_is_removed(exporting, folder, mo
     left = {p.relative_to(exporting.target).as_posix() for p in exporting.target.rglob("*")}
     assert left == {
         *("a.jpg", "a.jpg/overlay.png", "a.jpg/predictions.json", "coco.json"),
-        *("labels", "labels/a.txt", JOURNAL_FILE),
+        *("data.yaml", "labels", "labels/a.txt", JOURNAL_FILE),
     }
     assert exporting.named() == ["a.jpg"]
 
