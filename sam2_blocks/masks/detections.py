@@ -248,7 +248,9 @@ def _detection_ids(prediction: MaskPrediction, image_id: str) -> NDArray[np.str_
     rows = zip(prediction.rles, prediction.iou_prediction, strict=True)
     ids = []
     for index, (rle, iou) in enumerate(rows):
-        digest = sha256(f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0".encode())
+        digest = sha256(
+            f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0".encode("utf-8", "surrogatepass")
+        )
         digest.update(np.ascontiguousarray(rle.counts, np.int64).tobytes())
         ids.append(str(UUID(bytes=digest.digest()[:16], version=5)))
     return np.array(ids, np.str_)
@@ -260,7 +262,9 @@ def _object_ids(found: FoundObjects, image_id: str) -> NDArray[np.str_]:
     for index in range(len(found)):
         box, score = found.boxes_xyxy[index], float(found.confidence[index])
         text = f"{image_id}\0{index}\0{box.tolist()}\0{found.class_names[index]}\0{score!r}"
-        ids.append(str(UUID(bytes=sha256(text.encode()).digest()[:16], version=5)))
+        ids.append(
+            str(UUID(bytes=sha256(text.encode("utf-8", "surrogatepass")).digest()[:16], version=5))
+        )
     return np.array(ids, np.str_)
 
 
