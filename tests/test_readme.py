@@ -43,7 +43,7 @@ def test_everything_runs_in_order_in_one_shell(tmp_path):
     shown = [line for line in README.splitlines() if line.startswith("│")]
     assert shown
     assert all(line in printed for line in shown)  # the table it shows is what is printed
-    [answer] = re.findall(r'^\{"predictions.*$', printed, re.M)
+    [answer] = re.findall(r'^\{.*"predictions.*$', printed, re.M)
     [prediction] = json.JSONDecoder().raw_decode(answer)[0]["predictions"]
     assert prediction["confidence"] > 0.8
     assert sum(prediction["masks"]["size"]) == 768 + 606
