@@ -36,7 +36,7 @@ def test_a_block_is_run_on_one_item(plugins):
 
 def test_a_block_that_is_not_there_is_named(plugins):
     with pytest.raises(
-        AssertionError, match=r"no block 'a/b@v1'; there are \['detections/filter@v1'"
+        AssertionError, match=r"no block 'a/b@v1'; there are \['detections/classify_from@v1'"
     ):
         check_block("a/b@v1", plugins=plugins)
 
