@@ -8,11 +8,11 @@ everything else). It says nothing about where the picture came from.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
 import time
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +33,7 @@ from sam2_blocks.forks import after_fork
 from sam2_blocks.masks.rle import MAX_PIXELS
 from sam2_blocks.values import Embedding, ExecutorSpec, Hw
 
+LOGGER = logging.getLogger(__name__)
 VERSION = 1  # of the layout above
 ENTRY_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 PART_NAME = re.compile(r"\.[0-9a-f]{32}\.safetensors\..*\.part")  # see `write_atomically`
@@ -191,16 +192,16 @@ class EmbeddingFiles:
             self._stop_writing(error)
             return
         self._count(entries=-1, nbytes=-nbytes, evictions=1)
-        warnings.warn(f"deleted the cached embedding {path}: {reason}", UserWarning, stacklevel=2)
+        LOGGER.warning("deleted the cached embedding %s: %s", path, reason)
 
     def _stop_writing(self, error: OSError) -> None:
         if self._writable:
             self._writable = False
-            warnings.warn(
-                f"embeddings are no longer written to {self._folder}: {error}. Free space there, "
-                "make it writable, or choose another cache_dir.",
-                UserWarning,
-                stacklevel=2,
+            LOGGER.warning(
+                "embeddings are no longer written to %s: %s. "
+                "Free space there, make it writable, or choose another cache_dir.",
+                self._folder,
+                error,
             )
 
     def _count(self, **changes: int) -> None:
