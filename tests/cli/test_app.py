@@ -7,7 +7,7 @@ import pytest
 from sam2_blocks.cli import options
 from sam2_blocks.runs import run as run_module
 from tests.cli.conftest import COFFEE, QUICKSTART
-from tests.conftest import ROOT
+from tests.conftest import PICTURES, ROOT
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,17 @@ def test_an_unexpected_error_is_one_block_too(call, monkeypatch):
     assert code == options.STOPPED
     assert "unexpected ZeroDivisionError" in err
     assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "file")
+    assert code == options.WRONG_INPUT
+    assert "cannot write to the folder" in err
+
+
+def test_a_wrong_setting_is_one_error(call, tmp_path):
+    points = ROOT / "examples" / "points.yaml"
+    code, _, err = call("run", points, "-i", PICTURES, "-o", tmp_path, "-s", "prompts=abc")
+    assert code == options.WRONG_INPUT
+    assert err.count("wants a list of mappings") == 1

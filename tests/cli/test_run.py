@@ -493,17 +493,3 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     assert "failed: a.jpg: cannot be written: no such colour" in err
     [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert (record["item"], record["step"]) == ("a.jpg", "outputs")
-
-
-def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(call, tmp_path):
-    (tmp_path / "file").write_text("")
-    code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path / "file")
-    assert code == options.WRONG_INPUT
-    assert "cannot write to the folder" in err
-
-
-def test_a_wrong_setting_is_one_error(call, tmp_path):
-    points = ROOT / "examples" / "points.yaml"
-    code, _, err = call("run", points, "-i", PICTURES, "-o", tmp_path, "-s", "prompts=abc")
-    assert code == options.WRONG_INPUT
-    assert err.count("wants a list of mappings") == 1
