@@ -100,7 +100,7 @@ def to_detections(
     boxes_xyxy = rles_to_boxes_xyxy(prediction.rles)
     detections = sv.Detections(
         xyxy=boxes_xyxy.astype(np.float32),
-        mask=MaskStack.from_rles(prediction.rles, prediction.image_hw),
+        mask=MaskStack.from_rles(prediction.rles, prediction.image_hw, boxes_xyxy=boxes_xyxy),
         confidence=_column(source.confidence, prediction.iou_prediction),
         class_id=_column(source.class_id, np.zeros(count, np.int64)),
         tracker_id=None if source.tracker_id is None else source.tracker_id.copy(),

@@ -10,9 +10,14 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks.rle import mask_to_rle, merge_empty_runs, rle_crop, rle_paste
-from sam2_blocks.masks.rle import rles_to_boxes_xyxy as boxes_of
-from sam2_blocks.values import Hw, Rle
+from sam2_blocks.masks.rle import (
+    mask_to_rle,
+    merge_empty_runs,
+    rle_crop,
+    rle_paste,
+    rles_to_boxes_xyxy,
+)
+from sam2_blocks.values import Hw, Int64Array, Rle
 
 MOST_PIXELS = 2**31 - 1
 """In one box, since supervision counts runs in 32 bits."""
@@ -30,8 +35,16 @@ class MaskStack(CompactMask, NDArrayOperatorsMixin):
     __slots__ = ()
 
     @classmethod
-    def from_rles(cls, rles: Sequence[Rle], image_hw: Hw) -> MaskStack:
+    def from_rles(
+        cls, rles: Sequence[Rle], image_hw: Hw, *, boxes_xyxy: Int64Array | None = None
+    ) -> MaskStack:
         """Keep each mask as the run lengths of its tight box; an empty mask is one clear pixel.
+
+        Args:
+            rles: of one picture.
+            image_hw: its size.
+            boxes_xyxy: int64, (N, 4), their tight boxes as `rles_to_boxes_xyxy` finds them, if
+                they are known.
 
         Raises:
             ValueError: if a mask has another size than ``image_hw``, or a box 2^31 pixels.
@@ -39,7 +52,7 @@ class MaskStack(CompactMask, NDArrayOperatorsMixin):
         for index, rle in enumerate(rles):
             if rle.size != tuple(image_hw):
                 raise ValueError(f"mask {index} has size {rle.size}, the others {tuple(image_hw)}")
-        boxes = boxes_of(rles)
+        boxes = rles_to_boxes_xyxy(rles) if boxes_xyxy is None else boxes_xyxy
         crops = [rle_crop(rle, box) for rle, box in zip(rles, boxes, strict=True)]
         sizes = np.array([crop.size for crop in crops], np.int64).reshape(-1, 2)
         if sizes.prod(axis=1).max(initial=0) > MOST_PIXELS:
