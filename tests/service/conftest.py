@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.executor import load
+from sam2_blocks.masks.rle import rle_to_mask
 from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.opening import ImageOpener
@@ -100,3 +101,19 @@ def segment(service, image=None, prompts=None, **fields):
         fields["image"] = as_request(image) if isinstance(image, Image) else image
     request = Sam2SegmentationRequest.model_validate({"prompts": prompts, **fields})
     return asyncio.run(service.segment(request))
+
+
+PICTURE = picture()
+PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
+
+
+def library_call(executor, prompts, image=PICTURE, **options):
+    """What the library answers itself."""
+    request = Sam2SegmentationRequest(image=as_request(image), prompts=prompts)
+    [embedding] = executor.embed([image])
+    prompt_set = request.prompts.to_prompt_set(image.hw)
+    return executor.segment([(embedding, prompt_set)], **options)[0]
+
+
+def masks_of(prediction):
+    return np.array([rle_to_mask(rle) for rle in prediction.rles])

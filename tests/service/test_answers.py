@@ -7,25 +7,15 @@ import pytest
 
 from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.core import PADDING
 from sam2_blocks.service.errors import TooLargeError
-from tests.service.conftest import as_request, box, picture, point, segment
-
-PICTURE = picture()
-PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
-
-
-def library_call(executor, prompts, image=PICTURE, **options):
-    """What the library answers itself."""
-    request = Sam2SegmentationRequest(image=as_request(image), prompts=prompts)
-    [embedding] = executor.embed([image])
-    prompt_set = request.prompts.to_prompt_set(image.hw)
-    return executor.segment([(embedding, prompt_set)], **options)[0]
-
-
-def masks_of(prediction):
-    return np.array([rle_to_mask(rle) for rle in prediction.rles])
+from tests.service.conftest import (
+    PICTURE,
+    PROMPTS,
+    library_call,
+    masks_of,
+    segment,
+)
 
 
 def load_npz(answer):

@@ -22,22 +22,19 @@ from sam2_blocks.service.errors import (
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_embedding
 from sam2_blocks.values import Image, Prompt, PromptSet
-from tests.service.conftest import as_request, box, embed, fresh, picture, point, segment
-
-PICTURE = picture()
-PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
-
-
-def library_call(executor, prompts, image=PICTURE, **options):
-    """What the library answers itself."""
-    request = Sam2SegmentationRequest(image=as_request(image), prompts=prompts)
-    [embedding] = executor.embed([image])
-    prompt_set = request.prompts.to_prompt_set(image.hw)
-    return executor.segment([(embedding, prompt_set)], **options)[0]
-
-
-def masks_of(prediction):
-    return np.array([rle_to_mask(rle) for rle in prediction.rles])
+from tests.service.conftest import (
+    PICTURE,
+    PROMPTS,
+    as_request,
+    box,
+    embed,
+    fresh,
+    library_call,
+    masks_of,
+    picture,
+    point,
+    segment,
+)
 
 
 def load_npz(answer):
