@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.hosts import roboflow
+from sam2_blocks.hosts.roboflow.blocks import workflow_block
 from tests.hosts.roboflow.conftest import IGNORED, detector_output, picture, run_one
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
@@ -28,16 +30,18 @@ outputs:
 
 @pytest.fixture
 def closer(engine_class, tmp_path, monkeypatch):
-    """A folder of pipelines whose one pipeline is a block of the engine."""
+    """A folder of pipelines whose one pipeline is a block of the engine.
+
+    The engine keeps what it made from classes of the same names, so the others stay the classes
+    they were: only the pipeline's own is new.
+    """
+    known = roboflow.load_blocks()
     (tmp_path / "closer.yaml").write_text(CLOSER)
     monkeypatch.setenv("SAM2_BLOCKS_PIPELINES", str(tmp_path))
-    caches = (roboflow.load_blocks, roboflow._plugins)
-    for cached in caches:
-        cached.cache_clear()
-    yield "sam2_blocks/pipelines_closer@v1"
-    monkeypatch.undo()
-    for cached in caches:
-        cached.cache_clear()
+    plugins = load_plugins()
+    added = workflow_block(plugins.manifests["pipelines/closer@v1"], plugins, roboflow._engine())
+    monkeypatch.setattr(roboflow, "load_blocks", lambda: [*known, added])
+    return "sam2_blocks/pipelines_closer@v1"
 
 
 def test_a_pipeline_is_a_block_of_the_engine(closer, start):
