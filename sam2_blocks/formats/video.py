@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sam2_blocks.errors import ImageError
+from sam2_blocks.forks import after_fork
 from sam2_blocks.values import Image, UInt8Array, VideoFrame
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ CODECS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 """Names of containers that are not those of their endings."""
 DEFAULT_FPS = Fraction(25)
+
+_of_parents: list[object] = []  # closing a decoder waits for its threads, which no fork has
 
 Decoded = tuple[UInt8Array | ImageError, float | None]
 """A frame or why it cannot be decoded, and its time in seconds."""
@@ -86,7 +89,8 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
 class FrameReader:
     """Reads frames of one video by number; in their order each is decoded once.
 
-    Threads may share it. Frames that were decoded on the way to another one wait for a while.
+    Threads may share it; a forked child opens the file again. Frames that were decoded on the way
+    to another one wait for a while.
 
     Args:
         path: the video.
@@ -98,12 +102,19 @@ class FrameReader:
         self._path = path
         self._video_id = video_id
         self._fps = fps
+        self._start_afresh()
+        after_fork(self._leave_to_parent)
+
+    def _leave_to_parent(self) -> None:
+        """Open the file again, whose place is shared with the parent, as soon as it is wanted."""
+        _of_parents.append(self._frames)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
         self._lock = threading.Lock()
         self._frames: Iterator[Decoded] | None = None
         self._next = 0
-        self._waiting: OrderedDict[int, tuple[UInt8Array | ImageError, float | None]] = (
-            OrderedDict()
-        )
+        self._waiting: OrderedDict[int, Decoded] = OrderedDict()
 
     def read(self, index: int, image_id: str) -> Image:
         """Read one frame.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +30,22 @@ class Workers(ThreadPoolExecutor):
         super().__init__(count, name)
         self.name = name
         self._count = count
+        self._process = os.getpid()
         self._begun: dict[object, float] = {}
 
     def submit(
         self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Future[Result]:
-        """See `ThreadPoolExecutor.submit`."""
+        """See `ThreadPoolExecutor.submit`.
+
+        Raises:
+            RuntimeError: in a forked child, where these threads and the event loop are not.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"the threads {self.name!r} are those of process {self._process}, which forked "
+                "this one. Make the service after the fork, or start processes by 'spawn'."
+            )
         return super().submit(self._timed, partial(fn, *args, **kwargs))
 
     def stalled_s(self) -> float:

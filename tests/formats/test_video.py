@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import av
@@ -114,3 +115,16 @@ def test_pictures_of_several_sizes(tmp_path):
     with pytest.raises(ValueError, match=r"a picture of 20x10 does not fit a video of 64x48"):
         video.add(np.zeros((10, 20, 3), np.uint8))
     video.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_has_a_place_of_its_own_in_the_file(clip):
+    reader = FrameReader(clip, "clip")
+    assert number_of(reader.read(0, "0").pixels) == 0
+    with reader._lock:  # as if a thread was reading when the process forked
+        child = os.fork()
+        if not child:
+            os._exit(number_of(reader.read(3, "3").pixels))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert [number_of(reader.read(index, "").pixels) for index in (1, 2, 9)] == [1, 2, 9]

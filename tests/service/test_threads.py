@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,3 +136,19 @@ def test_what_nobody_waits_for_by_then_is_not_begun():
     with Workers(1, "test") as workers:
         asyncio.run(run(workers))
     assert begun == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_is_told_that_it_has_no_threads():
+    workers = Workers(1, "cooks")
+    assert workers.submit(int).result() == 0
+    child = os.fork()
+    if not child:
+        try:
+            workers.submit(int)
+        except RuntimeError as error:
+            os._exit(0 if "'cooks'" in str(error) and "after the fork" in str(error) else 2)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    workers.shutdown()
+    assert os.waitstatus_to_exitcode(status) == 0

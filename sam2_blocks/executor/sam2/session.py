@@ -17,6 +17,7 @@ from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.heads import ObjectAnswers
 from sam2_blocks.executor.sam2.memory import FrameMemory, MemoryBounds, ObjectMemory
+from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.options import TrackSettings
 from sam2_blocks.prompts import check_prompts
@@ -93,8 +94,12 @@ class Sam2TrackSession:
         self._settings = settings
         self._device_lock = device_lock
         self._stream = _Stream()
-        self._lock = threading.Lock()
         self._is_open = True
+        self._unlock()
+        after_fork(self._unlock)
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Sam2TrackSession:
         return self

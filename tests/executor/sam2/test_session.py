@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 
 import numpy as np
@@ -274,3 +275,15 @@ def test_a_closed_session(executor):
 def test_settings_beyond_the_model(executor):
     with pytest.raises(ValueError, match="memory_frames must be 1 to 7"):
         executor.track(TrackSettings(memory_frames=9))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_goes_on_with_its_own(session):
+    session.step(frame(0), boxes(1))
+    with session._lock:  # as if a thread was at work when the process forked
+        child = os.fork()
+        if not child:
+            os._exit(len(session.step(frame(1)).tracker_id))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert session.step(frame(1)).tracker_id.tolist() == [1]
