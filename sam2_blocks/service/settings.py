@@ -138,7 +138,7 @@ class ServiceSettings:
         int,
         Ge(1),
         Setting("Pixels of these images, in MiB; further ones wait.", IMAGES, "max-open-mb", MIB),
-    ] = 256 * MIB
+    ] = 192 * MIB
     decode_s: Annotated[
         float,
         Gt(0),

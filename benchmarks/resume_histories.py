@@ -1,0 +1,231 @@
+"""Random lives of an output folder: runs that are killed, pictures that change, runs that resume.
+
+    python -m benchmarks.resume_histories [--minutes 15] [--seed 0]
+
+Each history begins with a folder of small pictures with boxes beside them. A few times over, a run
+into one output folder is let finish, killed or interrupted at a random moment; then pictures come,
+go, break, or change with their boxes. When the last run has been resumed to its end, its folder has
+to hold what a fresh run over the same pictures writes, byte for byte. The model is a stand-in that
+fills boxes, and runs are forked, so that a second holds a few of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image as PilImage
+
+from sam2_blocks import load_plugins, run_pipeline
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.testing import FakeExecutor
+
+HW = (40, 60)
+CLASSES = ("zebra", "dog", "ant", "cat", "moth")
+OWN_FILES = frozenset({".finished.jsonl", ".lock"})
+"""What a run keeps for itself: in the order in which items were finished."""
+
+
+def _export(block: str) -> dict[str, Any]:
+    sockets = {"image": "$inputs.image", "predictions": "$steps.find.predictions"}
+    return {"use": block, "with": sockets}
+
+
+PIPELINE: dict[str, Any] = {
+    "pipeline_version": 1,
+    "inputs": {"image": {"kind": "image"}},
+    "steps": {
+        "boxes": {"use": "detections/load@v1", "with": {"image": "$inputs.image"}},
+        "find": {
+            "use": "sam2/segment@v1",
+            "with": {"image": "$inputs.image", "boxes": "$steps.boxes.detections"},
+        },
+        "coco": _export("export/coco@v1"),
+        "yolo": _export("export/yolo@v1"),
+        "labelme": _export("export/labelme@v1"),
+        "masks": _export("export/masks@v1"),
+    },
+    "outputs": {"predictions": "$steps.find.predictions"},
+}
+
+
+class Pictures:
+    """A folder of pictures with Labelme boxes beside them, and what may happen to it.
+
+    Args:
+        folder: where they are.
+        chance: decides.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder = folder
+        self._chance = chance
+        self._count = 0
+        for _ in range(chance.randint(6, 24)):
+            self.add()
+
+    def add(self) -> None:
+        """Put a new picture there, sometimes into a folder of its own, with boxes."""
+        self._count += 1
+        place = self._chance.choice(["", "", "", "more/", "more/deep/"])
+        self._write(self.folder / f"{place}{self._chance.choice('abc')}{self._count}.png")
+
+    def edit(self) -> None:
+        """Let a few things happen."""
+        for _ in range(self._chance.randint(0, 4)):
+            self._chance.choice(
+                [self.add, self._remove, self._change, self._relabel, self._break]
+            )()
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.rglob("*.png"))
+
+    def _remove(self) -> None:
+        if len(self._all()) > 3:
+            picture = self._chance.choice(self._all())
+            picture.unlink()
+            picture.with_suffix(".json").unlink()
+
+    def _change(self) -> None:
+        self._write(self._chance.choice(self._all()))
+
+    def _relabel(self) -> None:
+        self._write_boxes(self._chance.choice(self._all()))
+
+    def _break(self) -> None:
+        self._chance.choice(self._all()).write_bytes(b"no picture any more")
+
+    def _write(self, picture: Path) -> None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((*HW, 3), self._chance.randrange(256), np.uint8)
+        PilImage.fromarray(pixels).save(picture)
+        self._write_boxes(picture)
+
+    def _write_boxes(self, picture: Path) -> None:
+        shapes = [self._shape() for _ in range(self._chance.randint(0, 3))]
+        height, width = HW
+        size = {"imagePath": picture.name, "imageHeight": height, "imageWidth": width}
+        picture.with_suffix(".json").write_text(json.dumps({"shapes": shapes, **size}))
+
+    def _shape(self) -> dict[str, Any]:
+        x, y = self._chance.randint(0, 30), self._chance.randint(0, 20)
+        label = self._chance.choice(CLASSES)
+        corners = [[x, y], [x + self._chance.randint(3, 25), y + self._chance.randint(3, 18)]]
+        return {"label": label, "shape_type": "rectangle", "points": corners}
+
+
+def start_run(pictures: Path, out: Path, *, resume: bool) -> int:
+    """Start a run in a child and return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 1
+    try:
+        _run(pictures, out, resume=resume)
+        status = 0
+    except KeyboardInterrupt:
+        status = 130
+    except BaseException as error:  # told to the parent, whatever it is
+        print(f"{type(error).__name__}: {error}", flush=True)
+    finally:
+        os._exit(status)
+
+
+def _run(pictures: Path, out: Path, *, resume: bool) -> None:
+    plugins = load_plugins(strict=True, points=[])
+    resources = Resources({"sam2": FakeExecutor}, out)
+    run = run_pipeline(
+        PIPELINE, pictures, out=out, resume=resume, batch_size=2, plugins=plugins,
+        resources=resources,
+    )  # fmt: skip
+    for _ in run:
+        time.sleep(0.002)  # a model's work, so that signals come while there is some
+
+
+def wait(child: int) -> int:
+    """Return the exit status of a child; negative: the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of an output folder but those that a run keeps for itself."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in OWN_FILES
+    }
+
+
+class Life(NamedTuple):
+    """What came of a history: how its runs ended, which files are not those of a fresh run, and
+    for how long that one ran."""
+
+    ends: Counter[str]
+    differing: list[str]
+    whole_s: float
+
+
+def live(seed: int, root: Path, whole_s: float) -> Life:
+    """Let one history happen.
+
+    Args:
+        seed: of all that happens.
+        root: an empty folder.
+        whole_s: about how long a run takes, so that it can be killed within.
+    """
+    chance = random.Random(seed)
+    pictures, out, ends = Pictures(root / "in", chance), root / "out", Counter[str]()
+    for number in range(chance.randint(1, 5)):
+        if number:
+            pictures.edit()
+        child = start_run(root / "in", out, resume=number > 0)
+        if chance.random() < 0.85:
+            time.sleep(chance.uniform(0, 1.2 * whole_s))
+            os.kill(child, chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT]))
+        ends[str(wait(child))] += 1
+    pictures.edit()
+    ended = wait(start_run(root / "in", out, resume=True))
+    started = time.monotonic()
+    fresh_ended = wait(start_run(root / "in", root / "fresh", resume=False))
+    whole_s = time.monotonic() - started
+    if ended or fresh_ended:
+        return Life(ends, [f"runs to the end ended with {ended} and {fresh_ended}"], whole_s)
+    ours, fresh = contents(out), contents(root / "fresh")
+    differing = sorted(n for n in ours.keys() | fresh.keys() if ours.get(n) != fresh.get(n))
+    return Life(ends, differing, whole_s)
+
+
+def main() -> None:
+    """Live as many histories as fit, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    until, seed, wrong, ends = time.monotonic() + given.minutes * 60, given.seed, 0, Counter[str]()
+    whole_s = 0.5
+    while time.monotonic() < until:
+        with tempfile.TemporaryDirectory() as root:
+            life = live(seed, Path(root), whole_s)
+        ends, whole_s = ends + life.ends, life.whole_s
+        wrong += bool(life.differing)
+        if life.differing:
+            print(f"seed {seed}: {life.differing[:8]}", flush=True)
+        seed += 1
+    lived = seed - given.seed
+    print(f"{lived} histories, {wrong} unlike a fresh run; their runs ended: {dict(ends)}")
+
+
+if __name__ == "__main__":
+    main()
