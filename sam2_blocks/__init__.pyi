@@ -1,3 +1,5 @@
+from .clips import Clip as Clip
+from .clips import ClipPrompt as ClipPrompt
 from .engine.functions import detector_block as detector_block
 from .engine.hookspecs import hookimpl as hookimpl
 from .engine.places import Exporter as Exporter
@@ -34,7 +36,6 @@ from .runs.once import segment as segment
 from .runs.run import run_pipeline as run_pipeline
 from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
-from .strategies.propagation import ClipPrompt as ClipPrompt
 from .strategies.propagation import propagate as propagate
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
 from .values import AutomaticMasks as AutomaticMasks

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from sam2_blocks.clips import Clip
 from sam2_blocks.errors import ImageError
-from sam2_blocks.formats import images
+from sam2_blocks.formats import clip_prompts, clips, images
 from sam2_blocks.formats.plain import DumpOptions, to_plain
-from sam2_blocks.prompts import parse_prompts
+from sam2_blocks.prompts import parse_prompts, prompts_to_plain
 from sam2_blocks.values import Embedding, ExecutorSpec, Image, Prompt, PromptSet, VideoFrame
 
 if TYPE_CHECKING:
@@ -306,26 +307,6 @@ def _parse_detections(value: object) -> sv.Detections:
     return rows_to_detections(value)
 
 
-def prompts_to_plain(prompts: PromptSet, options: DumpOptions | None = None) -> list[Any]:
-    """Write prompts as the rows that `parse_prompts` reads.
-
-    Raises:
-        ValueError: if a prompt has ``mask_input``, which has no such form.
-    """
-    return [_prompt_to_plain(index, prompt) for index, prompt in enumerate(prompts.prompts)]
-
-
-def _prompt_to_plain(index: int, prompt: Prompt) -> dict[str, Any]:
-    if prompt.mask_input is not None:
-        raise ValueError(f"prompt {index}: mask_input cannot be written as JSON; leave it out")
-    arrays = {
-        "box_xyxy": prompt.box_xyxy,
-        "point_coords": prompt.point_coords,
-        "point_labels": prompt.point_labels,
-    }
-    return {name: array.tolist() for name, array in arrays.items() if array is not None}
-
-
 def _dump_embedding(value: Embedding, options: DumpOptions) -> dict[str, Any]:
     from sam2_blocks.executor.embedding_json import embedding_to_json
 
@@ -443,10 +424,31 @@ BUILTIN_KINDS = (
         _instance_of(PromptSet, name="PromptSet"),
         parse_prompts,
         literal=True,
-        dump=prompts_to_plain,
+        dump=lambda value, options: prompts_to_plain(value),
         sample=_sample_prompts,
         counted=True,
         empty=PromptSet,
+    ),
+    Kind(
+        "clip",
+        "Clip: a video by its path and the numbers of its frames, without pixels",
+        _instance_of(Clip, name="Clip"),
+        clips.plain_to_clip,
+        dump=lambda value, options: clips.clip_to_plain(value),
+        sample=lambda empty: clips.sample_clip(),
+        counted=True,
+    ),
+    Kind(
+        "clip_prompts",
+        "list of ClipPrompt: frame, tracker_id, and a box, points or a mask each",
+        clip_prompts.check_clip_prompts,
+        clip_prompts.parse_clip_prompts,
+        literal=True,
+        dump=lambda value, options: clip_prompts.clip_prompts_to_plain(value),
+        sample=lambda empty: () if empty else clips.sample_prompts(),
+        settle=tuple,
+        counted=True,
+        empty=tuple,
     ),
     _detections(
         "object_detection_prediction",

@@ -192,6 +192,35 @@ def parse_prompts(value: object) -> PromptSet:
     return PromptSet(tuple(_parse_prompt(i, row) for i, row in enumerate(value)))
 
 
+def prompts_to_plain(prompts: PromptSet) -> list[dict[str, Any]]:
+    """Write prompts as the rows that `parse_prompts` reads.
+
+    Raises:
+        ValueError: if a prompt has ``mask_input``, which has no such form.
+    """
+    return [prompt_to_plain(f"prompt {i}", prompt) for i, prompt in enumerate(prompts.prompts)]
+
+
+def prompt_to_plain(where: str, prompt: Prompt) -> dict[str, Any]:
+    """Write one prompt as a row.
+
+    Args:
+        where: what to call it in messages.
+        prompt: the prompt.
+
+    Raises:
+        ValueError: as `prompts_to_plain`.
+    """
+    if prompt.mask_input is not None:
+        raise ValueError(f"{where}: mask_input cannot be written as JSON; leave it out")
+    arrays = {
+        "box_xyxy": prompt.box_xyxy,
+        "point_coords": prompt.point_coords,
+        "point_labels": prompt.point_labels,
+    }
+    return {name: array.tolist() for name, array in arrays.items() if array is not None}
+
+
 def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
     unknown = set(row) - {"box_xyxy", "point_coords", "point_labels"}
     if unknown or not row:

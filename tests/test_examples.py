@@ -94,6 +94,25 @@ def test_track(run):
     ]
 
 
+def test_propagate(run):
+    """Three toys marked on five frames: each is found on every frame, under its id and name."""
+    clip = ROOT / "examples" / "videos" / "toys.mp4"
+    folder = run("propagate.yaml", "--input", clip, "--every", "5")
+    names = {1: "star", 2: "ball", 3: "block"}
+    tracks = json.loads((folder / "youtube_vis.json").read_text())
+    assert [row["length"] for row in tracks["videos"]] == [12]
+    named = {row["id"]: row["name"] for row in tracks["categories"]}
+    found = {row["track_id"]: named[row["category_id"]] for row in tracks["annotations"]}
+    assert found == names
+    first = {row["tracker_id"]: row for row in rows_of(folder / "toys/000000/predictions.json")}
+    for key, (x, y) in {1: (70, 62), 2: (30, 146), 3: (250, 178)}.items():  # where they are drawn
+        mask = rle_to_mask(coco_to_rle(first[key]["segmentation"]))
+        assert mask[y, x], names[key]
+        assert mask.sum() < 4000
+    assert read_facts(folder / "toys.mp4").frames == 12
+    assert len(list((folder / "masks").rglob("*.png"))) == 12
+
+
 def test_crops_come_back_onto_the_picture(run):
     folder = run("crops.yaml", "--input", PICTURES / "coffee.jpg")
     rows = rows_of(folder / "predictions.json")

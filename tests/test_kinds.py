@@ -16,9 +16,7 @@ from sam2_blocks.kinds import (
     find_kind,
     kinds_fit,
     list_kind,
-    parse_prompts,
     parse_value,
-    prompts_to_plain,
 )
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import rle_to_coco
@@ -283,14 +281,3 @@ def test_wrong_run_lengths_are_refused_at_the_border():
         TypeError, match=r"object_detection_prediction: data\['rle_mask'\] of row 0"
     ):
         check_value(boxes, [BOXES])
-
-
-def test_prompts_travel():
-    rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
-    assert prompts_to_plain(parse_prompts(rows)) == rows
-
-
-def test_mask_input_does_not_travel():
-    prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
-    with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
-        prompts_to_plain(prompts)

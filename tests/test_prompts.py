@@ -5,7 +5,13 @@ import pytest
 import supervision as sv
 
 from sam2_blocks.masks.rle import masks_to_prediction
-from sam2_blocks.prompts import check_prompts, parse_prompts, split_prompts, to_prompt_set
+from sam2_blocks.prompts import (
+    check_prompts,
+    parse_prompts,
+    prompts_to_plain,
+    split_prompts,
+    to_prompt_set,
+)
 from sam2_blocks.testing import sample_image
 from sam2_blocks.values import Prompt, PromptSet
 
@@ -209,3 +215,14 @@ def test_what_does_not_is_refused_in_our_words(given, message):
 def test_mappings_are_never_reshaped(row, message):
     with pytest.raises(ValueError, match=message):
         parse_prompts([row])
+
+
+def test_prompts_travel():
+    rows = [{"box_xyxy": [1.0, 2.0, 3.0, 4.0]}, {"point_coords": [[5.0, 6.0]], "point_labels": [0]}]
+    assert prompts_to_plain(parse_prompts(rows)) == rows
+
+
+def test_mask_input_does_not_travel():
+    prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
+    with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
+        prompts_to_plain(prompts)

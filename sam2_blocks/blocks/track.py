@@ -15,12 +15,12 @@ import supervision as sv
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executors import Tracker, require
-from sam2_blocks.masks.detections import to_detections, to_rles
+from sam2_blocks.masks.detections import to_rles, tracks_to_detections
 from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
-from sam2_blocks.values import Hw, Image, Prompt, Rle, Tracks, VideoFrame
+from sam2_blocks.values import Hw, Prompt, Rle, VideoFrame
 
 Result = Mapping[str, Any] | Exception
 Key = tuple[Any, ...]
@@ -211,31 +211,7 @@ def _outputs(
     shown = tracks if item.lost == "keep" else tracks.select(np.flatnonzero(states != "lost"))
     new = tracks.select(np.flatnonzero(states == "new"))
     return {
-        "predictions": tracks_to_detections(shown, item.image, classes),
-        "new": tracks_to_detections(new, item.image, classes),
-        "ended": tracks_to_detections(found.ended, item.image, classes),
+        "predictions": tracks_to_detections(shown, classes, image_id=item.image.id),
+        "new": tracks_to_detections(new, classes, image_id=item.image.id),
+        "ended": tracks_to_detections(found.ended, classes, image_id=item.image.id),
     }
-
-
-def tracks_to_detections(
-    tracks: Tracks, image: Image, classes: Mapping[int, tuple[int, str]]
-) -> sv.Detections:
-    """Turn the objects of a frame into detections, one an object, in order.
-
-    Args:
-        tracks: the objects.
-        image: the frame.
-        classes: class id and name by ``tracker_id``; others are of class 0, ``object``.
-
-    Returns:
-        As `to_detections` makes them, with ``tracker_id`` and, in ``data``, ``object_score`` and
-        ``track_state``.
-    """
-    detections = to_detections(tracks.prediction, image_id=image.id)
-    named = [classes.get(key, (0, "object")) for key in tracks.tracker_id.tolist()]
-    detections.tracker_id = tracks.tracker_id.copy()
-    detections.class_id = np.array([class_id for class_id, _ in named], np.int64)
-    detections.data["class_name"] = np.array([name for _, name in named], np.str_)
-    detections.data["object_score"] = tracks.object_score.copy()
-    detections.data["track_state"] = np.array(tracks.state, np.str_)
-    return detections

@@ -178,6 +178,15 @@ class RunRequest:
             raise PipelineError(self.pipeline.source, [Problem(message, "inputs")])
         return free[0]
 
+    @property
+    def clip_inputs(self) -> tuple[str, ...]:
+        """The pipeline inputs that the whole clip of each frame goes to, if there are any."""
+        return tuple(
+            name
+            for name, declared in self.pipeline.inputs.items()
+            if "clip" in declared.kinds and name not in self.settings
+        )
+
 
 @runtime_checkable
 class Source(Protocol):

@@ -21,15 +21,18 @@ def path_beside(template: str, image: Image) -> Path:
     Raises:
         ValueError: if a placeholder is another.
     """
-    file = image.path or Path(image.id)
-    folder = str(relative_path(image.id).parent)
+    return path_beside_file(template, image.path or Path(image.id), image.id)
+
+
+def path_beside_file(template: str, file: Path, item_id: str) -> Path:
+    """Fill in the names of a file and of what it stands for; see `path_beside`."""
     return _fill(
         template,
         dir=str(file.parent),
         stem=stem_of(file.name),
         name=file.name,
-        id=image.id,
-        folder=folder,
+        id=item_id,
+        folder=str(relative_path(item_id).parent),
     )
 
 

@@ -96,12 +96,21 @@ class FrameReader:
         path: the video.
         video_id: what to call it.
         fps: frames a second, if known.
+        waiting_bytes: of frames that wait, beyond the `MOST_WAITING` that always may.
     """
 
-    def __init__(self, path: str | Path, video_id: str, fps: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        video_id: str,
+        fps: float | None = None,
+        *,
+        waiting_bytes: int = 0,
+    ) -> None:
         self._path = path
         self._video_id = video_id
         self._fps = fps
+        self._waiting_bytes = waiting_bytes
         self._start_afresh()
         after_fork(self._leave_to_parent)
 
@@ -145,9 +154,15 @@ class FrameReader:
             if self._next > index:
                 return found
             self._waiting[self._next - 1] = found
-            if len(self._waiting) > MOST_WAITING:
+            if len(self._waiting) > self._may_wait(found[0]):
                 self._waiting.popitem(last=False)
         return ImageError(f"{self._path}: the video ends after {self._next} frames"), None
+
+    def _may_wait(self, frame: UInt8Array | ImageError) -> int:
+        """How many frames like this one may wait."""
+        if isinstance(frame, ImageError):
+            return MOST_WAITING
+        return max(MOST_WAITING, self._waiting_bytes // frame.nbytes)
 
 
 class VideoFile:

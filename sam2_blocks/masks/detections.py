@@ -7,6 +7,7 @@ have their masks only as ``data["rle_mask"]`` are taken in with `settle_masks`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
-from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle
+from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle, Tracks
 
 RLE_COLUMN = "rle_mask"
 """Where other engines put COCO run lengths; nothing of ours leaves with it."""
@@ -119,6 +120,30 @@ def to_detections(
     )
     if drop_empty:
         return detections.select(np.array([rle_area(rle) > 0 for rle in prediction.rles], bool))
+    return detections
+
+
+def tracks_to_detections(
+    tracks: Tracks, classes: Mapping[int, tuple[int, str]], *, image_id: str = ""
+) -> sv.Detections:
+    """Turn the objects of a frame into detections, one an object, in order.
+
+    Args:
+        tracks: the objects.
+        classes: class id and name by ``tracker_id``; others are of class 0, ``object``.
+        image_id: name of the frame.
+
+    Returns:
+        As `to_detections` makes them, with ``tracker_id`` and, in ``data``, ``object_score`` and
+        ``track_state``.
+    """
+    detections = to_detections(tracks.prediction, image_id=image_id)
+    named = [classes.get(key, (0, "object")) for key in tracks.tracker_id.tolist()]
+    detections.tracker_id = tracks.tracker_id.copy()
+    detections.class_id = np.array([class_id for class_id, _ in named], np.int64)
+    detections.data["class_name"] = np.array([name for _, name in named], np.str_)
+    detections.data["object_score"] = tracks.object_score.copy()
+    detections.data["track_state"] = np.array(tracks.state, np.str_)
     return detections
 
 

@@ -131,9 +131,19 @@ def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:
         else:
             sources.append(source)
     if files:
+        _refuse_clips(files, request)
         pictures = FolderFrames if request.frames.as_video else PictureFiles
         sources.insert(0, pictures(files, request))
     return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def _refuse_clips(files: Sequence[str], request: RunRequest) -> None:
+    """Refuse pictures where the pipeline wants whole clips."""
+    if request.clip_inputs and not request.frames.as_video:
+        raise UsageError(
+            f"{files[0]}: the pipeline wants a whole clip as {request.clip_inputs[0]!r}. Give a "
+            "video, or a folder of its frames with --as-video."
+        )
 
 
 def _open_text(text: str, request: RunRequest) -> Source | None:

@@ -7,47 +7,24 @@ way forward meets it, on disk.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 
-from sam2_blocks.executors import Tracker
+from sam2_blocks.clips import ClipPrompt
+from sam2_blocks.errors import ImageError
+from sam2_blocks.executors import Tracker, TrackSession
+from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.options import TrackSettings
-from sam2_blocks.values import Image, Prompt, Rle, Tracks, TrackState
+from sam2_blocks.values import Hw, Image, Tracks, TrackState
 
 DEFAULT_TRACKING = TrackSettings()
-
-
-@dataclass(frozen=True, eq=False)
-class ClipPrompt:
-    """What is known of one object on one frame of a clip.
-
-    Attributes:
-        frame: place of the frame in the clip, from 0.
-        tracker_id: which object.
-        prompt: where it is.
-
-    Example:
-        >>> [box] = PromptSet.from_boxes([[36, 466, 150, 576]]).prompts
-        >>> ClipPrompt(frame=1, tracker_id=7, prompt=box).tracker_id
-        7
-    """
-
-    frame: int
-    tracker_id: int
-    prompt: Prompt | Rle
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """The objects that one pass found on a frame, and how far away their prompts are."""
-
-    tracks: Tracks
-    distances: Mapping[int, int]
 
 
 def propagate(
@@ -68,7 +45,7 @@ def propagate(
 
     Yields:
         The objects of each frame, from the first to the last, sorted by id; ``new`` on the first
-        frame an object is prompted on.
+        frame an object is prompted on. The masks come without low-resolution logits, (N, 0, 0).
 
     Raises:
         ValueError: if there is no prompt, one is outside the clip, or an object is prompted twice
@@ -82,22 +59,188 @@ def propagate(
         >>> [tracks.tracker_id.tolist() for tracks in found]
         [[7], [7], [7]]
     """
-    _check(prompts, count)
-    first = min(prompt.frame for prompt in prompts)
-    last = max(prompt.frame for prompt in prompts)
-    begins: dict[int, int] = {}
-    for prompt in prompts:
-        begins[prompt.tracker_id] = min(prompt.frame, begins.get(prompt.tracker_id, prompt.frame))
-    with tempfile.TemporaryFile() as spool:
-        places = {
-            frame: _put(spool, found)
-            for frame, found in _pass(executor, read, range(last, -1, -1), prompts, settings)
-        }
-        for frame in range(first):
-            yield _merge([_take(spool, places[frame])], frame, begins)
-        for frame, found in _pass(executor, read, range(first, count), prompts, settings):
-            back = [_take(spool, places[frame])] if frame in places else []
-            yield _merge([found, *back], frame, begins)
+    with Propagation(executor, read, count, prompts, settings) as clip:
+        for place in range(count):
+            yield clip.find(place)
+
+
+class Propagation:
+    """The objects of a clip, frame by frame; what is found does not depend on who asks for what.
+
+    Frames that cannot be read are left out of both passes, with the prompts on them.
+
+    Args:
+        executor: a model that can track.
+        read: reads a frame by its place; raises `ImageError` where it cannot.
+        count: frames of the clip.
+        prompts: at least one; see `propagate`.
+        settings: see `TrackSettings`.
+
+    Attributes:
+        unread: prompted frames that could not be read, and why; known after the first `find`.
+
+    Raises:
+        ValueError: as `propagate`.
+    """
+
+    def __init__(
+        self,
+        executor: Tracker,
+        read: Callable[[int], Image],
+        count: int,
+        prompts: Sequence[ClipPrompt],
+        settings: TrackSettings = DEFAULT_TRACKING,
+    ) -> None:
+        _check(prompts, count)
+        self.unread: dict[int, str] = {}
+        self._track = functools.partial(executor.track, settings)
+        self._read = read
+        self._prompts: dict[int, list[ClipPrompt]] = defaultdict(list)
+        self._starts: dict[int, int] = {}
+        for prompt in sorted(prompts, key=lambda one: one.frame):
+            self._prompts[prompt.frame].append(prompt)
+            self._starts.setdefault(prompt.tracker_id, prompt.frame)
+        self._first, self._last = min(self._prompts), max(self._prompts)
+        self._back: _Spool | None = None
+        self._forward: _Pass | None = None
+        self._next = self._first
+
+    def __enter__(self) -> Propagation:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def prepare(self) -> None:
+        """Go the way back, if it has not been gone; the first `find` does it too.
+
+        Raises:
+            ValueError: as `find`.
+        """
+        if self._back is None:
+            self._back = self._go_back()
+
+    def find(self, place: int, image: Image | None = None) -> Tracks:
+        """Find the objects of one frame; quick in order, while a step back begins anew.
+
+        Args:
+            place: of the frame in the clip, from 0.
+            image: the frame, where it has been read.
+
+        Raises:
+            ImageError: if it cannot be read.
+            ValueError: if a prompt means nothing in its frame, or frames are of several sizes.
+        """
+        image = image or self._read(place)
+        self.prepare()
+        found = [] if place < self._first else [self._go_forward(place, image)]
+        back = self._back.get(place) if self._back else None
+        found += [] if back is None else [back]
+        return _merge(found, place, self._starts) if found else no_tracks(image.hw)
+
+    def close(self) -> None:
+        """Free everything; the next `find` begins anew."""
+        self._end_forward()
+        if self._back is not None:
+            self._back.close()
+            self._back = None
+
+    def _go_back(self) -> _Spool:
+        """Follow objects from the last prompted frame to the first of all."""
+        kept, going = _Spool(), _Pass(self._track(), self._prompts)
+        try:
+            for place in range(self._last, -1, -1):
+                self._step(going, place, kept)
+        except BaseException:
+            kept.close()
+            raise
+        finally:
+            going.close()
+        return kept
+
+    def _go_forward(self, place: int, image: Image) -> _Found:
+        """Follow objects on to a frame, also through those that nobody asks for."""
+        if self._forward is None or place < self._next:
+            self._end_forward()
+            self._forward, self._next = _Pass(self._track(), self._prompts), self._first
+        while self._next < place:
+            self._step(self._forward, self._next)
+            self._next += 1
+        found = self._forward.step(place, image)
+        self._next = place + 1
+        return found
+
+    def _end_forward(self) -> None:
+        if self._forward is not None:
+            self._forward.close()
+            self._forward = None
+
+    def _step(self, going: _Pass, place: int, kept: _Spool | None = None) -> None:
+        """Take a frame that nobody asked for, if it can be read."""
+        try:
+            image = self._read(place)
+        except ImageError as error:
+            if place in self._prompts:
+                self.unread[place] = str(error)
+            return
+        found = going.step(place, image)
+        if kept is not None:
+            kept.put(place, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The objects that one pass found on a frame, and how far away their prompts are."""
+
+    tracks: Tracks
+    distances: Mapping[int, int]
+
+
+class _Pass:
+    """One way through the clip."""
+
+    def __init__(self, session: TrackSession, prompts: Mapping[int, Sequence[ClipPrompt]]) -> None:
+        self._session = session
+        self._prompts = prompts
+        self._prompted: dict[int, int] = {}
+
+    def step(self, place: int, image: Image) -> _Found:
+        """Take the next frame of this way."""
+        here = self._prompts.get(place, ())
+        ids = [prompt.tracker_id for prompt in here]
+        tracks = self._session.step(image, [prompt.prompt for prompt in here], ids)
+        self._prompted.update(dict.fromkeys(ids, place))
+        distances = {key: abs(place - start) for key, start in self._prompted.items()}
+        return _Found(_without_logits(tracks), distances)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+
+class _Spool:
+    """What was found by frame, in a file without a name."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._places: dict[int, int] = {}
+
+    def put(self, frame: int, found: _Found) -> None:
+        """Add a frame."""
+        self._places[frame] = self._file.tell()
+        pickle.dump(found, self._file, pickle.HIGHEST_PROTOCOL)
+
+    def get(self, frame: int) -> _Found | None:
+        """Look up a frame; None if it was never added. After this nothing may be added."""
+        if frame not in self._places:
+            return None
+        self._file.seek(self._places[frame])
+        found: _Found = pickle.load(self._file)
+        return found
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._file.close()
 
 
 def _check(prompts: Sequence[ClipPrompt], count: int) -> None:
@@ -113,26 +256,7 @@ def _check(prompts: Sequence[ClipPrompt], count: int) -> None:
         raise ValueError("an object is prompted twice on a frame; give one prompt each")
 
 
-def _pass(
-    executor: Tracker,
-    read: Callable[[int], Image],
-    frames: Iterable[int],
-    prompts: Sequence[ClipPrompt],
-    settings: TrackSettings,
-) -> Iterator[tuple[int, _Found]]:
-    """Follow objects through frames in this order."""
-    prompted: dict[int, int] = {}
-    with executor.track(settings) as session:
-        for frame in frames:
-            here = [prompt for prompt in prompts if prompt.frame == frame]
-            ids = [prompt.tracker_id for prompt in here]
-            tracks = session.step(read(frame), [prompt.prompt for prompt in here], ids)
-            prompted.update(dict.fromkeys(ids, frame))
-            distances = {key: abs(frame - start) for key, start in prompted.items()}
-            yield frame, _Found(tracks, distances)
-
-
-def _merge(found: Sequence[_Found], frame: int, begins: Mapping[int, int]) -> Tracks:
+def _merge(found: Sequence[_Found], frame: int, starts: Mapping[int, int]) -> Tracks:
     """Take each object from the pass whose prompt is nearer; the first of equals."""
     nearest: dict[int, tuple[int, int, int]] = {}
     for number, one in enumerate(found):
@@ -144,23 +268,23 @@ def _merge(found: Sequence[_Found], frame: int, begins: Mapping[int, int]) -> Tr
         found[nearest[key][1]].tracks.select(np.array([nearest[key][2]], np.int64)) for key in order
     ]
     if not parts:
-        return found[0].tracks
+        return found[0].tracks  # no objects, of the frame's size
     score = np.concatenate([part.object_score for part in parts])
     states: list[TrackState] = [
-        "new" if begins[key] == frame else "tracked" if value > 0 else "lost"
+        "new" if starts[key] == frame else "tracked" if value > 0 else "lost"
         for key, value in zip(order, score, strict=True)
     ]
     prediction = parts[0].prediction.concatenate([part.prediction for part in parts])
     return Tracks(prediction, np.array(order, np.int64), score, tuple(states))
 
 
-def _put(spool: IO[bytes], found: _Found) -> int:
-    place = spool.tell()
-    pickle.dump(found, spool, pickle.HIGHEST_PROTOCOL)
-    return place
+def no_tracks(image_hw: Hw) -> Tracks:
+    """No objects on a frame of this size."""
+    masks = np.zeros((0, *image_hw), bool)
+    return Tracks(masks_to_prediction(masks), np.zeros(0, np.int64), np.zeros(0, np.float32), ())
 
 
-def _take(spool: IO[bytes], place: int) -> _Found:
-    spool.seek(place)
-    found: _Found = pickle.load(spool)
-    return found
+def _without_logits(tracks: Tracks) -> Tracks:
+    """Leave out what is a hundred times as large as everything else."""
+    nothing = np.zeros((len(tracks), 0, 0), np.float32)
+    return replace(tracks, prediction=replace(tracks.prediction, low_res_logits=nothing))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.strategies.propagation import ClipPrompt, propagate
+from sam2_blocks.clips import ClipPrompt
+from sam2_blocks.strategies.propagation import propagate
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import Image, Prompt
 

@@ -6,13 +6,15 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.formats.clips import frame_id
 from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
 from sam2_blocks.runs.sources.folder import OTHER_FILES, PictureFiles
 from sam2_blocks.values import Image, VideoFrame
@@ -42,6 +44,7 @@ class VideoFrames:
     def __init__(self, path: Path, request: RunRequest) -> None:
         self._path = path
         self._input = request.image_input
+        self._clip_inputs = request.clip_inputs
         try:
             self._facts = read_facts(path)
         except ImageError as error:
@@ -64,11 +67,13 @@ class VideoFrames:
         reader = FrameReader(self._path, self._path.name, self._facts.fps)
         status = self._path.stat()
         stamp = f"{status.st_size} {status.st_mtime_ns}"
+        clip = Clip(self._path.name, self._path, self._indices, fps=self._facts.fps)
+        clips = dict.fromkeys(self._clip_inputs, clip)
         for index in self._indices:
             frame = frame_id(self._path.stem, index)
             read = functools.partial(reader.read, index, frame)
             path = str(self._path)
-            yield Item(frame, {self._input: read}, stamp, group=path, source=path)
+            yield Item(frame, {self._input: read, **clips}, stamp, group=path, source=path)
 
 
 class LiveFrames:
@@ -77,6 +82,9 @@ class LiveFrames:
     Args:
         address: such as ``rtsp://…`` or ``/dev/video0``.
         request: what they are for.
+
+    Raises:
+        UsageError: if the pipeline wants whole clips, which have an end.
     """
 
     identity = None
@@ -85,6 +93,11 @@ class LiveFrames:
     notes: Sequence[str] = ()
 
     def __init__(self, address: str, request: RunRequest) -> None:
+        if request.clip_inputs:
+            raise UsageError(
+                f"{address}: the pipeline wants a whole clip as {request.clip_inputs[0]!r}, and "
+                "this has no end. Record it, and give the file."
+            )
         self._address = address
         self._input = request.image_input
         self._frames = request.frames
@@ -138,12 +151,30 @@ class FolderFrames:
     def items(self) -> Iterator[Item]:
         """List the frames; see `Source`."""
         chosen = self._chosen()
+        clips = self._clips(chosen)
         for item in self._pictures.items():
             if item.id in chosen:
                 video, index = chosen[item.id]
                 name = self._request.image_input
                 read = functools.partial(_as_frame, item.inputs[name], VideoFrame(video, index))
-                yield replace(item, inputs={name: read}, group=video)
+                of_clip = dict.fromkeys(self._request.clip_inputs, clips[video])
+                yield replace(item, inputs={name: read, **of_clip}, group=video)
+
+    def _clips(self, chosen: Mapping[str, tuple[str, int]]) -> dict[str, Clip]:
+        """The clips by name, each of the pictures that are wanted of it."""
+        files: dict[str, dict[int, Path]] = {}
+        for name, (video, index) in chosen.items():
+            files.setdefault(video, {})[index] = self._pictures.pictures[name]
+        return {
+            video: Clip(
+                video,
+                next(iter(numbered.values())).parent,
+                tuple(numbered),
+                tuple(numbered.values()),
+                value_range=self._request.value_range,
+            )
+            for video, numbered in files.items()
+        }
 
     def _chosen(self) -> dict[str, tuple[str, int]]:
         """Video and number of each frame that is wanted, by item."""
@@ -180,11 +211,6 @@ def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
     last = choice.last(facts.fps)
     stop = facts.frames if last is None else min(last, facts.frames)
     return range(choice.first(facts.fps), stop, choice.every)
-
-
-def frame_id(video: str, index: int) -> str:
-    """Name a frame so that names sort like numbers."""
-    return f"{video}/{index:06d}"
 
 
 def _as_frame(read: Callable[[], Image], frame: VideoFrame) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.run import run_pipeline
@@ -130,6 +131,39 @@ def test_some_frames_of_a_folder(folder, request_for):
         FolderFrames([str(folder)], request_for(as_video=True, start="9"))
     with pytest.raises(UsageError, match="nobody knows how long a frame is here"):
         FolderFrames([str(folder)], request_for(as_video=True, start="1s"))
+
+
+@pytest.fixture
+def clip_request(plugins):
+    """A request of a pipeline that wants frames and their whole clip."""
+    step = {"use": "sam2/propagate@v1", "with": {"image": "$inputs.image", "clip": "$inputs.whole"}}
+    pipeline = plugins.load_pipeline(
+        {
+            "pipeline_version": 1,
+            "inputs": {"image": {"kind": "image"}, "whole": {"kind": "clip"}},
+            "steps": {"follow": step},
+            "outputs": {"predictions": "$steps.follow.predictions"},
+        }
+    )
+    return lambda **choice: RunRequest(
+        pipeline, plugins, max_pixels=1000, frames=FrameChoice(**choice), value_range=(0, 9)
+    )
+
+
+def test_a_frame_brings_its_whole_clip_where_it_is_wanted(tmp_path, clip_request, request_for):
+    path = write(tmp_path / "clip.mp4")
+    [first, *_, last] = VideoFrames(path, clip_request(start="2", every=3)).items()
+    assert first.inputs["whole"] is last.inputs["whole"]
+    assert first.inputs["whole"] == Clip("clip.mp4", path, range(2, 10, 3), fps=10.0)
+    assert "whole" not in next(VideoFrames(path, request_for()).items()).inputs
+
+
+def test_a_folder_of_frames_is_a_whole_clip(folder, clip_request):
+    source = FolderFrames([str(folder)], clip_request(as_video=True))
+    clips = {item.id: item.inputs["whole"] for item in source.items()}
+    files = tuple(folder / f"{n}.png" for n in (1, 2, 10))
+    assert clips["2.png"] == Clip("walk", folder, (0, 1, 2), files, value_range=(0, 9))
+    assert clips["other/7.png"].files == (folder / "other" / "7.png",)
 
 
 def test_a_video_is_resumed_as_a_whole(tmp_path, plugins):
