@@ -88,7 +88,7 @@ def table_of(page):
 
 def test_environment_variables_are_those_that_the_code_reads():
     named = re.compile(
-        r"(SAM2_BLOCKS|SAM2_MAX|SAM2_VERSION|DISABLE_SAM2|WORKFLOWS|TORCHINDUCTOR)_[A-Z_]+"
+        r"(SAM2_BLOCKS|SAM2_MAX|SAM2_VERSION|DISABLE_SAM2|WORKFLOWS|TORCHINDUCTOR|LABEL_STUDIO)_[A-Z_]+"
     )
     sockets = {  # types of ComfyUI
         f"SAM2_BLOCKS_{name}" for name in ("DETECTIONS", "EMBEDDING", "KEYPOINTS", "PREDICTIONS")

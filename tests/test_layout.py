@@ -31,6 +31,7 @@ ABOUT_MORE = {
     "hosts/http/test_fuzz.py": "no request makes the server fail",
     "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",
     "service/test_defects.py": "sixteen defects of the public service, absent here",
+    "hosts/labelstudio/test_real.py": "a real Label Studio, where one is installed",
     "hosts/test_pages.py": "the pages of docs/hosts, with their hosts",
     "runs/test_s3.py": "a whole run from a bucket into a bucket",
     "test_benchmarks.py": "the folder benchmarks/",

@@ -181,7 +181,10 @@ def list_hosts(as_json: AsJson = False) -> None:
         found = report.installed or "not installed"
         out.print(f"{report.title} ({found}): {report.how}", soft_wrap=True)
         table = Table("block", "there")
-        for block, name in report.blocks.items():
+        renamed = {block: name for block, name in report.blocks.items() if block != name}
+        if len(renamed) < len(report.blocks):
+            table.add_row(f"{len(report.blocks) - len(renamed)} blocks", "their own names")
+        for block, name in renamed.items():
             table.add_row(block, name)
         for block, reason in report.left_out.items():
             table.add_row(block, f"[yellow]left out: {safe(reason)}[/]")

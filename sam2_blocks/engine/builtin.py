@@ -20,6 +20,9 @@ from sam2_blocks.values import DEFAULT_FAMILY
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
 
+HOSTS = ("roboflow", "comfyui", "ray", "http", "labelstudio")
+"""Rooms of `sam2_blocks.hosts`, in the order they are listed."""
+
 
 def load_sam2(model: str, *, device: str, dtype: str, **options: Any) -> Executor:
     """Load a SAM 2 model; imports torch, hence only when a step needs it.
@@ -113,7 +116,7 @@ def register_models() -> Iterable[KnownModel]:
 @hookimpl
 def register_hosts() -> Mapping[str, Host]:
     """Bring our own hosts."""
-    return {name: _OwnHost(name) for name in ("comfyui", "roboflow")}
+    return {name: _OwnHost(name) for name in HOSTS}
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def make_offer(
     for block, manifest in sorted(plugins.manifests.items()):
         reason = _obstacle(manifest, kinds, reserved)
         if manifest.file_access != "none" and not trusted:
-            reason = f"it {manifest.file_access}s files of the machine, on behalf of strangers"
+            reason = _of_strangers(manifest)
         if not reason and uses[names[block]] > 1:
             reason = f"another block would be called {names[block]!r} there too"
         if reason:
@@ -95,6 +95,22 @@ def make_offer(
         else:
             blocks[names[block]] = manifest
     return Offer(blocks, left_out)
+
+
+def offer_in_pipelines(plugins: Plugins, *, trusted: bool) -> Offer:
+    """Choose the blocks for a host that runs whole pipelines of ours; names are those of here.
+
+    Args:
+        plugins: where the blocks are.
+        trusted: see `make_offer`.
+    """
+    left_out = {
+        block: _of_strangers(manifest)
+        for block, manifest in sorted(plugins.manifests.items())
+        if manifest.file_access != "none" and not trusted
+    }
+    offered = {b: m for b, m in sorted(plugins.manifests.items()) if b not in left_out}
+    return Offer(offered, left_out)
 
 
 def installed_version(*distributions: str) -> str:
@@ -203,6 +219,10 @@ class BlockBridge:
                 pipeline, self._plugins, resources=self._resources, batch_size=self._batch_size
             )
         return self._runners[names]
+
+
+def _of_strangers(manifest: Manifest) -> str:
+    return f"it {manifest.file_access}s files of the machine, on behalf of strangers"
 
 
 def _obstacle(manifest: Manifest, kinds: Collection[str], reserved: Collection[str]) -> str:

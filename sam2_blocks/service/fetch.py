@@ -14,9 +14,10 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -76,11 +77,14 @@ class FetchLimits:
         max_bytes: largest file.
         timeout_s: for all of it: resolving, connecting, redirects and reading.
         allow_private: also connect to addresses that are not public.
+        trusted: headers by origin (see `origin_of`), of servers that the operator named: they are
+            sent there alone, also after a redirect, and these may have any address.
     """
 
     max_bytes: int
     timeout_s: float
     allow_private: bool = False
+    trusted: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class _Target(NamedTuple):
@@ -88,6 +92,23 @@ class _Target(NamedTuple):
     host: str
     port: int
     path: str
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL.
+
+    Raises:
+        ImageRefusedError: if it is malformed.
+
+    Example:
+        >>> origin_of("https://Example.com/a.jpg")
+        'https://example.com:443'
+    """
+    return _parse(url).origin
 
 
 def fetch(url: str, limits: FetchLimits) -> bytes:
@@ -106,9 +127,11 @@ def fetch(url: str, limits: FetchLimits) -> bytes:
     deadline = time.monotonic() + limits.timeout_s
     for _ in range(MAX_REDIRECTS + 1):
         target = _parse(url)
-        address = _checked_address(target, deadline, allow_private=limits.allow_private)
+        own = limits.trusted.get(target.origin)
+        is_open = limits.allow_private or own is not None
+        address = _checked_address(target, deadline, allow_private=is_open)
         try:
-            found = _get(target, address, limits.max_bytes, deadline)
+            found = _get(target, address, limits.max_bytes, deadline, own or {})
             url = url if isinstance(found, bytes) else urljoin(url, found)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UnansweredError(f"{target.host!r} cannot be read: {_reason(error)}") from error
@@ -213,7 +236,9 @@ class _PinnedConnection(http.client.HTTPConnection):
                 socket.socket.shutdown(self._open_socket, socket.SHUT_RDWR)
 
 
-def _get(target: _Target, address: str, max_bytes: int, deadline: float) -> bytes | str:
+def _get(
+    target: _Target, address: str, max_bytes: int, deadline: float, own: Mapping[str, str]
+) -> bytes | str:
     """Return the file, or where it has moved to."""
     connection = _PinnedConnection(target, address, _left(deadline))
     # Timeouts of a socket start anew with every byte; a server that drips needs a harder end.
@@ -222,7 +247,7 @@ def _get(target: _Target, address: str, max_bytes: int, deadline: float) -> byte
     watchdog.start()
     try:
         headers = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "sam2-blocks"}
-        connection.request("GET", target.path, headers=headers)
+        connection.request("GET", target.path, headers={**headers, **own})
         response = connection.getresponse()
         location = response.getheader("Location")
         if response.status in REDIRECTS and location:

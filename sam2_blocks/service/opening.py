@@ -17,6 +17,7 @@ from math import prod
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service.decoders import Decoders
 from sam2_blocks.service.errors import TooLargeError
+from sam2_blocks.service.fetch import FetchLimits, fetch
 from sam2_blocks.service.images import ImageReader, naming
 from sam2_blocks.service.room import Room
 from sam2_blocks.service.settings import ServiceSettings
@@ -82,6 +83,25 @@ class ImageOpener:
                 await held.enter_async_context(self._places.held(len(fetched)))
                 images = await self._open(fetched, held)
             yield images
+
+    @asynccontextmanager
+    async def downloaded(
+        self, url: str, limits: FetchLimits, field: str
+    ) -> AsyncIterator[InferenceRequestImage]:
+        """Download a file, as if it had been uploaded, and hold its place as long as the block.
+
+        Args:
+            url: http or https.
+            limits: what it may cost, and where it may be.
+            field: what messages call it.
+
+        Raises:
+            RequestError: if it may not be downloaded, or cannot.
+        """
+        async with self._downloads:
+            with naming(field):
+                content = await in_thread(self._fetchers, lambda: fetch(url, limits))
+            yield InferenceRequestImage.model_construct(type="multipart", value=content)
 
     async def _open(self, given: Given, held: AsyncExitStack) -> dict[str, Image]:
         """Decode images, once there is room for all their pixels."""

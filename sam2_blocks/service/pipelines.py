@@ -91,9 +91,17 @@ class PipelineRunner:
         Raises:
             UnknownNameError: if there is none of this name.
         """
+        return await self._run(self.named(name), inputs)
+
+    def named(self, name: str) -> Pipeline:
+        """Return a pipeline of the operator.
+
+        Raises:
+            UnknownNameError: if there is none of this name.
+        """
         if name not in self._named:
             raise UnknownNameError(f"no pipeline {name!r} here.{did_you_mean(name, self._named)}")
-        return await self._run(self._named[name], inputs)
+        return self._named[name]
 
     def stalled(self) -> dict[str, float]:
         """See `Service.stalled`."""

@@ -18,6 +18,7 @@ from sam2_blocks.environment import read_count, read_switch
 from sam2_blocks.executor.cache.lru import DEFAULT_DISK_CACHE_BYTES
 
 NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
+LABEL_STUDIO = "Label Studio"
 MIB = 2**20
 
 
@@ -224,6 +225,38 @@ class ServiceSettings:
     file_root: Annotated[
         Path | None,
         Setting("Folder whose images may be named by path.", IMAGES, "file-root"),
+    ] = None
+
+    label_studio: Annotated[
+        bool,
+        Setting("Be an ML backend of Label Studio, too.", LABEL_STUDIO, "label-studio"),
+    ] = False
+    label_studio_url: Annotated[
+        str | None,
+        Setting(
+            "Where Label Studio is, such as http://127.0.0.1:8080; pictures that were uploaded "
+            "there are fetched from it.",
+            LABEL_STUDIO,
+            "label-studio-url",
+            variable="LABEL_STUDIO_URL",
+        ),
+    ] = None
+    label_studio_key: Annotated[
+        str | None,
+        Setting(
+            "Access token of Label Studio; sent to no other server.",
+            LABEL_STUDIO,
+            "label-studio-key",
+            variable="LABEL_STUDIO_API_KEY",
+        ),
+    ] = None
+    label_studio_pipeline: Annotated[
+        str | None,
+        Setting(
+            "Pipeline of --pipelines that labels whole tasks; by default none are.",
+            LABEL_STUDIO,
+            "label-studio-pipeline",
+        ),
     ] = None
 
     @classmethod

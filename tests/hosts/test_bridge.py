@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -18,9 +19,10 @@ from sam2_blocks import (
     rows_to_detections,
 )
 from sam2_blocks.cli.app import app
+from sam2_blocks.engine.builtin import HOSTS
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts import roboflow
-from sam2_blocks.hosts.bridge import BlockBridge, make_offer
+from sam2_blocks.hosts.bridge import BlockBridge, make_offer, offer_in_pipelines
 from sam2_blocks.hosts.roboflow import engine
 from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.testing import FakeExecutor, check_host, sample_detections, sample_image
@@ -130,6 +132,9 @@ def offer(plugins, **changes):
     return make_offer(plugins, **given)
 
 
+TITLES = ("Roboflow Workflows", "ComfyUI", "Ray", "HTTP", "Label Studio")
+THEIRS = {"torch", "supervision", "roboflow_workflows", "ray", "fastapi", "label_studio_sdk"}
+
 JOIN = {"flow/first@v1": "'values' joins steps that may be skipped, which only our pipelines have"}
 
 
@@ -180,15 +185,32 @@ def test_without_an_engine_the_message_names_the_extra(monkeypatch):
     engine.load_engine.cache_clear()
 
 
-@pytest.mark.parametrize("host", ["comfyui", "roboflow"])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_host_of_whole_pipelines_gets_every_block_under_its_name(plugins, trusted):
+    found = offer_in_pipelines(plugins, trusted=trusted)
+    assert found.blocks.keys() | found.left_out.keys() == set(plugins.manifests)
+    assert all(name == manifest.id for name, manifest in found.blocks.items())
+    access = {plugins.manifests[block].file_access for block in found.left_out}
+    assert access == (set() if trusted else {"read", "write"})
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_a_host_is_described_without_importing_it_or_torch(host):
     code = (
         f"import sys; from sam2_blocks.hosts import {host}; "
         f"from sam2_blocks import load_plugins; {host}.report(load_plugins(points=[])); "
-        "print(sorted({'torch', 'supervision', 'roboflow_workflows'} & set(sys.modules)))"
+        f"print(sorted({THEIRS} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_hosts_list_names_every_host_installed_or_not(capsys):
+    app(["hosts", "list"], standalone_mode=False)
+    printed = capsys.readouterr().out
+    for title in TITLES:
+        assert re.search(rf"^{title} \((not installed|[\w-]+ [\d.]+)\): ", printed, re.M), title
+    assert "their own names" in printed
 
 
 def test_hosts_list_says_which_blocks_and_why_not(capsys):

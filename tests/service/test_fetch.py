@@ -10,7 +10,7 @@ import pytest
 
 from sam2_blocks.service import fetch as fetch_module
 from sam2_blocks.service.errors import ImageRefusedError, TooLargeError
-from sam2_blocks.service.fetch import FetchLimits, fetch, is_public
+from sam2_blocks.service.fetch import FetchLimits, fetch, is_public, origin_of
 
 CONTENT = bytes(range(256)) * 40
 
@@ -95,6 +95,25 @@ def test_private_addresses_are_refused_unless_allowed(server):
     with pytest.raises(ImageRefusedError, match=r"'127\.0\.0\.1' is not a public address"):
         fetch(url_of(server), limits(allow_private=False))
     assert server.RequestHandlerClass.hosts == []
+
+
+def test_what_the_operator_trusts_gets_its_headers_and_may_be_private(server):
+    handler = server.RequestHandlerClass
+    trusted = {origin_of(url_of(server)): {"Host": "studio", "Accept": "*/*"}}
+    own = limits(allow_private=False, trusted=trusted)
+    assert fetch(url_of(server), own) == CONTENT
+    assert handler.hosts == ["studio"]
+    with pytest.raises(ImageRefusedError, match="'localhost' is not a public address"):
+        fetch(url_of(server, f"/moved?{url_of(server, host='localhost')}"), own)
+    everywhere = limits(trusted=trusted)
+    assert fetch(url_of(server, f"/moved?{url_of(server, host='localhost')}"), everywhere)
+    assert handler.hosts[-1].startswith("localhost:")
+
+
+def test_an_origin_is_scheme_host_and_port():
+    assert origin_of("https://Example.com/a") == origin_of("https://example.com:443/b?c")
+    with pytest.raises(ImageRefusedError, match="must start with http"):
+        origin_of("ftp://example.com")
 
 
 @pytest.mark.parametrize(

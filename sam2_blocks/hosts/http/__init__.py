@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.errors import MissingExtraError
+from sam2_blocks.hosts.bridge import HostReport, installed_version, offer_in_pipelines
 
 if TYPE_CHECKING:
     from sam2_blocks.hosts.http.app import create_app
     from sam2_blocks.hosts.http.server import serve
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "report", "serve"]
+
+
+def report(plugins: Plugins) -> HostReport:
+    """Describe this host without importing it: what pipelines in requests may use."""
+    return HostReport(
+        title="HTTP",
+        installed=installed_version("fastapi"),
+        how="sam2-blocks serve, and POST /pipelines/run",
+        offer=offer_in_pipelines(plugins, trusted=False),
+    )
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in ("create_app", "serve"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from sam2_blocks.hosts.http import app, server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from sam2_blocks.hosts.http.body import read_body
+from sam2_blocks.hosts.http.body import MAX_VALUES, read_body
 from sam2_blocks.hosts.http.errors import MalformedError
 from sam2_blocks.hosts.http.keys import ApiKeys
 from sam2_blocks.hosts.http.metrics import CLIENT_GONE
@@ -42,13 +42,15 @@ class Answerer:
 
     Args:
         service: what lets them in.
+        max_values: most values in a request.
 
     Attributes:
         keys: whose requests are taken.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, max_values: int = MAX_VALUES) -> None:
         self._service = service
+        self._max_values = max_values
         self.keys = ApiKeys(service.settings.api_key)
 
     async def __call__(
@@ -87,21 +89,27 @@ class Answerer:
         self, request: Request, held: AsyncExitStack, deadline: float
     ) -> tuple[dict[str, Any], str]:
         """Read the body of who may be answered; he holds a place from then on."""
-        service, most = self._service, self._service.settings.max_body_bytes
+        service = self._service
         service.check_open()
         client = self.keys.check_head(request)
         if client is not None:
             take = held.enter_context(service.admitted()).take
-            body = read_body(request, max_bytes=most, take=take)
+            body = self._body(request, take)
             return await asyncio.wait_for(body, deadline - time.monotonic()), client
         with service.strangers.admitted() as ticket:
-            body = read_body(request, max_bytes=most, take=ticket.take)
+            body = self._body(request, ticket.take)
             reading = service.strangers.read(ticket, body)
             left = min(STRANGER_S, deadline - time.monotonic())
             fields = await asyncio.wait_for(reading, left)
             client, nbytes = self.keys.check(request, fields), ticket.nbytes
         held.enter_context(service.admitted()).take(nbytes)
         return fields, client
+
+    def _body(
+        self, request: Request, take: Callable[[int], None]
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
+        most = self._service.settings.max_body_bytes
+        return read_body(request, max_bytes=most, max_values=self._max_values, take=take)
 
     async def _work(
         self,

@@ -20,6 +20,7 @@ from sam2_blocks.hosts.http.errors import add_error_handlers
 from sam2_blocks.hosts.http.keys import ApiKeys
 from sam2_blocks.hosts.http.metrics import MeasuringMiddleware, Metrics
 from sam2_blocks.hosts.http.roboflow import add_roboflow_routes, allow_origins
+from sam2_blocks.hosts.labelstudio.routes import add_label_studio_routes
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -89,6 +90,8 @@ def create_app(
     _add_blocks(app, plugins, answerer.keys)
     _add_health(app, service, runner)
     add_roboflow_routes(app, service, answerer)
+    if settings.label_studio:
+        add_label_studio_routes(app, service, runner)
     _add_metrics(app, metrics, answerer.keys)
     docs.describe_bodies(
         app, [Sam2EmbeddingRequest, Sam2SegmentationRequest, PipelineRequest, PipelineInputs]

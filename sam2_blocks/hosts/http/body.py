@@ -21,7 +21,11 @@ JSON_FIELDS = frozenset({"prompts", "automatic_masks", "inputs", "pipeline"})
 
 
 async def read_body(
-    request: Request, *, max_bytes: int, take: Callable[[int], None] = lambda _: None
+    request: Request,
+    *,
+    max_bytes: int,
+    max_values: int = MAX_VALUES,
+    take: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Read a JSON object, or a multipart form, as plain data.
 
@@ -31,6 +35,7 @@ async def read_body(
     Args:
         request: the request.
         max_bytes: largest body.
+        max_values: most values in it.
         take: told of every piece how many bytes it has; may refuse it.
 
     Raises:
@@ -44,8 +49,8 @@ async def read_body(
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         fields = await _read_form(limited, max_bytes)
     else:
-        fields = _parse_object(await limited.body(), "the body")
-    _check_number_of_values(fields)
+        fields = _parse_object(await limited.body(), "the body", max_values)
+    _check_number_of_values(fields, max_values)
     return fields
 
 
@@ -91,37 +96,37 @@ async def _read_upload(upload: UploadFile, name: str) -> dict[str, Any]:
     return {"type": "multipart", "value": content}
 
 
-def _parse_object(content: bytes, name: str) -> dict[str, Any]:
-    parsed = _parse_json(content, name)
+def _parse_object(content: bytes, name: str, max_values: int = MAX_VALUES) -> dict[str, Any]:
+    parsed = _parse_json(content, name, max_values)
     if not isinstance(parsed, dict):
         raise RequestError(f"{name} must be a JSON object, got {type(parsed).__name__}.")
     return parsed
 
 
-def _parse_json(content: bytes, name: str) -> Any:
+def _parse_json(content: bytes, name: str, max_values: int = MAX_VALUES) -> Any:
     # Before anything is made of it: three bytes of text are a list of 56 in memory. A value has two
     # marks at most, so this refuses nothing that may pass.
-    if sum(map(content.count, (b",", b"[", b"{"))) > 2 * MAX_VALUES:
-        raise TooLargeError(f"{name} holds more than {MAX_VALUES} values.")
+    if sum(map(content.count, (b",", b"[", b"{"))) > 2 * max_values:
+        raise TooLargeError(f"{name} holds more than {max_values} values.")
     try:
         return from_json(content)
     except ValueError as error:
         raise RequestError(f"{name} is not JSON: {error}.") from error
 
 
-def _check_number_of_values(fields: Mapping[str, Any]) -> None:
+def _check_number_of_values(fields: Mapping[str, Any], most: int) -> None:
     """Count before anything is made of them: small bodies can hold very many."""
     count = 0
     pending: list[Any] = list(fields.values())
-    while pending and count <= MAX_VALUES:
+    while pending and count <= most:
         value = pending.pop()
         count += 1
         if isinstance(value, dict | list):
             count += len(value)
-            if count <= MAX_VALUES:
+            if count <= most:
                 pending += value.values() if isinstance(value, dict) else value
-    if count > MAX_VALUES:
-        raise TooLargeError(f"the request holds more than {MAX_VALUES} values.")
+    if count > most:
+        raise TooLargeError(f"the request holds more than {most} values.")
 
 
 def _too_many_bytes(max_bytes: int) -> TooLargeError:

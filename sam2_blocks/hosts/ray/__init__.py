@@ -9,7 +9,25 @@ Data, where columns are named like the pipeline's inputs::
     ds.map_batches(PipelineStage, fn_constructor_args=["pipeline.yaml"], concurrency=2)
 """
 
+from sam2_blocks.engine.plugins import Plugins
+from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
 from sam2_blocks.hosts.ray.data import PipelineStage
 from sam2_blocks.hosts.ray.serve import ServeOptions, build_app
 
-__all__ = ["PipelineStage", "ServeOptions", "build_app"]
+__all__ = ["PipelineStage", "ServeOptions", "build_app", "report"]
+
+
+def report(plugins: Plugins) -> HostReport:
+    """Describe this host without importing it: what pipelines of a stage may use."""
+    every = offer_in_pipelines(plugins, trusted=True)
+    writers = {b for b, m in every.blocks.items() if m.file_access == "write"}
+    reason = "it writes files, which a stage cannot; write the columns that come out"
+    return HostReport(
+        title="Ray",
+        installed=installed_version("ray"),
+        how="ds.map_batches(sam2_blocks.hosts.ray.PipelineStage, …)",
+        offer=Offer(
+            {b: m for b, m in every.blocks.items() if b not in writers},
+            dict.fromkeys(sorted(writers), reason),
+        ),
+    )

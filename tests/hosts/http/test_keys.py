@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="needs the extra http")
     "request_parts",
     [
         {"headers": {"Authorization": "Bearer key-ü".encode()}},
+        {"auth": ("anybody", "key-ü".encode())},
         {"headers": {"X-API-Key": "key-ü".encode()}},
         {"params": {"api_key": "key-ü"}},
         {"json": {**SEGMENT, "api_key": "key-ü"}},
@@ -21,6 +22,12 @@ def test_the_api_key_may_travel_in_header_query_or_body(connect, request_parts):
     client = connect(api_key="key-ü")
     response = client.post("/sam2/segment_image", **{"json": SEGMENT, **request_parts})
     assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("token", ["", "no base64", "a2V5", "Omtlzzz="])
+def test_a_password_that_is_none_lets_nobody_in(connect, token):
+    headers = {"Authorization": f"Basic {token}"}
+    refused(connect(api_key="key").get("/blocks", headers=headers), 401, "missing or wrong")
 
 
 def test_every_key_is_compared_in_constant_time(connect, monkeypatch):
