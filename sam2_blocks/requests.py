@@ -96,8 +96,15 @@ class Sam2Prompt(Entity):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
+        return cls.read_fields(given) if isinstance(given, Mapping) else given
+
+    @classmethod
+    def read_fields(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring what was sent to the form of the fields.
+
+        Raises:
+            ValueError: if it says nothing, or the same thing in two ways.
+        """
         refuse_near_misses(given, {*cls.model_fields, *cls.also_read})
         fields = dict(given)
         coords, labels = fields.pop("point_coords", None), fields.pop("point_labels", None)
@@ -112,6 +119,18 @@ class Sam2Prompt(Entity):
     def num_points(self) -> int:
         """Count the points."""
         return len(self.points or [])
+
+    def to_prompt(self) -> Prompt:
+        """Convert to our own prompt, not checked against any image."""
+        points = self.points or []
+        if self.box is None and not points:
+            return NO_PROMPT
+        with np.errstate(over="ignore"):  # becomes inf, which `check_prompts` refuses by name
+            return Prompt(
+                None if self.box is None else np.array(self.box.to_xyxy()).astype(np.float32),
+                np.array([(p.x, p.y) for p in points]).astype(np.float32) if points else None,
+                np.array([p.positive for p in points], np.int32) if points else None,
+            )
 
 
 def _legacy_points(coords: Any, labels: Any) -> list[dict[str, Any]]:
@@ -174,20 +193,21 @@ class Sam2PromptSet(Entity):
         Warns:
             PromptWarning: if boxes were clipped.
         """
-        prompts = PromptSet(tuple(map(_to_prompt, self.prompts or [])))
+        prompts = PromptSet(tuple(prompt.to_prompt() for prompt in self.prompts or []))
         return check_prompts(prompts, image_hw, warn=warn)
 
 
-def _to_prompt(prompt: Sam2Prompt) -> Prompt:
-    points = prompt.points or []
-    if prompt.box is None and not points:
-        return NO_PROMPT
-    with np.errstate(over="ignore"):  # becomes inf, which `check_prompts` refuses by name
-        return Prompt(
-            None if prompt.box is None else np.array(prompt.box.to_xyxy()).astype(np.float32),
-            np.array([(p.x, p.y) for p in points]).astype(np.float32) if points else None,
-            np.array([p.positive for p in points], np.int32) if points else None,
-        )
+def as_prompt_set(given: Any) -> Any:
+    """Bring the forms in which prompts may be sent to that of a prompt set.
+
+    Args:
+        given: a prompt set, a list of prompts, or one prompt.
+    """
+    if isinstance(given, list | tuple):
+        return {"prompts": given}
+    if isinstance(given, Sam2Prompt) or (isinstance(given, Mapping) and "prompts" not in given):
+        return {"prompts": [given] if given else None}
+    return given
 
 
 # --- images -----------------------------------------------------------------------------------
@@ -416,13 +436,7 @@ class Sam2SegmentationRequest(_ImageRequest):
     @field_validator("prompts", mode="before")
     @classmethod
     def _read_prompts(cls, given: Any) -> Any:
-        if given is None:
-            return Sam2PromptSet()
-        if isinstance(given, list | tuple):
-            return {"prompts": given}
-        if isinstance(given, Sam2Prompt) or (isinstance(given, Mapping) and "prompts" not in given):
-            return {"prompts": [given] if given else None}
-        return given
+        return Sam2PromptSet() if given is None else as_prompt_set(given)
 
     @field_validator("automatic_masks", mode="before")
     @classmethod

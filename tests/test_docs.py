@@ -44,7 +44,7 @@ def test_every_block_of_a_page_runs_in_order_in_one_shell(page, tmp_path):
     assert all(found > 0.7 for found in answers), (
         "an example of the service has an implausible answer"
     )
-    assert len(answers) == (2 if name_of(page) == "hosts/http.md" else 0)
+    assert len(answers) == (4 if name_of(page) == "hosts/http.md" else 0)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

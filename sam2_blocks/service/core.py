@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
     Sam2EmbeddingResponse,
     Sam2InferenceRequest,
+    Sam2Prompt,
     Sam2SegmentationRequest,
     Sam2SegmentationResponse,
 )
@@ -192,7 +193,7 @@ class Service:
             RequestError: if the request cannot be answered.
         """
         started = time.perf_counter()
-        self._check_size(request)
+        self.check_prompts(request.prompts.prompts or [])
         if caller is None:
             async with AsyncExitStack() as held:
                 return await self.segment(request, Caller(held=held))
@@ -211,8 +212,12 @@ class Service:
             await caller.held.enter_async_context(self._answers.held(nbytes))
         return await self.at_length(lambda: self._answer(request, prediction, started))
 
-    def _check_size(self, request: Sam2SegmentationRequest) -> None:
-        prompts = request.prompts.prompts or []
+    def check_prompts(self, prompts: Sequence[Sam2Prompt]) -> None:
+        """Go on only if there are not too many prompts, or too many points in one.
+
+        Raises:
+            TooLargeError: if there are.
+        """
         limits = self.settings
         if len(prompts) > limits.max_prompts:
             raise TooLargeError(
@@ -274,6 +279,14 @@ class Service:
             unprompted=None if request.prompts.prompts or request.automatic_masks else True,
         )
 
+    def lane_of(self, request: Sam2InferenceRequest) -> Lane:
+        """Find where the model of a request is used.
+
+        Raises:
+            UnknownModelError: if it is not served.
+        """
+        return self._lanes[self.models.of_request(request).spec]
+
     # --- their images -------------------------------------------------------------------------
 
     async def _embedding(
@@ -284,7 +297,7 @@ class Service:
         client: str,
     ) -> tuple[Embedding, str]:
         """Return the embedding of a request's image and the name it is kept under."""
-        lane = self._lanes[self.models.of_request(request).spec]
+        lane = self.lane_of(request)
         if given is None:
             name = str(image_id)  # the request was checked to have one of the two
             key = self._names.key(name, lane.executor.spec, client=client)

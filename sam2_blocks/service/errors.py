@@ -38,6 +38,12 @@ class UnknownImageError(RequestError):
     status = 404
 
 
+class UnknownTrackError(RequestError):
+    """There is no such session, or none any more, or it is somebody else's."""
+
+    status = 404
+
+
 class UnknownNameError(RequestError):
     """There is no such block or pipeline."""
 
@@ -52,6 +58,12 @@ class UnknownModelError(RequestError, ModelError):
 
 class ImageConflictError(RequestError):
     """The ``image_id`` names other pixels already."""
+
+    status = 409
+
+
+class TrackConflictError(RequestError):
+    """Earlier frames of the session are not answered yet."""
 
     status = 409
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from sam2_blocks.executors import Executor, MaskProposer, Remembering
 from sam2_blocks.options import AutomaticSettings, SegmentOptions
 from sam2_blocks.service.batching import Batcher
 from sam2_blocks.service.errors import RequestError, TooLargeError, UnknownImageError
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.service.threads import Workers
+from sam2_blocks.service.threads import Workers, to_the_end
 from sam2_blocks.strategies.automatic import point_batches
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks.values import AutomaticMasks, Embedding, Image, MaskPrediction, PromptSet
 
 Stage = Literal["encode", "decode"]
+Result = TypeVar("Result")
 BatchObserver = Callable[[Stage, int], None]
 
 
@@ -111,6 +112,13 @@ class Lane:
                 )
             batches.append(found)
         return batches
+
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Run what concerns one request alone where the model runs, to the end.
+
+        Even if nobody waits any more: then this returns once it has ended.
+        """
+        return await to_the_end(self._thread, function)
 
     def find(self, key: str | None) -> Embedding | None:
         """Return an embedding made before, if it is still kept, be it on disk."""

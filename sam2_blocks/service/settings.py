@@ -17,7 +17,7 @@ from pydantic import AllowInfNan, ConfigDict, TypeAdapter
 from sam2_blocks.environment import read_count, read_switch
 from sam2_blocks.executor.cache.lru import DEFAULT_DISK_CACHE_BYTES
 
-NETWORK, MODELS, LIMITS, IMAGES = "Network", "Models", "Limits", "Images"
+NETWORK, MODELS, LIMITS, IMAGES, VIDEO = "Network", "Models", "Limits", "Images", "Video"
 LABEL_STUDIO = "Label Studio"
 MIB = 2**20
 
@@ -151,6 +151,41 @@ class ServiceSettings:
         Ge(1),
         Setting("Memory to decode an image, in MiB; on Linux.", IMAGES, "decode-mb", MIB),
     ] = 512 * MIB
+    max_tracks: Annotated[
+        int,
+        Ge(0),
+        Setting("Sessions that follow objects through videos; 0 is none.", VIDEO, "max-tracks"),
+    ] = 32
+    max_tracks_per_key: Annotated[
+        int | None,
+        Ge(1),
+        Setting("Of one API key; by default no other limit.", VIDEO, "max-tracks-per-key"),
+    ] = None
+    track_idle_s: Annotated[
+        float,
+        Gt(0),
+        AllowInfNan(False),
+        Setting("Seconds without a request after which a session ends.", VIDEO, "track-idle"),
+    ] = 300.0
+    max_track_objects: Annotated[
+        int, Ge(1), Setting("Objects of one session.", VIDEO, "max-track-objects")
+    ] = 64
+    max_track_bytes: Annotated[
+        int,
+        Ge(1),
+        Setting(
+            "What all sessions remember of their objects, in MiB; who wants more waits.",
+            VIDEO,
+            "max-track-mb",
+            MIB,
+        ),
+    ] = 2048 * MIB
+    max_track_frames: Annotated[
+        int, Ge(1), Setting("Frames of one session.", VIDEO, "max-track-frames")
+    ] = 100_000
+    max_request_frames: Annotated[
+        int, Ge(1), Setting("Frames of one request.", VIDEO, "max-request-frames")
+    ] = 64
     compile: Annotated[
         Literal["off", "encoder", "all"],
         Setting(

@@ -21,6 +21,7 @@ from sam2_blocks.hosts.http.keys import ApiKeys
 from sam2_blocks.hosts.http.metrics import MeasuringMiddleware, Metrics
 from sam2_blocks.hosts.http.roboflow import add_roboflow_routes, allow_origins
 from sam2_blocks.hosts.labelstudio.routes import add_label_studio_routes
+from sam2_blocks.hosts.http.tracks import add_track_routes, sweeping
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -32,6 +33,8 @@ from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.admission import Caller
 from sam2_blocks.service.errors import ShuttingDownError, StalledError, UnknownNameError
 from sam2_blocks.service.pipelines import PipelineRunner
+from sam2_blocks.service.tracks import TrackSessions
+from sam2_blocks.track_requests import TrackFramesRequest, TrackRequest
 
 
 class PipelineInputs(BaseModel):
@@ -58,6 +61,17 @@ class PipelineRequest(PipelineInputs):
     pipeline: dict[str, Any] = Field(description="The pipeline as JSON.")
 
 
+BODIES: list[type[BaseModel]] = [
+    Sam2EmbeddingRequest,
+    Sam2SegmentationRequest,
+    TrackRequest,
+    TrackFramesRequest,
+    PipelineRequest,
+    PipelineInputs,
+]
+"""What requests are read as."""
+
+
 def create_app(
     models: ServedModels,
     settings: ServiceSettings | None = None,
@@ -77,15 +91,18 @@ def create_app(
     settings = settings or ServiceSettings.from_environment()
     plugins = plugins or load_plugins()
     service = Service(models, settings, observe=metrics.observe_batch)
-    metrics.watch(service)
-    runner = PipelineRunner(service, plugins, pipelines)
-    app = FastAPI(title="sam2_blocks", version=__version__, lifespan=_closing(service, runner))
+    runner, tracks = PipelineRunner(service, plugins, pipelines), TrackSessions(service)
+    metrics.watch(service, tracks)
+    closing = _closing(service, runner, tracks)
+    app = FastAPI(title="sam2_blocks", version=__version__, lifespan=closing)
     app.state.service = service
+    app.state.tracks = tracks
     app.add_middleware(MeasuringMiddleware, metrics=metrics)
     allow_origins(app, settings.cors_origins)
     add_error_handlers(app)
     answerer = Answerer(service)
     _add_sam2(app, service, answerer)
+    add_track_routes(app, tracks, answerer)
     _add_pipelines(app, runner, answerer)
     _add_blocks(app, plugins, answerer.keys)
     _add_health(app, service, runner)
@@ -93,19 +110,18 @@ def create_app(
     if settings.label_studio:
         add_label_studio_routes(app, service, runner)
     _add_metrics(app, metrics, answerer.keys)
-    docs.describe_bodies(
-        app, [Sam2EmbeddingRequest, Sam2SegmentationRequest, PipelineRequest, PipelineInputs]
-    )
+    docs.describe_bodies(app, BODIES)
     return app
 
 
-def _closing(service: Service, runner: PipelineRunner) -> Any:
+def _closing(service: Service, runner: PipelineRunner, tracks: TrackSessions) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.images.start()
-        yield
-        service.images.close()  # first, since runs may wait for an image
-        runner.close()
+        async with sweeping(tracks):
+            yield
+            service.images.close()  # first, since runs may wait for an image
+            runner.close()
         service.close()
 
     return lifespan

@@ -16,7 +16,9 @@ from sam2_blocks.service.errors import RequestError, TooLargeError
 MAX_VALUES = 200_000
 """Most values (numbers, strings, lists, …) in one request; an image is one."""
 
-JSON_FIELDS = frozenset({"prompts", "automatic_masks", "inputs", "pipeline"})
+JSON_FIELDS = frozenset(
+    {"prompts", "automatic_masks", "inputs", "pipeline", "corrections", "removals", "frames"}
+)
 """Fields of a form that are no plain text."""
 
 

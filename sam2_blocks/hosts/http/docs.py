@@ -19,6 +19,8 @@ BOX = {"box": {"x": 4, "y": 4, "width": 4, "height": 4}}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "embed": {"image": IMAGE, "image_id": "square"},
     "segment": {"image": IMAGE, "prompts": {"prompts": [BOX]}, "format": "rle"},
+    "track": {"image": IMAGE, "prompts": [BOX], "format": "rle"},
+    "frames": {"frames": [{"image": IMAGE}, {"image": IMAGE, "prompts": [BOX]}]},
     "inputs": {"inputs": {"image": IMAGE}},
     "pipeline": {
         "pipeline": {
@@ -46,11 +48,11 @@ LOGIT_ARRAYS = (
 STATUSES = {
     400: "The image cannot be read, or may not be fetched.",
     401: "The API key is missing or wrong.",
-    404: "The image_id, model, block or pipeline is unknown.",
-    409: "The image_id stands for other pixels already.",
+    404: "The image_id, session, model, block or pipeline is unknown.",
+    409: "The image_id stands for other pixels already, or earlier frames are not answered yet.",
     413: "The request, or its answer, is too large.",
     422: "The request is malformed.",
-    429: "The queue is full; see Retry-After.",
+    429: "The queue is full, or there are too many sessions; see Retry-After.",
     503: "The service is shutting down, or out of memory.",
     504: "The answer was not ready in time.",
 }

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam2_blocks.executors import CountsCache
 from sam2_blocks.service import Service
+from sam2_blocks.service.tracks import TrackSessions
 
 PREFIX = "sam2_blocks"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -51,9 +52,10 @@ class Metrics:
         """Count one run of the encoder or decoder."""
         self.batches.labels(stage).observe(size)
 
-    def watch(self, service: Service) -> None:
-        """Report the queue, the caches and the device of a service, whenever asked."""
+    def watch(self, service: Service, tracks: TrackSessions) -> None:
+        """Report the queue, the caches, the device and the sessions of a service when asked."""
         self.registry.register(_ServiceCollector(service))
+        self.registry.register(_TrackCollector(tracks))
 
 
 class _ServiceCollector:
@@ -93,6 +95,24 @@ class _ServiceCollector:
                 entries.add_metric([model, name], tier.entries)
                 nbytes.add_metric([model, name], tier.nbytes)
         yield from (hits, misses, evictions, entries, nbytes, runs)
+
+
+class _TrackCollector:
+    """Reads how many sessions there are, and what they hold, at the time of the scrape."""
+
+    def __init__(self, tracks: TrackSessions) -> None:
+        self._tracks = tracks
+
+    def collect(self) -> Iterator[Metric]:
+        tracks, prefix = self._tracks, f"{PREFIX}_track"
+        objects = sum(len(track.session.tracker_ids) for track in tracks.table)
+        yield GaugeMetricFamily(f"{prefix}_sessions", "Sessions held.", len(tracks.table))
+        yield GaugeMetricFamily(f"{prefix}_objects", "Objects that are followed.", objects)
+        yield GaugeMetricFamily(f"{prefix}_bytes", "Bytes remembered of them.", tracks.nbytes)
+        yield CounterMetricFamily(f"{prefix}_frames", "Frames taken.", tracks.frames)
+        yield CounterMetricFamily(
+            f"{prefix}_expired", "Sessions that nobody asked any more.", tracks.table.expired
+        )
 
 
 def _gpu_metrics() -> Iterator[Metric]:

@@ -31,7 +31,7 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allowed,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=[PROCESSING_TIME, "Retry-After"],
         )
