@@ -379,7 +379,14 @@ class Sam2SegmentationRequest(_ImageRequest):
     """
 
     extensions: ClassVar[frozenset[str]] = frozenset(
-        {"model_version", "min_confidence", "tolerance", "polygon_form", "automatic_masks"}
+        {
+            "model_version",
+            "min_confidence",
+            "tolerance",
+            "polygon_form",
+            "automatic_masks",
+            "candidates",
+        }
     )
 
     format: Literal["json", "rle", "binary"] = Field(
@@ -419,6 +426,11 @@ class Sam2SegmentationRequest(_ImageRequest):
         default=None,
         description="Extension: find the masks of everything; true for the defaults. Takes no "
         "prompts, and saves and loads no logits.",
+    )
+
+    candidates: bool | None = Field(
+        default=None,
+        description="Extension: also answer with every mask the model proposed for a prompt.",
     )
 
     @model_validator(mode="before")
@@ -472,11 +484,16 @@ class Sam2EmbeddingResponse(Entity):
 class Sam2SegmentationPrediction(Entity):
     """The mask of one prompt, or one of the automatic ones."""
 
+    extensions: ClassVar[frozenset[str]] = frozenset({"candidates"})
+
     masks: list[list[list[int]]] | dict[str, Any] = Field(
         description="Polygons, each a list of [x, y]; or a COCO RLE with size and counts."
     )
     confidence: float = Field(description="The model's own estimate of the quality of the mask.")
     format: str | None = Field(default="polygon", description="polygon or rle")
+    candidates: list[Sam2SegmentationPrediction] | None = Field(
+        default=None, description="Extension: all that was proposed, the surest, chosen one first."
+    )
 
 
 class Sam2SegmentationResponse(Entity):

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sam2_blocks import __version__
 from sam2_blocks.cli import screen
+from sam2_blocks.cli.click import click
 from sam2_blocks.cli.graph import graph as draw_graph
 from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.merge import merge
@@ -103,6 +104,7 @@ def schema(
 
 app.command("graph")(draw_graph)
 app.command()(serve)
+app.command()(click)
 
 
 @app.command()

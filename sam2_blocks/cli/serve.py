@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from annotated_types import Ge, Gt
 
-from sam2_blocks.errors import PromptWarning
+from sam2_blocks.errors import PromptWarning, UsageError
 from sam2_blocks.service.settings import (
     MODELS,
     NETWORK,
@@ -26,6 +26,8 @@ from sam2_blocks.service.settings import (
     Setting,
     told_settings,
 )
+
+PAGE = "Page"
 
 
 def serve(
@@ -60,6 +62,33 @@ def serve(
             rich_help_panel=MODELS,
         ),
     ] = None,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page",
+            help="Serve the page for clicking masks at /page. By default only where nobody else "
+            "reaches it: on a loopback address, or with --api-key.",
+            rich_help_panel=PAGE,
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            exists=True,
+            help="Folder of pictures to choose from on the page.",
+            rich_help_panel=PAGE,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            file_okay=False,
+            help="Folder that the page saves to, and opens again.",
+            rich_help_panel=PAGE,
+        ),
+    ] = None,
     **chosen: Any,
 ) -> None:
     """Serve the Sam2 requests of Roboflow Inference, and pipelines, over HTTP.
@@ -75,10 +104,18 @@ def serve(
     # Nobody reads them, and Python would remember every different one for as long as we serve.
     warnings.simplefilter("ignore", PromptWarning)
     create_app, run = http.create_app, http.serve  # fails now if the extra is missing
+    if page is None:
+        page = http.is_loopback(host) or bool(settings.api_key)
+    if not page and (pictures or out):
+        raise UsageError(
+            "--images and --out are for the page, which is off here; turn it on with --page."
+        )
+    shown = http.PageFolder(pictures, out) if page else None
     plugins = load_plugins()
     names = models or [os.environ.get("SAM2_VERSION_ID") or "nano"]
     served = load_models(names, plugins.executors, settings, device=device, dtype=dtype)
-    run(create_app(served, settings, plugins=plugins, pipelines=pipelines), host=host, port=port)
+    app = create_app(served, settings, plugins=plugins, pipelines=pipelines, page=shown)
+    run(app, host=host, port=port)
 
 
 def _to_settings(chosen: dict[str, Any]) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
 
 from sam2_blocks.masks.outlines import rle_to_outlines
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask
+from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask, rles_to_boxes_xyxy
 from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.requests import PolygonForm, Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
 from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Rle
+
+ToRows = Callable[[MaskPrediction], list[Sam2SegmentationPrediction]]
 
 BAND_PIXELS = 2**20
 """Of logits that are enlarged at once."""
@@ -68,6 +70,44 @@ def to_rle_rows(prediction: MaskPrediction) -> list[Sam2SegmentationPrediction]:
         )
         for rle, iou in zip(prediction.rles, prediction.iou_prediction, strict=True)
     ]
+
+
+def with_candidates(
+    rows: Sequence[Sam2SegmentationPrediction],
+    prediction: MaskPrediction,
+    to_rows: ToRows,
+    min_confidence: float | None = None,
+) -> list[Sam2SegmentationPrediction]:
+    """Add to each row what the model proposed for its prompt, the surest first.
+
+    Args:
+        rows: what is answered, of the masks that are sure enough.
+        prediction: all masks, with their candidates; without, each is its own only candidate.
+        to_rows: how masks are written.
+        min_confidence: which masks were sure enough, see `keep_confident`.
+    """
+    least = -np.inf if min_confidence is None else min_confidence
+    kept = np.flatnonzero(prediction.iou_prediction >= least)
+    return [
+        row.model_copy(update={"candidates": to_rows(_proposals(prediction, int(index)))})
+        for row, index in zip(rows, kept, strict=True)
+    ]
+
+
+def _proposals(prediction: MaskPrediction, index: int) -> MaskPrediction:
+    """What was proposed for one prompt; the chosen mask is the first of the surest."""
+    found = prediction.candidates
+    if found is None:
+        return prediction.select(np.array([index]))
+    order = np.argsort(-found.iou_prediction[index], kind="stable")
+    rles = tuple(found.rles[index][place] for place in order)
+    return MaskPrediction(
+        image_hw=prediction.image_hw,
+        rles=rles,
+        iou_prediction=found.iou_prediction[index][order],
+        low_res_logits=found.low_res_logits[index][order],
+        mask_box_xyxy=rles_to_boxes_xyxy(rles),
+    )
 
 
 def to_npz(prediction: MaskPrediction, *, max_bytes: int) -> bytes:

@@ -26,12 +26,14 @@ from sam2_blocks.requests import (
 )
 from sam2_blocks.service.admission import Caller, Queue, Strangers, Ticket
 from sam2_blocks.service.answers import (
+    ToRows,
     embedding_to_npz,
     keep_confident,
     npz_bytes,
     to_npz,
     to_polygon_rows,
     to_rle_rows,
+    with_candidates,
 )
 from sam2_blocks.service.errors import RequestError, ShuttingDownError, TooLargeError
 from sam2_blocks.service.lanes import BatchObserver, DecodeJob, Lane
@@ -239,7 +241,10 @@ class Service:
                 lambda: self._logits.load(embedding, given, client=client)
             )
         job = DecodeJob(
-            embedding, prompts or PADDING, SegmentOptions(multimask_output=request.multimask_output)
+            embedding,
+            prompts or PADDING,
+            SegmentOptions(multimask_output=request.multimask_output),
+            candidates=bool(request.candidates),
         )
         prediction = await self._lanes[embedding.spec].segment(job)
         if request.save_logits_to_cache and prompts:
@@ -266,12 +271,10 @@ class Service:
         kept = keep_confident(prediction, request.min_confidence)
         if request.format == "binary":
             return to_npz(kept, max_bytes=self.settings.max_answer_bytes)
-        if request.format == "rle":
-            rows = to_rle_rows(kept)
-        else:
-            rows = to_polygon_rows(
-                kept, request.tolerance or 0.0, request.polygon_form or "centers"
-            )
+        to_rows = _form_of(request)
+        rows = to_rows(kept)
+        if request.candidates:
+            rows = with_candidates(rows, prediction, to_rows, request.min_confidence)
         return Sam2SegmentationResponse(
             inference_id=request.id,
             predictions=rows,
@@ -327,6 +330,14 @@ def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:
         return request.prompts.to_prompt_set(image_hw, warn=False)
     except ValueError as error:
         raise RequestError(f"prompts: {error}.") from error
+
+
+def _form_of(request: Sam2SegmentationRequest) -> ToRows:
+    """How masks are written for this request."""
+    if request.format == "rle":
+        return to_rle_rows
+    tolerance_px, form = request.tolerance or 0.0, request.polygon_form or "centers"
+    return lambda prediction: to_polygon_rows(prediction, tolerance_px, form)
 
 
 def _ignore(stage: str, size: int) -> None:

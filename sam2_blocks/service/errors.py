@@ -32,6 +32,12 @@ class UnauthorizedError(RequestError):
     status = 401
 
 
+class ForbiddenError(RequestError):
+    """Nobody may do this here, or not from where the request comes."""
+
+    status = 403
+
+
 class UnknownImageError(RequestError):
     """Nothing is kept under this ``image_id``."""
 

@@ -28,6 +28,7 @@ class DecodeJob(NamedTuple):
     embedding: Embedding
     prompts: PromptSet
     options: SegmentOptions
+    candidates: bool = False
 
 
 class Lane:
@@ -150,8 +151,11 @@ class Lane:
         self._thread.shutdown(cancel_futures=True)
 
     def _decode(self, jobs: Sequence[DecodeJob]) -> list[MaskPrediction]:
-        def segment(options: SegmentOptions, same: Sequence[DecodeJob]) -> list[MaskPrediction]:
+        def segment(
+            asked: tuple[SegmentOptions, bool], same: Sequence[DecodeJob]
+        ) -> list[MaskPrediction]:
+            options, candidates = asked
             items = [(job.embedding, job.prompts) for job in same]
-            return self.executor.segment(items, **options.keywords())
+            return self.executor.segment(items, **options.keywords(), return_candidates=candidates)
 
-        return map_groups(jobs, lambda job: job.options, segment)
+        return map_groups(jobs, lambda job: (job.options, job.candidates), segment)

@@ -20,13 +20,13 @@ pytest.importorskip("fastapi", reason="needs the extra http")
 @pytest.fixture
 def serve(monkeypatch, capsys):
     """``serve(option, …)``: exit code, errors, and what the server would have started with."""
-    started = []
+    started, apps = [], []
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
     monkeypatch.setattr("warnings.showwarning", None)  # main() replaces it
     monkeypatch.setattr("sam2_blocks.executor.load", lambda model, **_: FakeExecutor(model))
     monkeypatch.setattr(
         "sam2_blocks.hosts.http.server.serve",
-        lambda app, **address: started.append((app.state.service, address)),
+        lambda app, **address: (started.append((app.state.service, address)), apps.append(app)),
     )
 
     def run(*options):
@@ -38,6 +38,7 @@ def serve(monkeypatch, capsys):
             code = int(error.code or 0)
         return code, capsys.readouterr().err, started[-1] if started else None
 
+    run.has_page = lambda: "page" in [getattr(route, "name", "") for route in apps[-1].routes]
     with warnings.catch_warnings():
         yield run
     for service, _ in started:
@@ -81,6 +82,28 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
 def test_an_option_becomes_a_setting(serve, options, field, value):
     _, _, (service, _) = serve(*options)
     assert getattr(service.settings, field) == value
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], True),
+        (["--no-page"], False),
+        (["--host", "0.0.0.0"], False),
+        (["--host", "::1"], True),
+        (["--host", "0.0.0.0", "--page"], True),
+        (["--host", "0.0.0.0", "--api-key", "secret"], True),
+    ],
+)
+def test_the_page_is_off_where_others_reach_it_without_a_key(serve, options, expected):
+    code, _, _ = serve(*options)
+    assert (code, serve.has_page()) == (0, expected)
+
+
+def test_pictures_for_a_page_that_is_off_are_refused(serve):
+    code, err, _ = serve("--host", "0.0.0.0", "--images", ".")
+    assert code == WRONG_INPUT
+    assert "--images and --out are for the page" in " ".join(err.split())
 
 
 def test_every_option_is_told_of_and_every_setting_has_one_or_a_variable():

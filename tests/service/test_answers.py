@@ -9,6 +9,7 @@ from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.service.core import PADDING
 from sam2_blocks.service.errors import TooLargeError
+from sam2_blocks.testing import FakeExecutor
 from tests.service.conftest import (
     PICTURE,
     PROMPTS,
@@ -148,3 +149,45 @@ def test_automatic_masks_with_too_many_logits_are_refused(make_service):
     with pytest.raises(TooLargeError, match=r"take more than 100000 bytes\. Use format 'rle'"):
         segment(service, PICTURE, format="binary", automatic_masks=EVERYTHING)
     assert segment(service, PICTURE, automatic_masks=EVERYTHING).predictions
+
+
+@pytest.mark.parametrize("answer_format", ["rle", "json"])
+def test_candidates_are_all_that_the_model_proposed_the_chosen_first(
+    make_service, nano_executor, answer_format
+):
+    asked = {"format": answer_format, "candidates": True, "polygon_form": "corners"}
+    answer = segment(make_service(), PICTURE, PROMPTS, **asked)
+    expected = library_call(nano_executor, PROMPTS, return_candidates=True)
+    for index, row in enumerate(answer.predictions):
+        first, *others = row.candidates
+        assert (first.masks, first.confidence) == (row.masks, row.confidence)
+        assert len(others) == 2
+        proposed = sorted(expected.candidates.iou_prediction[index].tolist(), reverse=True)
+        assert [one.confidence for one in row.candidates] == proposed
+        assert all(one.candidates is None for one in row.candidates)
+    if answer_format == "rle":
+        masks = {rle_to_mask(rle).tobytes() for row in expected.candidates.rles for rle in row}
+        for row in answer.predictions:
+            for one in row.candidates:
+                assert rle_to_mask(coco_to_rle(one.masks)).tobytes() in masks
+
+
+def test_candidates_belong_to_the_masks_that_are_sure_enough(make_service):
+    service = make_service()
+    all_of_them = segment(service, PICTURE, PROMPTS, format="rle", candidates=True).predictions
+    least = sorted(row.confidence for row in all_of_them)[1]
+    asked = {"format": "rle", "candidates": True, "min_confidence": least}
+    kept = segment(service, PICTURE, PROMPTS, **asked).predictions
+    assert kept == [row for row in all_of_them if row.confidence >= least]
+
+
+def test_without_proposals_a_mask_is_its_own_candidate(make_service):
+    [row] = segment(
+        make_service(FakeExecutor("nano")), PICTURE, PROMPTS[:1], format="rle", candidates=True
+    ).predictions
+    assert [one.masks for one in row.candidates] == [row.masks]
+
+
+def test_without_being_asked_there_are_no_candidates(make_service):
+    [row, *_] = segment(make_service(), PICTURE, PROMPTS, format="rle").predictions
+    assert "candidates" not in row.model_dump()

@@ -1,7 +1,8 @@
 """The service over HTTP (extra ``http``): a FastAPI app, and uvicorn to serve it.
 
 `body` reads requests, `app` routes them, `docs` describes them, `metrics` counts them, `server`
-starts and stops. What is answered, and why not, is decided in `sam2_blocks.service`.
+starts and stops, `page` lets people click masks. What is answered, and why not, is decided in
+`sam2_blocks.service`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from sam2_blocks.hosts.bridge import HostReport, installed_version, offer_in_pip
 
 if TYPE_CHECKING:
     from sam2_blocks.hosts.http.app import create_app
+    from sam2_blocks.hosts.http.page.folder import PageFolder
+    from sam2_blocks.hosts.http.page.guard import is_loopback
     from sam2_blocks.hosts.http.server import serve
 
-__all__ = ["create_app", "report", "serve"]
+__all__ = ["PageFolder", "create_app", "is_loopback", "report", "serve"]
 
 
 def report(plugins: Plugins) -> HostReport:
@@ -34,6 +37,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from sam2_blocks.hosts.http import app, server
+        from sam2_blocks.hosts.http.page import folder, guard
     except ImportError as error:
         raise MissingExtraError(f"{error}. Run: pip install 'sam2-blocks[http]'") from error
-    return {"create_app": app.create_app, "serve": server.serve}[name]
+    modules = {"PageFolder": folder, "create_app": app, "is_loopback": guard, "serve": server}
+    return getattr(modules[name], name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field, model_validator
 
@@ -19,9 +20,11 @@ from sam2_blocks.hosts.http.answering import Answerer
 from sam2_blocks.hosts.http.errors import add_error_handlers
 from sam2_blocks.hosts.http.keys import ApiKeys
 from sam2_blocks.hosts.http.metrics import MeasuringMiddleware, Metrics
+from sam2_blocks.hosts.http.page.folder import PageFolder
+from sam2_blocks.hosts.http.page.routes import add_page
 from sam2_blocks.hosts.http.roboflow import add_roboflow_routes, allow_origins
-from sam2_blocks.hosts.labelstudio.routes import add_label_studio_routes
 from sam2_blocks.hosts.http.tracks import add_track_routes, sweeping
+from sam2_blocks.hosts.labelstudio.routes import add_label_studio_routes
 from sam2_blocks.language.schema import step_schema
 from sam2_blocks.requests import (
     Sam2EmbeddingRequest,
@@ -78,6 +81,7 @@ def create_app(
     *,
     plugins: Plugins | None = None,
     pipelines: Path | None = None,
+    page: PageFolder | None = None,
 ) -> FastAPI:
     """Make the app of one service.
 
@@ -86,6 +90,10 @@ def create_app(
         settings: limits and switches; from the environment if not given.
         plugins: blocks for pipelines; the installed ones if not given.
         pipelines: folder of YAML pipelines that may be run by name.
+        page: what the page for clicking masks reads and writes; None serves no page.
+
+    Raises:
+        UsageError: if the pictures for the page are not there.
     """
     metrics = Metrics()
     settings = settings or ServiceSettings.from_environment()
@@ -94,7 +102,8 @@ def create_app(
     runner, tracks = PipelineRunner(service, plugins, pipelines), TrackSessions(service)
     metrics.watch(service, tracks)
     closing = _closing(service, runner, tracks)
-    app = FastAPI(title="sam2_blocks", version=__version__, lifespan=closing)
+    # Its /docs and /redoc need no network.
+    app = FastAPIOffline(title="sam2_blocks", version=__version__, lifespan=closing)
     app.state.service = service
     app.state.tracks = tracks
     app.add_middleware(MeasuringMiddleware, metrics=metrics)
@@ -110,6 +119,8 @@ def create_app(
     if settings.label_studio:
         add_label_studio_routes(app, service, runner)
     _add_metrics(app, metrics, answerer.keys)
+    if page is not None:
+        add_page(app, service, answerer, page)
     docs.describe_bodies(app, BODIES)
     return app
 

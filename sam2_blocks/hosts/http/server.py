@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -66,7 +67,13 @@ class _Ending:
         os._exit(128 + self._signal)
 
 
-def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 9001) -> None:
+def serve(
+    app: FastAPI,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 9001,
+    listening: Callable[[str], None] | None = None,
+) -> None:
     """Serve an app until SIGINT or SIGTERM.
 
     Requests in flight are answered; new connections are refused, and new requests on open ones get
@@ -77,6 +84,7 @@ def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 9001) -> None:
         app: as `create_app` makes it.
         host: address to listen on, of IPv4 or IPv6; ``::`` is every address of both.
         port: 0 takes a free one.
+        listening: called with the server's URL once connections are taken.
 
     Raises:
         OSError: if the address cannot be listened on.
@@ -90,7 +98,10 @@ def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 9001) -> None:
         timeout_graceful_shutdown=math.ceil(service.settings.deadline_s),
     )
     shown = f"[{host}]" if ":" in host else host
-    print(f"listening on http://{shown}:{listener.getsockname()[1]}", flush=True)
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    print(f"listening on {url}", flush=True)
+    if listening is not None:
+        listening(url)
     _Server(config, service).run([listener])
 
 

@@ -73,10 +73,7 @@ class PictureFiles:
         self._value_range = request.value_range
         out = request.out if isinstance(request.out, Path) else None
         self._left_out: Counter[str] = Counter()
-        found = [_find(text, out, self._left_out) for text in inputs]
-        base = found[0][0] if len(found) == 1 else _common_folder([root for root, _ in found])
-        files = {_relative(file, base): file for _, files in found for file in files}
-        self.pictures = dict(frame for name, file in files.items() for frame in _frames(name, file))
+        self.pictures = list_pictures(inputs, out, self._left_out)
         self.alone = len(inputs) == 1 and Path(inputs[0]).is_file() and len(self.pictures) == 1
 
     @property
@@ -103,6 +100,26 @@ class PictureFiles:
                 value_range=self._value_range,
             )
             yield Item(name, {self._input: read}, _stamp(path), source=str(path))
+
+
+def list_pictures(
+    inputs: Sequence[str], out: Path | None = None, left_out: Counter[str] | None = None
+) -> dict[str, Path]:
+    """Find the pictures that a user names: paths by item id, in their order.
+
+    Args:
+        inputs: files, folders or patterns, see `PictureFiles`.
+        out: a folder whose pictures are results.
+        left_out: is told how many files were left out, by the reason.
+
+    Raises:
+        UsageError: if there is nothing, or nothing but results, or a file is of another sort.
+    """
+    left_out = Counter() if left_out is None else left_out
+    found = [_find(text, out, left_out) for text in inputs]
+    base = found[0][0] if len(found) == 1 else _common_folder([root for root, _ in found])
+    files = {_relative(file, base): file for _, files in found for file in files}
+    return dict(frame for name, file in files.items() for frame in _frames(name, file))
 
 
 @functools.cache
