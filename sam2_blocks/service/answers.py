@@ -38,7 +38,7 @@ def to_polygon_rows(
         tolerance_px: how far a polygon may be from the exact one.
         form: ``centers`` runs through the centres of border pixels and has no holes, as on the
             public server. ``corners`` runs along the edges of pixels; holes are joined to their
-            outline by a path of zero width, so filling the polygons gives the mask back exactly.
+            outline by a slit between pixel centres, so filling the polygons gives the mask back exactly.
     """
     to_rings = _rle_to_rings if form == "corners" else _rle_to_outlines
     return [
