@@ -38,7 +38,7 @@ def to_polygon_rows(
         tolerance_px: how far a polygon may be from the exact one.
         form: ``centers`` runs through the centres of border pixels and has no holes, as on the
             public server. ``corners`` runs along the edges of pixels; holes are joined to their
-            outline by a slit between pixel centres, so filling the polygons gives the mask back exactly.
+            outline by a path of zero width, so filling the polygons gives the mask back exactly.
     """
     to_rings = _rle_to_rings if form == "corners" else _rle_to_outlines
     return [
@@ -57,7 +57,8 @@ def _rle_to_outlines(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
 def _rle_to_rings(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
     look_up()
     polygons = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
-    return [ring.astype(np.int64).tolist() for ring in polygons.outer]
+    # Whole numbers, as on the public server: slits are closed then, and as exact.
+    return [np.rint(ring).astype(np.int64).tolist() for ring in polygons.outer]
 
 
 def to_rle_rows(prediction: MaskPrediction) -> list[Sam2SegmentationPrediction]:
