@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image as Pil
 
 from sam2_blocks.engine.places import Exporter
+from sam2_blocks.errors import ImageError
 from sam2_blocks.files.atomic import json_text
-from sam2_blocks.formats.plain import to_plain
+from sam2_blocks.kinds import LIST_OF, Kind, dump_value, find_kind
 from sam2_blocks.values import Image
 
 if TYPE_CHECKING:
@@ -34,15 +39,9 @@ def write_detections(detections: sv.Detections, file: BinaryIO) -> None:
     file.write(f'{{\n "detections": [\n  {rows}\n ]\n}}\n'.encode())
 
 
-def write_json(value: Any, file: BinaryIO) -> None:
-    """Write a plain value as JSON."""
-    file.write(f"{json_text(to_plain(value), indent=1)}\n".encode())
-
-
 IMAGE = Exporter(".png", write_image)
 JPEG = Exporter(".jpg", write_jpeg)
 DETECTIONS = Exporter(".json", write_detections)
-JSON = Exporter(".json", write_json)
 
 BUILTIN_EXPORTERS: Mapping[str, Exporter] = {
     "image": IMAGE,
@@ -50,10 +49,102 @@ BUILTIN_EXPORTERS: Mapping[str, Exporter] = {
     "instance_segmentation_prediction": DETECTIONS,
     "rle_instance_segmentation_prediction": DETECTIONS,
     "keypoint_detection_prediction": DETECTIONS,
-    "string": JSON,
-    "integer": JSON,
-    "float": JSON,
-    "boolean": JSON,
-    "list_of_values": JSON,
-    "dictionary": JSON,
 }
+"""Kinds with files of their own form; all others are JSON, by their `Kind.dump`."""
+
+UNWRITTEN = frozenset({"image_embedding"})
+"""Kinds without files, unless somebody registers an exporter: tens of megabytes of JSON each."""
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """How the values of one kind become files.
+
+    Attributes:
+        kind: of the values.
+        exporter: writes a file.
+        depth: how many lists deep the values are that have a file of their own.
+    """
+
+    kind: Kind
+    exporter: Exporter
+    depth: int = 0
+
+    def files(self, name: str, value: Any) -> Iterator[tuple[str, Callable[[BinaryIO], None]]]:
+        """Name the files of a value, and how each is written.
+
+        Elements of lists are numbered: ``crops/000.png``. None is an element that is not there.
+
+        Args:
+            name: of the output.
+            value: of the kind.
+        """
+        for path, one in _elements(name, value, self.depth):
+            yield f"{path}{self.exporter.suffix}", partial(self.exporter.write, one)
+
+    def found(self, folder: Path, name: str) -> Iterator[Path]:
+        """Files in an item's folder that are, or may be, those of an output."""
+        if not self.depth:
+            yield folder / f"{name}{self.exporter.suffix}"
+        numbered = "/".join([r"\d{3,}"] * self.depth) + re.escape(self.exporter.suffix)
+        for path in (folder / name).rglob(f"*{self.exporter.suffix}") if self.depth else ():
+            if re.fullmatch(numbered, path.relative_to(folder / name).as_posix()):
+                yield path
+
+
+def find_formats(
+    names: Iterable[str], kinds: Mapping[str, Kind], exporters: Mapping[str, Exporter]
+) -> tuple[OutputFormat, ...]:
+    """Find how an output is written; nothing where none of its kinds has a file.
+
+    Args:
+        names: of the output's kinds.
+        kinds: all that there are.
+        exporters: of kinds with files of their own form.
+    """
+    found = (_find_format(name, kinds, exporters) for name in names)
+    return tuple(one for one in found if one is not None)
+
+
+def _find_format(
+    name: str, kinds: Mapping[str, Kind], exporters: Mapping[str, Exporter]
+) -> OutputFormat | None:
+    kind = find_kind(name, kinds)
+    if kind is None:
+        return None
+    depth = 0
+    while name not in exporters and name.startswith(LIST_OF):
+        name, depth = name.removeprefix(LIST_OF), depth + 1
+    exporter = exporters.get(name)
+    if exporter is not None and not (depth and exporter is DETECTIONS):
+        return OutputFormat(kind, exporter, depth)
+    return None if name in UNWRITTEN else OutputFormat(kind, json_exporter(kind))
+
+
+def choose_format(value: Any, formats: Sequence[OutputFormat]) -> OutputFormat:
+    """The format of the first kind that a value fits; the last one where it fits none."""
+    for one in formats[:-1]:
+        try:
+            one.kind.check(value)
+        except (TypeError, ValueError, ImageError):
+            continue
+        return one
+    return formats[-1]
+
+
+def json_exporter(kind: Kind) -> Exporter:
+    """Write values of a kind as JSON, as it dumps them."""
+
+    def write(value: Any, file: BinaryIO) -> None:
+        file.write(f"{json_text(dump_value(value, [kind]), indent=1)}\n".encode())
+
+    return Exporter(".json", write)
+
+
+def _elements(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if depth == 0:
+        yield path, value
+        return
+    for index, one in enumerate(value):
+        if one is not None:
+            yield from _elements(f"{path}/{index:03d}", one, depth - 1)

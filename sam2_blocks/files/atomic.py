@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 from pydantic_core import to_jsonable_python
 
 LONGEST_NAME = 255
@@ -65,8 +66,16 @@ def shorten(path: AnyPath) -> AnyPath:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Write a value as JSON; numbers that are not finite become null, unknown types text."""
-    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=str)
+    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=_plain)
     return json.dumps(plain, indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists of numpy's, texts of all else."""
+    if not isinstance(value, np.ndarray | np.generic):
+        return str(value)
+    made = value.tolist()
+    return str(made) if isinstance(made, np.generic) else made  # as of long doubles
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -59,7 +59,8 @@ def _rle_to_outlines(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
 def _rle_to_rings(rle: Rle, tolerance_px: float) -> list[list[list[int]]]:
     look_up()
     polygons = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
-    return [ring.astype(np.int64).tolist() for ring in polygons.outer]
+    # Whole numbers, as on the public server: slits are closed then, and as exact.
+    return [np.rint(ring).astype(np.int64).tolist() for ring in polygons.outer]
 
 
 def to_rle_rows(prediction: MaskPrediction) -> list[Sam2SegmentationPrediction]:

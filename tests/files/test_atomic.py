@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import json
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 
-from sam2_blocks.files.atomic import LONGEST_NAME, shorten, unfinished_path, write_atomically
+from sam2_blocks.files.atomic import (
+    LONGEST_NAME,
+    json_text,
+    shorten,
+    unfinished_path,
+    write_atomically,
+)
 
 
 def test_an_error_without_a_number_keeps_its_words(tmp_path):
@@ -42,3 +50,13 @@ def test_longer_names_are_cut_and_stay_apart():
         assert path.name.endswith(".json")
         assert len(os.fsencode(path.name)) <= LONGEST_NAME
     assert shorten(PurePosixPath("b/c.json")) == PurePosixPath("b/c.json")
+
+
+def test_numpy_s_numbers_are_numbers_in_json():
+    value = {"a": np.float32(2.5), "b": [np.int64(3), np.bool_(True)], "c": np.arange(2)}
+    assert json.loads(json_text(value)) == {"a": 2.5, "b": [3, True], "c": [0, 1]}
+    assert json.loads(json_text([np.float64("nan"), np.float32("inf"), Path("a")])) == [
+        None,
+        None,
+        "a",
+    ]

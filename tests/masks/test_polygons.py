@@ -1,5 +1,3 @@
-from unittest import mock
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -7,7 +5,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-import sam2_blocks.masks.polygons as polygons_module
 from sam2_blocks.masks.filling import polygons_to_rle
 from sam2_blocks.masks.polygons import Polygons, rle_to_polygons
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask
@@ -100,13 +97,11 @@ def test_an_exact_outline_gives_the_mask_back(mask):
     assert all(len(corners(ring)) == len(ring) for ring in polygons.rings)
 
 
-@pytest.mark.parametrize("short_bridges", [500, 1], ids=["few holes", "many"])
 @given(mask=MASKS)
 @example(mask=RING)
-def test_bridged_holes_are_exact_for_pycocotools_too(short_bridges, mask):
+def test_bridged_holes_are_exact_for_pycocotools_too(mask):
     height, width = mask.shape
-    with mock.patch.object(polygons_module, "_SHORT_BRIDGES", short_bridges):
-        polygons = rle_to_polygons(mask_to_rle(mask), hole_policy="bridge")
+    polygons = rle_to_polygons(mask_to_rle(mask), hole_policy="bridge")
     assert polygons.iou == 1
     assert not any(polygons.holes)
     if mask.any():
@@ -114,14 +109,12 @@ def test_bridged_holes_are_exact_for_pycocotools_too(short_bridges, mask):
         assert coco_mask.merge(coco)["counts"].decode() == rle_to_coco(mask_to_rle(mask))["counts"]
 
 
-@pytest.mark.parametrize("short_bridges", [500, 1], ids=["few parts", "many"])
 @given(mask=MASKS)
 @example(mask=RING)
-def test_bridged_parts_are_one_exact_ring(short_bridges, mask):
-    with mock.patch.object(polygons_module, "_SHORT_BRIDGES", short_bridges):
-        polygons = rle_to_polygons(
-            mask_to_rle(mask), hole_policy="bridge", multipolygon_policy="bridge"
-        )
+def test_bridged_parts_are_one_exact_ring(mask):
+    polygons = rle_to_polygons(
+        mask_to_rle(mask), hole_policy="bridge", multipolygon_policy="bridge"
+    )
     assert polygons.iou == 1
     assert len(polygons.rings) == mask.any()
 

@@ -266,7 +266,7 @@ def test_a_list_of_what_is_json_is_a_json_file(start, tmp_path, folder):
     assert not [error for result in under_way for error in result.errors]
     [[row]] = json.loads((tmp_path / "out" / "a.png" / "masks.json").read_text())
     assert row["box_xyxy"] == [1, 1, 2, 2]
-    assert not (tmp_path / "out" / "a.png" / "crops.png").exists()
+    assert [file.name for file in (tmp_path / "out" / "a.png" / "crops").iterdir()] == ["000.png"]
 
 
 OUTER = """\

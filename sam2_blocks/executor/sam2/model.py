@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -47,6 +47,8 @@ Mode = Literal["strict", "fast"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 NANO_FOLDER = Path(str(files("sam2_blocks.executor.weights")))
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,11 +329,9 @@ def _fill_nano(network: nn.Module) -> tuple[str, bool]:
     """Fill ``nano`` with the weights that ship in this package."""
     path, card = NANO_FOLDER / "nano.safetensors", NANO_FOLDER / "nano.json"
     if not path.exists():
-        warnings.warn(
+        _log.warning(
             "the embedded weights of 'nano' are missing from this installation; it runs with "
-            "random weights and its masks mean nothing",
-            UserWarning,
-            stacklevel=4,
+            "random weights and its masks mean nothing"
         )
         return "seed-0", False
     expected = json.loads(card.read_text())["sha256"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import functools
 import json
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
@@ -14,14 +13,19 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from sam2_blocks.engine.exporters import DETECTIONS, IMAGE, JPEG, JSON
-from sam2_blocks.engine.places import Exporter, RunRequest, Source
+from sam2_blocks.engine.exporters import (
+    IMAGE,
+    JPEG,
+    OutputFormat,
+    choose_format,
+    find_formats,
+)
+from sam2_blocks.engine.places import RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.claims import ERRORS_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
-from sam2_blocks.kinds import element_kind
 from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 
 WRITERS = 2
@@ -49,7 +53,7 @@ class FolderSink:
         self.failed: list[ErrorRecord] = []
         self._errors: list[ErrorRecord] = []
         self._request = request
-        self._exporters = _find_exporters(request)
+        self._formats = _find_formats(request)
         self._alone = False
         self._earlier: EarlierRun | None = None
         self._lock = FileLock(folder / LOCK_FILE)
@@ -68,8 +72,8 @@ class FolderSink:
         """Outputs whose kind has no file format, such as embeddings."""
         return [
             f"output {name!r} has no file format and is not written"
-            for name, exporter in self._exporters.items()
-            if exporter is None
+            for name, formats in self._formats.items()
+            if not formats
         ]
 
     def begin(self, source: Source) -> Collection[str]:
@@ -151,7 +155,7 @@ class FolderSink:
                 message = f"cannot be written: {error}"
                 self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
             failed = bool(result.errors or error)
-            known = [self._place(result.id) / name for name in self._names()]
+            known = [*self._found(self._place(result.id))]
             self._plan.note(result.id, written, failed=failed, known=known)
 
     def _write(self, result: ItemResult) -> tuple[list[Path], Exception | None]:
@@ -159,11 +163,10 @@ class FolderSink:
         written: list[Path] = []
         try:
             for name, value in result.outputs.items():
-                exporter = self._exporters[name]
-                if exporter is not None:
-                    path = self._place(result.id) / f"{name}{exporter.suffix}"
-                    write = functools.partial(exporter.write, value)
-                    written.append(write_atomically(path, write))
+                if formats := self._formats[name]:
+                    for file, write in choose_format(value, formats).files(name, value):
+                        path = self._place(result.id) / file
+                        written.append(write_atomically(path, write))
         except Exception as error:  # a plugin's value or exporter; the other items go on
             return written, error
         return written, None
@@ -178,12 +181,18 @@ class FolderSink:
         )
 
     def _names(self) -> Iterator[str]:
-        for name, exporter in self._exporters.items():
-            if exporter is not None:
-                yield f"{name}{exporter.suffix}"
+        """Files and folders that outputs have."""
+        for name, formats in self._formats.items():
+            yield from {name if one.depth else f"{name}{one.exporter.suffix}" for one in formats}
+
+    def _found(self, place: Path) -> Iterator[Path]:
+        """Files in an item's folder that are, or may be, its outputs."""
+        for name, formats in self._formats.items():
+            for one in formats:
+                yield from one.found(place, name)
 
 
-def _find_exporters(request: RunRequest) -> dict[str, Exporter | None]:
+def _find_formats(request: RunRequest) -> dict[str, tuple[OutputFormat, ...]]:
     pipeline, known = request.pipeline, dict(request.plugins.exporters)
     if request.pictures == "jpg" and known.get("image") is IMAGE:
         known["image"] = JPEG
@@ -192,16 +201,11 @@ def _find_exporters(request: RunRequest) -> dict[str, Exporter | None]:
             f"{pipeline.source}: no output may be called {Path(ERRORS_FILE).stem!r}, because "
             f"{ERRORS_FILE} says which pictures failed; give it another name."
         )
+    kinds = request.plugins.kinds
     return {
-        name: next(filter(None, (_exporter(kind, known) for kind in pipeline.kinds_of(one))), None)
-        for name, one in pipeline.outputs.items()
+        name: find_formats(pipeline.kinds_of(selector), kinds, known)
+        for name, selector in pipeline.outputs.items()
     }
-
-
-def _exporter(kind: str, known: Mapping[str, Exporter]) -> Exporter | None:
-    """How a kind is written; lists of what is JSON are JSON."""
-    of = known.get(element_kind(kind))
-    return known.get(kind, JSON if of in (JSON, DETECTIONS) else None)
 
 
 def _check_stems(source: Source) -> None:
