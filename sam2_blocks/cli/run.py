@@ -13,7 +13,7 @@ import typer
 from PIL import Image as Pil
 from rich.progress import Progress
 
-from sam2_blocks.cli import screen
+from sam2_blocks.cli import on_ray, screen
 from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
 from sam2_blocks.cli.screen import err, out, safe, safe_name
@@ -23,6 +23,7 @@ from sam2_blocks.formats.images import MAX_PIXELS
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.engine.records import ItemResult
+    from sam2_blocks.hosts.ray.launch import RayRun
     from sam2_blocks.language.pipeline import Pipeline
     from sam2_blocks.runs.report import Report
     from sam2_blocks.runs.run import Run
@@ -33,6 +34,12 @@ class Form(str, Enum):
 
     FOLDER = "folder"
     PARQUET = "parquet"
+
+
+class Where(str, Enum):
+    """Where a run is, if not in this process."""
+
+    RAY = "ray"
 
 
 class Names(str, Enum):
@@ -98,6 +105,19 @@ def run(
         str | None,
         typer.Option(metavar="I/N", help="Run every n-th picture; writes Parquet parts."),
     ] = None,
+    on: Annotated[
+        Where | None,
+        typer.Option("--on", help="Run on a cluster, in shards; writes Parquet parts."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; else one of this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on the cluster, and shards.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        int | None, typer.Option(min=0, max=1, help="0 or 1; 1 where the cluster has GPUs.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per micro-batch.")] = 8,
     trace: Annotated[
         Path | None,
@@ -125,6 +145,11 @@ def run(
     from sam2_blocks.runs.run import run_pipeline
 
     _refuse_more(context.args)
+    alone = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker}
+    elsewhere = {"--shard": shard, "--trace": trace, "--report": report}
+    on_ray.check_options(
+        on_ray=on is Where.RAY, form=form.value if form else None, given={**alone, **elsewhere}
+    )
     out.quiet = quiet
     logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
     Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
@@ -137,21 +162,39 @@ def run(
     for name, value in (("model", model), ("device", device)):
         if value is not None:
             values[name] = _value_of_option(name, value, graph)
+    chosen: dict[str, Any] = {
+        "settings": values,
+        "resume": resume,
+        "names": names.value,
+        "batch_size": batch_size,
+        "max_pixels": max_pixels,
+        "frames": FrameChoice(every, start, stop, as_video),
+        "value_range": value_range,
+        "pictures": pictures.value,
+    }
+    if on is Where.RAY:
+        from sam2_blocks.hosts.ray.launch import RayOptions, run_on_ray
+
+        options = RayOptions(address, workers or 1, gpus_per_worker)
+        run = run_on_ray(
+            pipeline,
+            inputs,
+            folder,
+            options,
+            plugins=plugins,
+            strict_plugins=strict_plugins,
+            **chosen,
+        )
+        _sum_up(run, on_ray.follow(run, folder, quiet=quiet), folder)
+        return
     under_way = run_pipeline(
         graph,
         inputs,
         out=folder,
-        settings=values,
-        resume=resume,
-        names=names.value,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        frames=FrameChoice(every, start, stop, as_video),
-        value_range=value_range,
-        pictures=pictures.value,
         form=form.value if form else None,
         shard=shard,
         plugins=plugins,
+        **chosen,
     )
     if not quiet:
         screen.print_notes(under_way.notes)
@@ -303,7 +346,7 @@ def print_result(result: ItemResult, *, brief: bool) -> None:
             screen.print_result(f"{title}: {count}" if brief else detections_table(value, title))
 
 
-def _sum_up(under_way: Run, finished: int, folder: str) -> None:
+def _sum_up(under_way: Run | RayRun, finished: int, folder: str) -> None:
     done = finished - len({error.item for error in under_way.errors})
     summary = f"{done} of {finished} done" if finished else "nothing is left to do"
     screen.print_result(f"{summary}, in {safe(folder)}")

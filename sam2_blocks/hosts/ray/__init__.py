@@ -1,4 +1,6 @@
-"""Ray (extra ``ray``): the service as a Ray Serve deployment, pipelines as a Ray Data stage.
+"""Ray (extra ``ray``): whole runs, the service as a deployment, pipelines as a Ray Data stage.
+
+A run in shards, which is ``sam2-blocks run --on ray``: `run_on_ray`.
 
 Serve, with two replicas of one GPU each::
 
@@ -12,9 +14,18 @@ Data, where columns are named like the pipeline's inputs::
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
 from sam2_blocks.hosts.ray.data import PipelineStage
+from sam2_blocks.hosts.ray.launch import RayOptions, RayRun, run_on_ray
 from sam2_blocks.hosts.ray.serve import ServeOptions, build_app
 
-__all__ = ["PipelineStage", "ServeOptions", "build_app", "report"]
+__all__ = [
+    "PipelineStage",
+    "RayOptions",
+    "RayRun",
+    "ServeOptions",
+    "build_app",
+    "report",
+    "run_on_ray",
+]
 
 
 def report(plugins: Plugins) -> HostReport:
