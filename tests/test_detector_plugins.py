@@ -29,7 +29,10 @@ class Plugin(NamedTuple):
         return self.block.partition("/")[0]
 
 
-PLUGINS = [Plugin("plugin_onnx", "onnx/detect@v1", ("onnx", "onnxruntime", "cv2"))]
+PLUGINS = [
+    Plugin("plugin_onnx", "onnx/detect@v1", ("onnx", "onnxruntime", "cv2")),
+    Plugin("plugin_ultralytics", "ultralytics/detect@v1", ("ultralytics",)),
+]
 
 
 @pytest.fixture(params=PLUGINS, ids=[plugin.name for plugin in PLUGINS])
