@@ -35,6 +35,7 @@ ABOUT_MORE = {
     "hosts/test_pages.py": "the pages of docs/hosts, with their hosts",
     "runs/test_s3.py": "a whole run from a bucket into a bucket",
     "test_benchmarks.py": "the folder benchmarks/",
+    "test_detector_plugins.py": "examples/plugin_onnx and others with detectors, installed",
     "test_docs.py": "docs/ and mkdocs.yml",
     "test_docstrings.py": "the example of every public name",
     "test_examples.py": "the folder examples/",

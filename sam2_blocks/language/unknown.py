@@ -8,7 +8,11 @@ from difflib import get_close_matches
 from sam2_blocks.errors import Problem, did_you_mean
 from sam2_blocks.language.documents import Document
 
-PACKS: Mapping[str, str] = {"opencv": "examples/plugin of this library's repository"}
+PACKS: Mapping[str, str] = {
+    "onnx": "examples/plugin_onnx of this library's repository",
+    "opencv": "examples/plugin of this library's repository",
+    "ultralytics": "examples/plugin_ultralytics of this library's repository, under AGPL-3.0",
+}
 """Where the blocks of a namespace come from that are not ours."""
 
 TYPO = 0.8
