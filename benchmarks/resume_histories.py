@@ -45,7 +45,10 @@ PIPELINE: dict[str, Any] = {
     "pipeline_version": 1,
     "inputs": {"image": {"kind": "image"}},
     "steps": {
-        "boxes": {"use": "detections/load@v1", "with": {"image": "$inputs.image"}},
+        "boxes": {
+            "use": "detections/load@v1",
+            "with": {"image": "$inputs.image", "classes": [*CLASSES]},
+        },
         "find": {
             "use": "sam2/segment@v1",
             "with": {"image": "$inputs.image", "boxes": "$steps.boxes.detections"},
@@ -202,6 +205,9 @@ def live(seed: int, root: Path, whole_s: float) -> Life:
     if ended or fresh_ended:
         return Life(ends, [f"runs to the end ended with {ended} and {fresh_ended}"], whole_s)
     ours, fresh = contents(out), contents(root / "fresh")
+    for failure in json.loads(fresh.get("errors.json", "[]")):
+        if failure["step"] != "inputs":  # those are the broken pictures
+            return Life(ends, [f"a step failed: {failure}"], whole_s)
     differing = sorted(n for n in ours.keys() | fresh.keys() if ours.get(n) != fresh.get(n))
     return Life(ends, differing, whole_s)
 

@@ -19,7 +19,13 @@ from sam2_blocks.formats.coco_results import CocoResults
 from sam2_blocks.formats.images import boxes_to_upright, stored_orientation
 from sam2_blocks.formats.json_boxes import load_json, sort_of_json
 from sam2_blocks.formats.rows import boxes_to_detections
-from sam2_blocks.formats.yolo_lines import Columns, DataSet, YoloLabels, read_data_set
+from sam2_blocks.formats.yolo_lines import (
+    Columns,
+    DataSet,
+    YoloLabels,
+    data_set_files,
+    read_data_set,
+)
 from sam2_blocks.values import Image
 
 Form = Literal["auto", "json", "coco", "coco_results", "yolo", "labelme", "roboflow", "ultralytics"]
@@ -53,6 +59,7 @@ class LoadDetections:
     """Read the boxes of each picture; a file for all is parsed once, also if it is wrong."""
 
     def __init__(self, resources: Resources) -> None:
+        self._files = resources.files
         self._kept: dict[tuple[Path, str], _Kept] = {}
         self._numbers: dict[str, int] = {}
         self._labels: dict[Columns, YoloLabels] = {}
@@ -64,6 +71,7 @@ class LoadDetections:
     def _load_or_error(self, item: LoadDetectionsItem) -> Mapping[str, Any] | Exception:
         try:
             path = path_beside(item.path, item.image)
+            self._note_reads(item, path)
             if path.exists():
                 return {"detections": self._load_in_frame(item, path)}
         except (ImageError, OSError, TypeError, ValueError) as error:
@@ -74,6 +82,17 @@ class LoadDetections:
             f"{path}: no such file beside the picture. "
             "Set 'path', or 'missing: empty' if a picture may have no boxes."
         )
+
+    def _note_reads(self, item: LoadDetectionsItem, path: Path) -> None:
+        files = [path]
+        if item.reference:
+            files.append(Path(item.reference))
+        if item.classes_file:
+            files.append(path_beside(item.classes_file, item.image))
+        elif path.suffix.lower() == ".txt":
+            files += data_set_files(path.parent)
+        for file in files:
+            self._files.note_read(file, item.image.id)
 
     def _load_in_frame(self, item: LoadDetectionsItem, path: Path) -> sv.Detections:
         """Boxes of the upright picture; where the file means the stored one, they are turned."""

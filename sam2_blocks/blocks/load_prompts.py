@@ -24,23 +24,23 @@ class LoadPrompts:
     """Read the prompts of each picture from a file of its own."""
 
     def __init__(self, resources: Resources) -> None:
-        pass
+        self._files = resources.files
 
     def run(self, items: Sequence[LoadPromptsItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
-        return [_load_or_error(item) for item in items]
+        return [self._load_or_error(item) for item in items]
 
-
-def _load_or_error(item: LoadPromptsItem) -> Mapping[str, Any] | Exception:
-    try:
-        path = path_beside(item.path, item.image)
-        if path.exists():
-            return {"prompts": load_prompts(path, item.image.hw, mask_px=item.mask_px)}
-    except (OSError, ValueError) as error:
-        return error
-    if item.missing == "empty":
-        return {"prompts": PromptSet()}
-    return ValueError(
-        f"{path}: no such file beside the picture. Set 'path', or 'missing: empty' if a picture "
-        "may have no prompts."
-    )
+    def _load_or_error(self, item: LoadPromptsItem) -> Mapping[str, Any] | Exception:
+        try:
+            path = path_beside(item.path, item.image)
+            self._files.note_read(path, item.image.id)
+            if path.exists():
+                return {"prompts": load_prompts(path, item.image.hw, mask_px=item.mask_px)}
+        except (OSError, ValueError) as error:
+            return error
+        if item.missing == "empty":
+            return {"prompts": PromptSet()}
+        return ValueError(
+            f"{path}: no such file beside the picture. Set 'path', or 'missing: empty' if a "
+            "picture may have no prompts."
+        )

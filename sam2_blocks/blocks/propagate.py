@@ -121,7 +121,7 @@ class Propagate:
         """Go the way back through a clip."""
         clip = item.clip
         try:
-            prompts = _prompts_of(item)
+            prompts = self._prompts_of(item)
             if not prompts:
                 return _Followed()
             placed = [replace(prompt, frame=clip.place_of(prompt.frame)) for prompt in prompts]
@@ -138,6 +138,21 @@ class Propagate:
             )
         return _Followed(propagation, _classes_of(prompts))
 
+    def _prompts_of(self, item: PropagateItem) -> Sequence[ClipPrompt]:
+        """Return the prompts that are wired to the step, or those of the file beside the clip."""
+        if item.prompts is not None:
+            return item.prompts
+        path = path_beside_file(item.path, item.clip.path, item.clip.id)
+        self._resources.files.note_read(path, item.image.id)
+        if path.exists():
+            return load_clip_prompts(path)
+        if item.missing == "empty":
+            return ()
+        raise ValueError(
+            f"{path}: no such file beside the clip. Set 'prompts' or 'path', or 'missing: empty' "
+            "if nothing may be prompted."
+        )
+
 
 def _place_of(image: Image, clip: Clip) -> int:
     """Return the place of a frame in its clip."""
@@ -148,21 +163,6 @@ def _place_of(image: Image, clip: Clip) -> int:
             "input, or a folder of frames with --as-video: both come from it then."
         )
     return clip.place_of(image.video.index)
-
-
-def _prompts_of(item: PropagateItem) -> Sequence[ClipPrompt]:
-    """Return the prompts that are wired to the step, or those of the file beside the clip."""
-    if item.prompts is not None:
-        return item.prompts
-    path = path_beside_file(item.path, item.clip.path, item.clip.id)
-    if path.exists():
-        return load_clip_prompts(path)
-    if item.missing == "empty":
-        return ()
-    raise ValueError(
-        f"{path}: no such file beside the clip. Set 'prompts' or 'path', or 'missing: empty' if "
-        "nothing may be prompted."
-    )
 
 
 def _classes_of(prompts: Sequence[ClipPrompt]) -> Mapping[int, tuple[int, str]]:

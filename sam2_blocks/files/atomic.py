@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
@@ -15,6 +18,9 @@ from pydantic_core import to_jsonable_python
 
 LONGEST_NAME = 255
 """Bytes that file systems allow for the name of a file or folder."""
+
+TOKEN_DIGITS = 8
+TORN = re.compile(rf"\.[0-9a-f]{{{TOKEN_DIGITS}}}\.part$")
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -34,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
             older file of that name is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _hidden(path, f".{secrets.token_hex(4)}.part")
+    part = hidden_path(path, f".{secrets.token_hex(TOKEN_DIGITS // 2)}.part")
     try:
         with part.open("xb") as file:
             write(file)
@@ -49,14 +55,37 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     return path
 
 
+def remove_torn(paths: Iterable[Path]) -> None:
+    """Remove what `write_atomically` left of these files when its process was killed.
+
+    Nobody else may be writing them.
+    """
+    names: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        names[path.parent].add(hidden_path(path, f".{'0' * TOKEN_DIGITS}.part").name)
+    for folder, wanted in names.items():
+        with suppress(OSError):  # there is no such folder
+            for found in os.listdir(folder):
+                if TORN.sub(f".{'0' * TOKEN_DIGITS}.part", found) in wanted:
+                    (folder / found).unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; see `write_atomically`."""
     return write_bytes(path, text.encode())
 
 
+def hidden_path(path: Path, ending: str) -> Path:
+    """A hidden name beside a file, which is its own as far as there is room."""
+    hidden = f".{path.name}{ending}"
+    if len(os.fsencode(hidden)) > LONGEST_NAME:
+        hidden = f".{_digest(path.name)}{ending}"
+    return path.with_name(hidden)
+
+
 def unfinished_path(path: Path) -> Path:
     """Where a file that grows during a run is kept until it is whole."""
-    return _hidden(path, ".part")
+    return hidden_path(path, ".part")
 
 
 def shorten(path: AnyPath) -> AnyPath:
@@ -85,14 +114,6 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 def _write_all(file: BinaryIO, content: bytes) -> None:
     file.write(content)
-
-
-def _hidden(path: Path, ending: str) -> Path:
-    """A hidden name beside a file, which is its own as far as there is room."""
-    hidden = f".{path.name}{ending}"
-    if len(os.fsencode(hidden)) > LONGEST_NAME:
-        hidden = f".{_digest(path.name)}{ending}"
-    return path.with_name(hidden)
 
 
 def _short(name: str) -> str:

@@ -1,19 +1,22 @@
-"""The files that blocks write during a run: each has one writer, and they are known afterwards."""
+"""The files that blocks write and read during a run: each is written by one, all are known."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.forks import after_fork
 
 ERRORS_FILE = "errors.json"
 JOURNAL_FILE = ".finished.jsonl"
+STARTED_FILE = ".started.jsonl"
 LOCK_FILE = ".finished.lock"
-RESERVED = frozenset({ERRORS_FILE, JOURNAL_FILE, LOCK_FILE})
+RESERVED = frozenset({ERRORS_FILE, JOURNAL_FILE, STARTED_FILE, LOCK_FILE})
 """Files of the run itself, at the top of its folder."""
 
 
@@ -30,6 +33,11 @@ class OutputFiles:
             has them in the same order as if all had been done now.
         shard: name of the shard of a run that this is, such as ``1-of-2``; files for all items are
             called after it, ``coco.1-of-2.json``.
+
+    Attributes:
+        on_claim: called with an item, empty for all, and a file of it that is about to be written
+            the first time.
+        keeps_reads: whether to remember what is read for each item until `read_for`.
     """
 
     def __init__(
@@ -52,6 +60,9 @@ class OutputFiles:
         self._claimed: set[Path] = set()
         self._shared: dict[Path, str] = {}
         self._by_item: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._reads: dict[str, dict[str, str]] = defaultdict(dict)
+        self.on_claim: Callable[[str, Path], None] | None = None
+        self.keeps_reads = False
         self._forget()
         after_fork(self._forget)
 
@@ -78,12 +89,28 @@ class OutputFiles:
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
         with self._lock:
+            is_new = target not in (self._by_item[item] if item else self._shared)
             self._claimed.add(target.resolve())
             if item:
                 self._by_item[item][target] = None
             else:
                 self._shared[target] = type(writer).__qualname__
+        if is_new and self.on_claim:
+            self.on_claim(item, target)
         return target
+
+    def note_read(self, path: str | Path, item: str) -> None:
+        """Note, before it is read, that the results of an item depend on a file.
+
+        Args:
+            path: the file, which need not be there: then they depend on its absence.
+            item: whose results.
+        """
+        if not self.keeps_reads:
+            return
+        stamp = file_stamp(path)
+        with self._lock:
+            self._reads[item].setdefault(os.path.abspath(path), stamp)
 
     def reserve(self, path: str | Path, writer: object) -> Path:
         """Take a file without noting it; see `claim`."""
@@ -130,6 +157,11 @@ class OutputFiles:
         """Files that blocks took for an item."""
         with self._lock:
             return list(self._by_item.get(item, ()))
+
+    def read_for(self, item: str) -> dict[str, str]:
+        """Hand over which files were read for an item, each with its stamp."""
+        with self._lock:
+            return self._reads.pop(item, {})
 
     def of_all(self) -> dict[Path, str]:
         """Files that blocks took for all items, each with the class of its block."""

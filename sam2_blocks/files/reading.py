@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+
+def file_stamp(path: str | Path) -> str:
+    """Size and time of a file, which is taken to be as it was while both are; empty without it."""
+    try:
+        status = os.stat(path)
+    except OSError:  # reading it says so
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def read_text(path: Path) -> str:

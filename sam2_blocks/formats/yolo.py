@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import supervision as sv
 
 from sam2_blocks.errors import did_you_mean
+from sam2_blocks.files.reading import read_text
 from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.polygons import rle_to_polygons
@@ -18,6 +21,8 @@ from sam2_blocks.values import Hw, Rle
 Shape = Literal["polygon", "box"]
 NumberOf = Callable[[int], int]
 """``number_of(row)``: the class number of a row of detections."""
+
+NOTE = "# written by sam2_blocks; class ids and listed names, for --resume: "
 
 
 def detections_to_yolo(
@@ -70,54 +75,105 @@ def _numbers(rle: Rle, shape: Shape, tolerance_px: float) -> Iterator[list[float
         yield ring.ravel().tolist()
 
 
+@dataclass(frozen=True)
+class KnownClasses:
+    """Classes of a data set that a run has begun.
+
+    Attributes:
+        ids: by name, in the order of their numbers, the class ids that masks came with.
+        listed: names that stay without a mask, since a file of boxes lists them.
+        moving: whether label files with other numbers are ready to take the place of the old ones.
+    """
+
+    ids: Mapping[str, Collection[int]] = field(default_factory=dict)
+    listed: Collection[str] = ()
+    moving: bool = False
+
+
 class ClassNumbers:
     """Class numbers of a data set, 0 to n - 1, and its names.
 
-    With ``classes`` their places count. Else a new name gets the next number; names that `settle`
-    knows the class ids of are put in the order of these, once all are known.
+    With ``classes`` their places count. Else a new name gets the next number, and `settle` puts
+    them into an order that does not depend on which picture came first.
 
     Args:
         classes: names by number, if somebody chose them.
-        known: those of an earlier run, by number; they keep their places.
+        known: those of an earlier run, by number.
     """
 
-    def __init__(self, classes: Sequence[str] = (), known: Sequence[str] = ()) -> None:
+    def __init__(self, classes: Sequence[str] = (), known: KnownClasses | None = None) -> None:
         self._fixed = bool(classes)
-        self._kept = len(known)
-        self.names = list(classes or known)
-        self._ids: dict[str, set[int | None]] = {}
+        known = known or KnownClasses()
+        self.names = list(classes or known.ids)
+        self._ids = {name: set(ids) for name, ids in known.ids.items()}
+        self._listed = set(known.listed)
+        self._used: set[int] = set()
+
+    @property
+    def known(self) -> KnownClasses | None:
+        """What a run that goes on with this one has to know, where nobody chose the classes."""
+        if self._fixed:
+            return None
+        ids = {name: sorted(self._ids.get(name, ())) for name in self.names}
+        return KnownClasses(ids, sorted(self._listed))
 
     def number(self, name: str, class_id: int | None) -> int:
-        """Return the number of a class.
+        """Return the number of a class that a mask has.
 
         Raises:
             ValueError: if ``classes`` does not list it.
         """
-        if name not in self.names:
-            if self._fixed:
-                hint = did_you_mean(name, self.names)
-                raise ValueError(f"is a {name!r}, which 'classes' does not list.{hint}")
-            self.names.append(name)
-        self._ids.setdefault(name, set()).add(class_id)
-        return self.names.index(name)
+        number = self._number(name, class_id)
+        self._used.add(number)
+        return number
 
     def note(self, categories: Sequence[Mapping[str, object]]) -> None:
         """Take in all classes of a COCO file that boxes came from, also those without a box."""
         for row in categories:
             number = row["id"]
             if not self._fixed and isinstance(number, int):
-                self.number(str(row["name"]), number)
+                self._listed.add(str(row["name"]))
+                self._number(str(row["name"]), number)
 
-    def settle(self) -> dict[int, int]:
-        """Put names in the order of their class ids, if each has its own: new numbers by old."""
-        ids = [self._ids.get(name, {None}) for name in self.names]
-        single = [next(iter(found)) if len(found) == 1 else None for found in ids]
-        known = [one for one in single if one is not None]
-        if self._fixed or self._kept or len(set(known)) < len(self.names):
+    def settle(self, used: Collection[int] = ()) -> dict[int, int]:
+        """Leave out names that nothing has any more, and put the others in order.
+
+        It is that of their class ids if each has one of its own, else of the alphabet.
+
+        Args:
+            used: numbers in label files that stay as an earlier run wrote them.
+
+        Returns:
+            New numbers by old, where they differ.
+        """
+        if self._fixed:
             return {}
-        order = sorted(range(len(known)), key=lambda number: known[number])
-        self.names = [self.names[number] for number in order]
-        return {old: new for new, old in enumerate(order) if old != new}
+        used = self._used.union(used)
+        left = [n for n, name in enumerate(self.names) if n in used or name in self._listed]
+        ids = [self._ids.get(self.names[number], set()) for number in left]
+        single = {next(iter(found)) for found in ids if len(found) == 1}
+        if len(single) == len(left):
+            left.sort(key=lambda number: min(self._ids[self.names[number]]))
+        else:
+            left.sort(key=lambda number: self.names[number])
+        self.names = [self.names[number] for number in left]
+        self._used = set(range(len(left)))
+        return {old: new for new, old in enumerate(left) if old != new}
+
+    def _number(self, name: str, class_id: int | None) -> int:
+        if name not in self.names:
+            if self._fixed:
+                hint = did_you_mean(name, self.names)
+                raise ValueError(f"is a {name!r}, which 'classes' does not list.{hint}")
+            self.names.append(name)
+        if class_id is not None:
+            self._ids.setdefault(name, set()).add(class_id)
+        return self.names.index(name)
+
+
+def numbers_in(text: str) -> set[int]:
+    """The classes in a label file."""
+    return {int(line.partition(" ")[0]) for line in text.splitlines()}
 
 
 def renumber(text: str, numbers: Mapping[int, int]) -> str:
@@ -126,9 +182,32 @@ def renumber(text: str, numbers: Mapping[int, int]) -> str:
     return "".join(f"{numbers.get(int(n), int(n))}{space}{rest}\n" for n, space, rest in lines)
 
 
-def data_yaml(names: Sequence[str]) -> str:
-    """Write the classes of a data set as Ultralytics and others read them."""
+def data_yaml(names: Sequence[str], known: KnownClasses | None = None) -> str:
+    """Write the classes of a data set as Ultralytics and others read them.
+
+    Args:
+        names: by number.
+        known: what `read_known` shall find, in a comment.
+    """
     listed = "".join(
         f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names)
     )
-    return f"nc: {len(names)}\nnames:\n{listed}" if names else "nc: 0\nnames: []\n"
+    note = f"{NOTE}{json.dumps([known.ids, known.listed, known.moving])}\n" if known else ""
+    return f"{note}nc: {len(names)}\nnames:\n{listed}" if names else f"{note}nc: 0\nnames: []\n"
+
+
+def read_known(file: Path) -> KnownClasses | None:
+    """Read what a run noted of its classes; None if it noted nothing.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    first, _, _ = read_text(file).partition("\n")
+    if not first.startswith(NOTE):
+        return None
+    try:
+        ids, listed, moving = json.loads(first.removeprefix(NOTE))
+        known = {str(name): [int(one) for one in found] for name, found in ids.items()}
+        return KnownClasses(known, [str(name) for name in listed], bool(moving))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: its first line is not as it was written ({error})") from error

@@ -157,12 +157,19 @@ def find_data_set(folder: Path) -> DataSet:
     Raises:
         ValueError: if such a file cannot be read.
     """
+    *_, last = data_set_files(folder)
+    return read_data_set(last) if last.is_file() else DataSet()
+
+
+def data_set_files(folder: Path) -> list[Path]:
+    """Files that may describe the labels of a folder, up to the first one that is there."""
+    files = []
     for above in [folder.absolute(), *folder.absolute().parents][:LEVELS]:
         for name in CLASS_FILES:
-            file = above / name
-            if file.is_file():
-                return read_data_set(file)
-    return DataSet()
+            files.append(above / name)
+            if files[-1].is_file():
+                return files
+    return files
 
 
 @lru_cache(maxsize=64)

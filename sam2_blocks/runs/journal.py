@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,9 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import json_text, unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.runs.started import StartedFiles
 
 
 class Entry(BaseModel):
@@ -27,11 +30,13 @@ class Entry(BaseModel):
         item: its id.
         stamp: that of the item as it was done; None if it is to be done again.
         files: those that hold its results, relative to the folder.
+        reads: other files than the item's own that its results depend on, with their stamps.
     """
 
     item: str
     stamp: str | None
     files: list[str]
+    reads: dict[str, str] = {}
 
 
 class SharedFiles(BaseModel):
@@ -43,8 +48,9 @@ class SharedFiles(BaseModel):
 class Journal:
     """Notes in the output folder which items are finished, and which files hold their results.
 
-    An item counts as finished while its stamp is the same and its files are there; one that failed
-    does not. What a run of another pipeline noted is not looked at, and its files are left alone.
+    An item counts as finished while its stamp and those of what was read for it are the same and
+    its files are there; one that failed does not. What a run of another pipeline noted is not
+    looked at, and its files are left alone.
 
     Args:
         folder: the output folder.
@@ -68,6 +74,8 @@ class Journal:
         self._folder = folder
         self._run = describe_run(request, identity)
         self._entries: dict[str, Entry] = {}
+        self._started = StartedFiles(folder)
+        self._stamp_of = lru_cache(maxsize=1024)(file_stamp)  # many items share a file of boxes
         self._lines: JsonLines | None = None
         if request.resume:
             check_resumable(request.pipeline)
@@ -119,6 +127,11 @@ class Journal:
                 notes.append(entry.model_copy(update={"stamp": None}))
         content = [self._run, *(note.model_dump() for note in notes)]
         self._lines = JsonLines(self._folder / JOURNAL_FILE, content)
+        self._started.start()
+
+    def begin_file(self, item: str, file: Path) -> None:
+        """Note a file before it is written; the item is empty for files of all."""
+        self._started.add(item, self._name(file))
 
     def earlier_files(self, item: str) -> list[Path]:
         """Files that the earlier run wrote for an item."""
@@ -131,15 +144,26 @@ class Journal:
         return [file for name in lost for file in self.earlier_files(name)]
 
     def forget(self, seen: Collection[str]) -> None:
-        """Note that items which are none any more have no files."""
+        """Note that items which are none any more have no files, and that the run is complete."""
+        self._started.forget("")
         for name in self._entries:
             if name not in seen:
                 self._append(Entry(item=name, stamp=None, files=[]))
 
-    def add(self, item: str, stamp: str, files: Iterable[Path], *, finished: bool = True) -> None:
+    def add(
+        self,
+        item: str,
+        stamp: str,
+        files: Iterable[Path],
+        *,
+        reads: Mapping[str, str] | None = None,
+        finished: bool = True,
+    ) -> None:
         """Note the files that hold an item's results, and whether it is finished."""
         noted = stamp if finished and stamp else None
-        self._append(Entry(item=item, stamp=noted, files=[self._name(file) for file in files]))
+        names = [self._name(file) for file in files]
+        self._append(Entry(item=item, stamp=noted, files=names, reads=dict(reads or {})))
+        self._started.forget(item)
 
     def add_shared(self, shared: Mapping[Path, str]) -> None:
         """Note which files hold results of all pictures, before any of them counts as finished."""
@@ -149,6 +173,7 @@ class Journal:
         """Write nothing more."""
         if self._lines:
             self._lines.close()
+        self._started.close()
 
     def _take_over(self, notes: Iterable[Any]) -> None:
         for note in notes:
@@ -160,6 +185,11 @@ class Journal:
                 entry = Entry.model_validate(note)
                 entry.files = list(filter(_is_below, entry.files))
                 self._entries[entry.item] = entry
+        for item, names in self._started.left().items():
+            entry = self._entries.setdefault(item, Entry(item=item, stamp=None, files=[]))
+            new = [name for name in names if name not in entry.files and _is_below(name)]
+            if item and new:
+                self._entries[item] = Entry(item=item, stamp=None, files=[*entry.files, *new])
 
     def _is_finished(self, item: str, stamp: str) -> bool:
         entry = self._entries.get(item)
@@ -168,6 +198,7 @@ class Journal:
             and bool(stamp)
             and entry.stamp == stamp
             and all(file.exists() for file in self.earlier_files(item))
+            and all(self._stamp_of(path) == stamp for path, stamp in entry.reads.items())
         )
 
     def _append(self, note: BaseModel) -> None:

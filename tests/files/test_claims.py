@@ -49,3 +49,24 @@ def test_what_a_block_wrote_before_and_has_not_taken_now_is_left_to_it(tmp_path)
     files.claim("a.json", block)
     assert files.claim_left(block) == [tmp_path / "b.json"]
     assert files.claim_left(block) == []
+
+
+def test_what_is_read_for_an_item_is_handed_over_once(tmp_path):
+    files, path = OutputFiles(tmp_path), tmp_path / "a.json"
+    files.note_read(path, "a.png")
+    assert files.read_for("a.png") == {}
+    files.keeps_reads = True
+    files.note_read(path, "a.png")
+    path.write_text("[]")
+    files.note_read(path, "a.png")  # what it was before counts
+    assert files.read_for("a.png") == {str(path): ""}
+    assert files.read_for("a.png") == {}
+
+
+def test_a_file_is_told_of_before_it_is_written(tmp_path):
+    files, block, told = OutputFiles(tmp_path), Writer(), []
+    files.on_claim = lambda item, path: told.append((item, path.name))
+    for _ in range(2):
+        files.claim("a.txt", block, "a.png")
+        files.claim("all.json", block)
+    assert told == [("a.png", "a.txt"), ("", "all.json")]

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.formats.yolo import ClassNumbers, data_yaml, detections_to_yolo, renumber
+from sam2_blocks.formats.yolo import (
+    NOTE,
+    ClassNumbers,
+    KnownClasses,
+    data_yaml,
+    detections_to_yolo,
+    read_known,
+    renumber,
+)
 from sam2_blocks.formats.yolo_lines import YoloLabels, read_data_set
 from sam2_blocks.kinds import SAMPLE_HW
 from sam2_blocks.testing import sample_detections
@@ -57,13 +65,13 @@ def test_classes_with_ids_are_put_in_their_order():
 
 
 @pytest.mark.parametrize(
-    "pairs", [[("dog", 0), ("cat", 0)], [("dog", None), ("cat", None)], [("dog", 1), ("dog", 2)]]
+    "pairs", [[("dog", 0), ("cat", 0)], [("dog", None), ("cat", None)], [("dog", 1), ("cat", None)]]
 )
-def test_classes_without_ids_of_their_own_are_numbered_as_they_come(pairs):
+def test_classes_without_ids_of_their_own_are_put_in_the_order_of_the_alphabet(pairs):
     numbers = ClassNumbers()
-    numbered(numbers, *pairs)
-    assert numbers.settle() == {}
-    assert numbers.names[0] == "dog"
+    assert numbered(numbers, *pairs) == [0, 1]
+    assert numbers.settle() == {0: 1, 1: 0}
+    assert numbers.names == ["cat", "dog"]
 
 
 def test_classes_of_a_source_are_all_there():
@@ -74,10 +82,29 @@ def test_classes_of_a_source_are_all_there():
     assert numbers.names == ["cup", "eye"]
 
 
-def test_numbers_of_an_earlier_run_stay():
-    numbers = ClassNumbers(known=["b", "a"])
-    assert numbered(numbers, ("a", 0), ("c", 2), ("b", 1)) == [1, 2, 0]
-    assert numbers.settle() == {}
+def test_what_an_earlier_run_found_counts_until_nothing_has_it():
+    earlier = ClassNumbers()
+    earlier.note([{"id": 9, "name": "listed"}])
+    numbered(earlier, ("b", 5), ("a", 3))
+    earlier.settle()
+    assert earlier.names == ["a", "b", "listed"]
+    numbers = ClassNumbers(known=earlier.known)
+    assert numbered(numbers, ("c", 4), ("b", 5)) == [3, 1]
+    assert numbers.settle() == {3: 0}
+    assert numbers.names == ["c", "b", "listed"]
+
+
+def test_what_is_known_of_classes_is_read_back(tmp_path):
+    known = KnownClasses({"cup": [3], 'a "b"': [], "汽车": [1, 2]}, ["cup"], moving=True)
+    file = tmp_path / "data.yaml"
+    file.write_text(data_yaml(list(known.ids), known), encoding="utf-8")
+    assert read_known(file) == known
+    assert list(read_data_set(file).classes.values()) == list(known.ids)
+    file.write_text(data_yaml(["cup"]))
+    assert read_known(file) is None
+    file.write_text(f"{NOTE}[1, 2]\n")
+    with pytest.raises(ValueError, match=r"data\.yaml: its first line is not as it was written"):
+        read_known(file)
 
 
 @pytest.mark.parametrize("names", [[], ["cup", 'a "b": c', "汽车", "yes"]])

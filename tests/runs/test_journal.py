@@ -16,6 +16,7 @@ from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.runs.journal import Journal
 from tests.conftest import ROOT
 
@@ -259,3 +260,35 @@ def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):
     assert "60 of 60 done" in text
     assert (killed / "masks.json").read_text() == (whole / "masks.json").read_text()
     assert sorted(os.listdir(killed)) == sorted(os.listdir(whole))
+
+
+@pytest.mark.parametrize("change", ["grows", "goes", "comes"])
+def test_what_an_item_was_made_from_counts(journal, stamps, tmp_path, change):
+    boxes = tmp_path / "a.json"
+    if change != "comes":
+        boxes.write_text("[]")
+    one = journal()
+    one.plan(stamps)
+    one.start()
+    reads = {str(boxes): file_stamp(boxes)}
+    for name in ("a.jpg", "b.jpg"):
+        one.add(name, stamps[name], [], reads=reads if name == "a.jpg" else {})
+    one.close()
+    assert left(journal(), stamps) == ["c.jpg"]
+    if change == "goes":
+        boxes.unlink()
+    else:
+        boxes.write_text("[1, 2]")
+    assert left(journal(), stamps) == ["a.jpg", "c.jpg"]
+
+
+def test_a_file_that_was_begun_belongs_to_its_item(journal, stamps, tmp_path):
+    one, label = journal(), tmp_path / "out" / "labels" / "a.txt"
+    one.plan(stamps)
+    one.start()
+    one.begin_file("a.jpg", label)
+    one.close()
+    del stamps["a.jpg"]
+    again = journal()
+    again.plan(stamps)
+    assert again.gone(stamps) == [label]

@@ -43,6 +43,8 @@ class EarlierRun:
         self._stamps = stamps
         self._shared: dict[Path, str] = {}
         self._written: set[Path] = set()
+        files.on_claim = self.begins
+        files.keeps_reads = journal is not None
 
     @property
     def kept(self) -> Collection[str]:
@@ -55,6 +57,11 @@ class EarlierRun:
             self._journal.start()
         else:  # what a journal there says is not true any more
             (self._folder / JOURNAL_FILE).unlink(missing_ok=True)
+
+    def begins(self, item: str, file: Path) -> None:
+        """Note a file before it is written, so that it is known even if this run is killed."""
+        if self._journal and (not item or item in self._stamps):  # not a part of an item
+            self._journal.begin_file(item, file)
 
     def note(
         self, item: str, written: Sequence[Path], *, failed: bool, known: Iterable[Path]
@@ -78,7 +85,8 @@ class EarlierRun:
             self._shared = shared
             self._journal.add_shared(shared)
         files = [*written, *self.files.of_item(item)]
-        self._journal.add(item, stamp, files, finished=not failed)
+        reads = self.files.read_for(item)
+        self._journal.add(item, stamp, files, reads=reads, finished=not failed)
 
     def finish(self) -> None:
         """Remove what is nobody's, after every item was run."""

@@ -166,6 +166,7 @@ class FolderSink:
                 if formats := self._formats[name]:
                     for file, write in choose_format(value, formats).files(name, value):
                         path = self._place(result.id) / file
+                        self._plan.begins(result.id, path)
                         written.append(write_atomically(path, write))
         except Exception as error:  # a plugin's value or exporter; the other items go on
             return written, error

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.service.errors import RequestError, UnansweredError
 from sam2_blocks.service.fetch import FetchLimits, fetch
@@ -80,13 +81,7 @@ def absolute(address: str) -> str:
 
 def stamp_of(address: str) -> str:
     """Size and time of a local file, empty if it is not there; a URL is taken not to change."""
-    if is_remote(address):
-        return "url"
-    try:
-        status = os.stat(address)
-    except OSError:  # reading it says so
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return "url" if is_remote(address) else file_stamp(address)
 
 
 def read_bytes(address: str) -> bytes:
