@@ -15,7 +15,7 @@ from PIL import Image as Pil
 
 from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
-from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.outlines import painted_outlines
 from sam2_blocks.masks.rle import rle_area, rle_crop, rle_to_box_xyxy, rle_to_mask
 from sam2_blocks.values import Image, Rle
 
@@ -97,8 +97,8 @@ def _drawn(rle: Rle, shape: Shape, tolerance_px: float) -> list[dict[str, Any]]:
 
 
 def _outlines(rle: Rle, tolerance_px: float) -> list[dict[str, Any]]:
-    traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
-    return [{"points": ring.tolist(), "shape_type": "polygon"} for ring in traced.outer]
+    rings = painted_outlines(rle, tolerance_px=tolerance_px)  # as Labelme paints them
+    return [{"points": ring.tolist(), "shape_type": "polygon"} for ring in rings]
 
 
 def _bitmap(rle: Rle) -> dict[str, Any]:

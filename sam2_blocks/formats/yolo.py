@@ -14,7 +14,7 @@ from sam2_blocks.errors import did_you_mean
 from sam2_blocks.files.reading import read_text
 from sam2_blocks.formats.coco_boxes import is_crowd
 from sam2_blocks.masks.detections import to_rles
-from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.outlines import painted_outlines
 from sam2_blocks.masks.rle import rle_area, rle_to_box_xyxy
 from sam2_blocks.values import Hw, Rle
 
@@ -35,8 +35,9 @@ def detections_to_yolo(
 ) -> str:
     """Write the masks of one picture: a line a mask, its class and its outline or box in 0..1.
 
-    Holes and further parts are joined to one outline; a mask without pixels gets no line, and
-    neither does a crowd, which YOLO has no word for.
+    Outlines run through the border pixels, which readers paint, too. Holes and further parts are
+    joined to one outline; a mask without pixels gets no line, and neither does a crowd, which YOLO
+    has no word for.
 
     Args:
         found: detections with masks.
@@ -68,10 +69,8 @@ def _numbers(rle: Rle, shape: Shape, tolerance_px: float) -> Iterator[list[float
         width, height = x1 + 1 - x0, y1 + 1 - y0
         yield [x0 + width / 2, y0 + height / 2, width, height]
         return
-    traced = rle_to_polygons(
-        rle, hole_policy="bridge", multipolygon_policy="bridge", tolerance_px=tolerance_px
-    )
-    for ring in traced.outer:
+    rings = painted_outlines(rle, tolerance_px=tolerance_px, multipolygon_policy="bridge")
+    for ring in rings:
         yield ring.ravel().tolist()
 
 

@@ -15,7 +15,7 @@ def test_every_mask_with_pixels_is_a_shape(shape):
     text = detections_to_labelme(found, sample_image(), folder=Path("x"), shape=shape)
     [written] = json.loads(text)["shapes"]
     assert (written["label"], written["shape_type"]) == ("face", shape)
-    assert min(written["points"]) == [2, 3]
+    assert [int(number) for number in min(written["points"])] == [2, 3]
 
 
 def test_the_picture_is_named_as_seen_from_the_file(tmp_path):

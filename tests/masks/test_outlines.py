@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
+from shapely import Polygon
 
-from sam2_blocks.masks.outlines import rle_to_outlines
+from sam2_blocks.masks.outlines import painted_outlines, rle_to_outlines
 from sam2_blocks.masks.rle import mask_to_rle
 
 MASKS = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda hw: arrays(bool, hw))
@@ -54,3 +56,28 @@ def test_a_tolerance_leaves_points_out(tolerance_px):
     ring = simple.astype(np.float32)
     far = [cv2.pointPolygonTest(ring, (float(x), float(y)), measureDist=True) for x, y in exact]
     assert max(map(abs, far)) <= tolerance_px
+
+
+@pytest.mark.parametrize("rounded", [np.round, np.trunc])
+def test_outlines_moved_into_pixels_are_painted_as_the_mask(rounded):
+    rng = np.random.default_rng(2)
+    for sigma in (1.5, 3, 6):
+        mask = gaussian_filter(rng.normal(size=(60, 80)), sigma) > 0.02
+        rle = mask_to_rle(mask)
+        rings = painted_outlines(rle, tolerance_px=0)
+        canvas = np.zeros(mask.shape, np.uint8)
+        for ring in rings:
+            assert Polygon(ring).is_valid
+            cv2.fillPoly(canvas, [rounded(ring).astype(np.int32)], 1)
+        assert (canvas.astype(bool) == mask).all()
+
+
+def test_one_pixel_and_pinched_corners_stay_where_they_are():
+    for rows in ([[1]], [[0, 1], [1, 0]], [[1, 1, 1], [1, 0, 1], [1, 1, 0]]):
+        mask = np.pad(np.array(rows, bool), 1)
+        rle = mask_to_rle(mask)
+        rings = painted_outlines(rle, tolerance_px=0)
+        canvas = np.zeros(mask.shape, np.uint8)
+        for ring in rings:
+            cv2.fillPoly(canvas, [ring.astype(np.int32)], 1)
+        assert (canvas.astype(bool) == mask).all()
