@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def load(path: str, *, device: str = "auto") -> RfdetrModel:
     if device in ("auto", "cuda"):
         device = "cuda:0" if device == "cuda" or torch.cuda.is_available() else "cpu"
     try:
-        model = RFDETR.from_checkpoint(path, device=device)
+        # rfdetr takes a bare name for one of a folder of its own.
+        model = RFDETR.from_checkpoint(str(Path(path).absolute()), device=device)
     except Exception as error:  # files of strangers fail in many ways
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"rfdetr cannot load {path!r}: {reason}") from error
