@@ -49,7 +49,7 @@ def test_a_model_that_detects_nothing_is_refused(loading, copied):
 def test_an_omdet_turbo_is_refused_before_its_weights_are_read(loading, tmp_path):
     config = {"architectures": ["OmDetTurboForObjectDetection"], "model_type": "omdet-turbo"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="OmDet-Turbo, which does not run here.* use Grounding"):
+    with pytest.raises(ModelError, match=r"OmDet-Turbo, which does not run here.* use Grounding"):
         loading.load(str(tmp_path))
 
 
