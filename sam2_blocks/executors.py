@@ -233,6 +233,16 @@ class WarmsUp(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsMemory(Protocol):
+    """A model that says how much of its device it takes, so that it counts in the budget."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        ...
+
+
 class TrackSession(Protocol):
     """Objects followed through one video; frames come one by one, and memory does not grow.
 

@@ -32,6 +32,7 @@ class Plugin(NamedTuple):
 PLUGINS = [
     Plugin("plugin_onnx", "onnx/detect@v1", ("onnx", "onnxruntime", "cv2")),
     Plugin("plugin_ultralytics", "ultralytics/detect@v1", ("ultralytics",)),
+    Plugin("plugin_rfdetr", "rfdetr/detect@v1", ("rfdetr",)),
 ]
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import supervision as sv
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.prompts import (
@@ -183,8 +185,8 @@ def test_checked_prompts_are_not_checked_again(monkeypatch):
 def test_what_stands_for_prompts_becomes_prompts():
     boxes = [[1, 2, 3, 4], [5, 6, 7, 8]]
     detections = sv.Detections(np.array(boxes, float))
-    for given in (boxes, np.array(boxes), detections, [{"box_xyxy": box} for box in boxes]):
-        prompts = to_prompt_set(given).prompts
+    for form in (boxes, np.array(boxes), detections, [{"box_xyxy": box} for box in boxes]):
+        prompts = to_prompt_set(form).prompts
         assert [prompt.box_xyxy.tolist() for prompt in prompts] == boxes
     click = Prompt(None, np.array([[3, 4]], np.float32), np.array([1], np.int32))
     assert to_prompt_set(click).prompts == to_prompt_set([click]).prompts == (click,)
@@ -226,3 +228,28 @@ def test_mask_input_does_not_travel():
     prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
     with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):
         prompts_to_plain(prompts)
+
+
+EDGES = st.sampled_from([-3.0, -0.5, 0.0, 0.25, 1.0, 20.0, 59.0, 60.0, 60.5, 80.0, 90.0, NAN, INF])
+
+
+@given(st.lists(st.tuples(EDGES, EDGES, EDGES, EDGES), min_size=1, max_size=4))
+def test_boxes_checked_all_at_once_are_those_checked_one_by_one(boxes):
+    at_once = PromptSet.from_boxes(np.array(boxes, np.float32))
+    # Points that are no points: the same prompts, and each is looked at by itself.
+    no_points = {"point_coords": np.zeros((0, 2)), "point_labels": np.zeros(0)}
+    one_by_one = PromptSet(tuple(Prompt(box.box_xyxy, **no_points) for box in at_once.prompts))
+    (good, bad), (wanted, wanted_bad) = (
+        split_prompts(prompts, HW, warn=False) for prompts in (at_once, one_by_one)
+    )
+    assert bad == wanted_bad
+    assert [p.box_xyxy.tolist() for p in good.prompts] == [
+        p.box_xyxy.tolist() for p in wanted.prompts
+    ]
+
+
+def test_checked_boxes_are_no_longer_those_of_the_caller():
+    boxes = np.array([[1, 2, 30, 40]], np.float32)
+    checked = check_prompts(PromptSet.from_boxes(boxes), HW)
+    boxes[:] = 0
+    assert checked.prompts[0].box_xyxy.tolist() == [1, 2, 30, 40]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from sam2_blocks.errors import ModelError
 
@@ -34,6 +36,7 @@ class Loads(Generic[Key, Value]):
 
     def __init__(self) -> None:
         self._made: dict[Key, Value] = {}
+        self._given_up: WeakValueDictionary[Key, Value] = WeakValueDictionary()
         self._start_afresh()
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
@@ -52,6 +55,8 @@ class Loads(Generic[Key, Value]):
             with self._lock:
                 if key in self._made:
                     return self._made[key]
+                if (held := self._held(key)) is not None:
+                    return held
                 load = self._running.get(key)
                 if load is None:
                     mine = self._running[key] = _Load(key)
@@ -64,7 +69,23 @@ class Loads(Generic[Key, Value]):
     def keep(self, key: Key, value: Value) -> Value:
         """Keep a value under another key, or return the one that is there."""
         with self._lock:
-            return self._made.setdefault(key, value)
+            held = self._held(key)
+            return held if held is not None else self._made.setdefault(key, value)
+
+    def give_up(self, value: Value) -> None:
+        """Forget a value; while somebody holds it, whoever asks gets it, and it is kept again."""
+        with self._lock:
+            for key in [key for key, made in self._made.items() if made is value]:
+                del self._made[key]
+                with suppress(TypeError):  # a class of a plugin may allow no weak references
+                    self._given_up[key] = value
+
+    def _held(self, key: Key) -> Value | None:
+        """Take back what was given up and is still there; the lock is held."""
+        value = self._given_up.pop(key, None)
+        if value is not None:
+            self._made[key] = value
+        return value
 
     def _start_afresh(self) -> None:
         self._process = os.getpid()

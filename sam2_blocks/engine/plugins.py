@@ -101,7 +101,7 @@ class Plugins:
         return reports
 
     def load_pipeline(self, source: str | Path | Mapping[str, Any]) -> Pipeline:
-        """Read and check a pipeline, the names of its models and devices too; nothing is loaded.
+        """Read and check a pipeline, its models, devices and packages too; nothing is loaded.
 
         Args:
             source: path of a YAML file, or the document as plain data.
@@ -110,7 +110,7 @@ class Plugins:
             PipelineError: with every problem found.
         """
         checks = self.model_names.checks
-        return load_pipeline(source, self.manifests, self.kinds, checks=checks)
+        return load_pipeline(source, self.manifests, self.kinds, checks=checks, packages=True)
 
     def register(
         self, plugin: object, name: str, distribution: str = "", version: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sam2_blocks.engine.loads import Loads
+from sam2_blocks.engine.memory import BudgetOf, ModelMemory, default_budget
 from sam2_blocks.engine.qualified import qualify
 from sam2_blocks.errors import ModelError, as_error, did_you_mean, message_of
 from sam2_blocks.executors import Executor, ExecutorFactory, Family, Loaded, require
@@ -48,6 +50,8 @@ class Resources:
         out_dir: folder that relative paths of written files start from.
         files: the files that blocks write; new ones in ``out_dir`` if not given.
         local_models: whether a model may be the path of a checkpoint on this machine.
+        budget_of: bytes that the models of a device may take together; what was used the longest
+            ago is given up for what is asked for. See `sam2_blocks.engine.memory`.
 
     Example:
         >>> from sam2_blocks.testing import FakeExecutor
@@ -63,11 +67,13 @@ class Resources:
         *,
         files: OutputFiles | None = None,
         local_models: bool = True,
+        budget_of: BudgetOf = default_budget,
     ) -> None:
         self.files = files or OutputFiles(out_dir)
         self._local_models = local_models
         self._families = as_families(families)
         self._loads: Loads[Asked, Loaded] = Loads()
+        self._memory = ModelMemory(budget_of)
 
     @property
     def out_dir(self) -> Path:
@@ -129,7 +135,18 @@ class Resources:
         if not self._local_models:
             _check_stranger(registered, name, family)
         asked = Asked(full_name(name, family), device, dtype)
-        return self._loads.get(asked, lambda: self._load(registered, name, family, asked))
+        found = self._loads.get(asked, lambda: self._load(registered, name, family, asked))
+        self._make_room(found)
+        return found
+
+    def _make_room(self, model: Loaded) -> None:
+        """Give up what a model that is used now leaves no room for."""
+        too_many = self._memory.use(model)
+        if not too_many:
+            return
+        while too_many:
+            self._loads.give_up(too_many.pop())
+        gc.collect()  # parts of a network may know each other in circles
 
     def _load(self, registered: Family, name: str, family: str, asked: Asked) -> Loaded:
         LOGGER.info("loading %s", name)

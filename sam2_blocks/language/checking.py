@@ -65,6 +65,7 @@ class Surroundings:
         manifests: blocks that may be used, by id.
         kinds: kinds that exist, by name.
         checks: by the format of a parameter, what is wrong with a value that is written out.
+        packages: whether the packages that blocks require must be installed.
         opened: files of the pipelines around this one, outermost first.
         used: pipelines that were read already, by file; None for one with problems.
     """
@@ -72,6 +73,7 @@ class Surroundings:
     manifests: Mapping[str, Manifest]
     kinds: Mapping[str, Kind]
     checks: Mapping[str, ValueCheck]
+    packages: bool = False
     opened: tuple[Path, ...] = ()
     used: dict[Path, PipelineManifest | None] = field(default_factory=dict)
 
@@ -184,6 +186,9 @@ class _Checker:
         manifest = self.around.manifests.get(step.use)
         if manifest is None:
             self.report(("steps", name, "use"), unknown_block(step.use, self.around.manifests))
+        elif self.around.packages:
+            for message in manifest.missing_packages():
+                self.report(("steps", name, "use"), message)
         return manifest
 
     def find_pipeline(self, name: str, uses: str) -> Manifest | None:

@@ -69,6 +69,7 @@ def as_block(pipeline: Pipeline, block_id: str) -> PipelineManifest:
             name: Output(kind=list(pipeline.kinds_of(selector)))
             for name, selector in pipeline.outputs.items()
         },
+        requires={module: pip for one in manifests for module, pip in one.requires.items()},
         file_access=next((name for name in ("write", "read") if name in access), "none"),
         resumable=all(one.resumable for one in manifests if one.file_access == "write"),
         resources=ResourceNeeds(

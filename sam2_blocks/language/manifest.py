@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,7 @@ BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 ParamType = Literal["string", "number", "integer", "boolean", "array", "object"]
 
@@ -279,6 +281,8 @@ class Manifest(Section):
     Attributes:
         entry: ``module:Class``, imported only when a step runs.
         require: rules over several inputs.
+        requires: packages that it imports and not every installation has: what pip installs, by
+            the name of the module. `Plugins.load_pipeline` says which are missing.
         file_access: what the block does with files of its machine. A step that writes may have
             unused outputs; a host that takes pipelines from strangers runs only ``none``.
         resumable: of a block that writes: whether ``run --resume`` loses nothing, because it writes
@@ -297,6 +301,7 @@ class Manifest(Section):
     params: dict[Name, Param] = {}
     outputs: Annotated[dict[Name, Output], Field(min_length=1)]
     require: Require = Require()
+    requires: dict[ModuleName, str] = {}
     file_access: Literal["none", "read", "write"] = "none"
     resumable: bool = False
     deprecated: str = ""
@@ -341,6 +346,15 @@ class Manifest(Section):
     def names(self) -> tuple[str, ...]:
         """Everything a step may give in ``with:``."""
         return (*self.inputs, *self.params)
+
+    def missing_packages(self) -> Iterator[str]:
+        """Say which of ``requires`` are not installed, and what to run; imports nothing."""
+        for module, package in self.requires.items():
+            if not _is_installed(module):
+                yield (
+                    f"{self.id} needs the package {module!r}, which is not installed. "
+                    f"Run: pip install {package!r}"
+                )
 
     def for_host(self, host: str) -> HostOverrides:
         """What this host must know about the block."""
@@ -439,6 +453,13 @@ def iter_yaml_files(folder: Path) -> Iterator[Path]:
 def sockets_fit(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     """Whether an output of kinds ``given`` may be wired to an input of kinds ``wanted``."""
     return any(kinds_fit(one, other) for one in given for other in wanted)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # it was imported from somewhere without a spec
+        return True
 
 
 def _unknown_kinds(

@@ -156,14 +156,16 @@ def load_pipeline(
     kinds: Mapping[str, Kind],
     *,
     checks: Mapping[str, ValueCheck] | None = None,
+    packages: bool = False,
 ) -> Pipeline:
-    """Read and check a pipeline; `Plugins.load_pipeline` checks names of models and devices, too.
+    """Read and check a pipeline; `Plugins.load_pipeline` checks models, devices, packages, too.
 
     Args:
         source: path of a YAML file, or the document as plain data.
         manifests: blocks that may be used, by id.
         kinds: kinds that exist, by name.
         checks: by the format of a parameter, what is wrong with a value that is written out.
+        packages: whether the packages that blocks require must be installed.
 
     Raises:
         PipelineError: with every problem found, each with file, line and column.
@@ -175,13 +177,15 @@ def load_pipeline(
         ['embed', 'segment', 'draw']
     """
     if isinstance(source, Mapping):
-        return check_pipeline(data_document(dict(source), "pipeline"), manifests, kinds, checks)
+        document = data_document(dict(source), "pipeline")
+        return check_pipeline(document, manifests, kinds, checks, packages=packages)
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(str(source), [Problem(f"cannot be read: {error}")]) from error
-    return check_pipeline(parse_yaml(text, str(source)), manifests, kinds, checks, path=path)
+    document = parse_yaml(text, str(source))
+    return check_pipeline(document, manifests, kinds, checks, packages=packages, path=path)
 
 
 def one_step(values: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -215,6 +219,7 @@ def check_pipeline(
     kinds: Mapping[str, Kind],
     checks: Mapping[str, ValueCheck] | None = None,
     *,
+    packages: bool = False,
     path: Path | None = None,
 ) -> Pipeline:
     """Check a parsed document; see `load_pipeline`.
@@ -224,8 +229,10 @@ def check_pipeline(
         manifests: blocks that may be used, by id.
         kinds: kinds that exist, by name.
         checks: by the format of a parameter, what is wrong with a value that is written out.
+        packages: whether the packages that blocks require must be installed.
         path: the file it came from; without one it may use no pipelines of other files.
     """
     from sam2_blocks.language.checking import Surroundings, check_document  # makes Pipelines
 
-    return check_document(document, Surroundings(manifests, kinds, checks or {}), path)
+    around = Surroundings(manifests, kinds, checks or {}, packages)
+    return check_document(document, around, path)

@@ -35,6 +35,8 @@ def describe(manifest: Manifest) -> str:
     lines = [f"# {manifest.id}: {manifest.title}", "", manifest.summary, ""]
     if manifest.deprecated:
         lines += [f"**Deprecated:** {manifest.deprecated}", ""]
+    for package in manifest.requires.values():
+        lines += [f"It needs more packages: `pip install '{package}'`.", ""]
     lines += ["## Inputs", ""]
     for name, socket in manifest.inputs.items():
         need = ", required" if socket.required else ""

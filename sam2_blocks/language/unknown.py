@@ -11,6 +11,7 @@ from sam2_blocks.language.documents import Document
 PACKS: Mapping[str, str] = {
     "onnx": "examples/plugin_onnx of this library's repository",
     "opencv": "examples/plugin of this library's repository",
+    "rfdetr": "examples/plugin_rfdetr of this library's repository",
     "ultralytics": "examples/plugin_ultralytics of this library's repository, under AGPL-3.0",
 }
 """Where the blocks of a namespace come from that are not ours."""

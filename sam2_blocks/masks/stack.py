@@ -10,14 +10,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 from supervision.detection.compact_mask import CompactMask
 
-from sam2_blocks.masks.rle import (
-    mask_to_rle,
-    merge_empty_runs,
-    rle_crop,
-    rle_paste,
-    rles_to_boxes_xyxy,
-)
-from sam2_blocks.values import Hw, Int64Array, Rle
+from sam2_blocks.masks.many import tight_crops
+from sam2_blocks.masks.rle import mask_to_rle, merge_empty_runs, rle_paste
+from sam2_blocks.values import Hw, Rle
 
 MOST_PIXELS = 2**31 - 1
 """In one box, since supervision counts runs in 32 bits."""
@@ -35,16 +30,12 @@ class MaskStack(CompactMask, NDArrayOperatorsMixin):
     __slots__ = ()
 
     @classmethod
-    def from_rles(
-        cls, rles: Sequence[Rle], image_hw: Hw, *, boxes_xyxy: Int64Array | None = None
-    ) -> MaskStack:
+    def from_rles(cls, rles: Sequence[Rle], image_hw: Hw) -> MaskStack:
         """Keep each mask as the run lengths of its tight box; an empty mask is one clear pixel.
 
         Args:
             rles: of one picture.
             image_hw: its size.
-            boxes_xyxy: int64, (N, 4), their tight boxes as `rles_to_boxes_xyxy` finds them, if
-                they are known.
 
         Raises:
             ValueError: if a mask has another size than ``image_hw``, or a box 2^31 pixels.
@@ -52,14 +43,13 @@ class MaskStack(CompactMask, NDArrayOperatorsMixin):
         for index, rle in enumerate(rles):
             if rle.size != tuple(image_hw):
                 raise ValueError(f"mask {index} has size {rle.size}, the others {tuple(image_hw)}")
-        boxes = rles_to_boxes_xyxy(rles) if boxes_xyxy is None else boxes_xyxy
-        crops = [rle_crop(rle, box) for rle, box in zip(rles, boxes, strict=True)]
-        sizes = np.array([crop.size for crop in crops], np.int64).reshape(-1, 2)
-        if sizes.prod(axis=1).max(initial=0) > MOST_PIXELS:
+        crops = tight_crops(rles, image_hw)
+        boxes = crops.boxes_xyxy
+        sizes_wh = boxes[:, 2:] - boxes[:, :2] + 1
+        if sizes_wh.prod(axis=1).max(initial=0) > MOST_PIXELS:
             raise ValueError(f"a mask's box has more than {MOST_PIXELS} pixels; scale it down")
-        counts = [crop.counts.astype(np.int32) for crop in crops]
-        corners = boxes[:, :2].astype(np.int32)
-        return cls(counts, sizes.astype(np.int32), corners, (image_hw[0], image_hw[1]))
+        shapes, corners = sizes_wh[:, ::-1].astype(np.int32), boxes[:, :2].astype(np.int32)
+        return cls(crops.counts, shapes, corners, (image_hw[0], image_hw[1]))
 
     @classmethod
     def of(cls, masks: CompactMask | NDArray[Any]) -> MaskStack:

@@ -116,7 +116,8 @@ class PipelineRunner:
         self.workers.shutdown(cancel_futures=True)
 
     def _load(self, source: Path | Mapping[str, Any]) -> Pipeline:
-        pipeline = load_pipeline(source, self._plugins.manifests, self._plugins.kinds)
+        plugins = self._plugins
+        pipeline = load_pipeline(source, plugins.manifests, plugins.kinds, packages=True)
         default = self._service.models.default.spec
         steps = tuple(_with_model(step, default) for step in pipeline.steps)
         return replace(pipeline, steps=steps)

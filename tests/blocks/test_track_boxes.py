@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from sam2_blocks import Item, Runner, StepError
+from sam2_blocks import Item, PipelineError, Runner, StepError, load_pipeline
 from sam2_blocks.values import Image, VideoFrame
 
 STEP = {
@@ -40,7 +40,7 @@ def track(plugins):
             "steps": {"track": step},
             "outputs": {name: f"$steps.track.{name}" for name in ("detections", "new", "seen")},
         }
-        pipeline = plugins.load_pipeline(document)
+        pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
         items = []
         for number, (video, index, found) in enumerate(frames):
             where = None if video is None else VideoFrame(video, index)
@@ -124,3 +124,15 @@ def test_without_the_library_the_extra_is_named(track, monkeypatch):
     monkeypatch.setitem(sys.modules, "trackers", None)
     with pytest.raises(StepError, match=r"pip install 'sam2-blocks\[trackers\]'"):
         track([("clip", 0, boxes((10, 10)))])
+
+
+def test_a_missing_library_is_found_with_the_pipeline(plugins, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "found": {"kind": "object_detection_prediction"}},
+        "steps": {"track": STEP},
+        "outputs": {"tracked": "$steps.track.detections"},
+    }
+    with pytest.raises(PipelineError, match=r"pip install 'sam2-blocks\[trackers\]'"):
+        plugins.load_pipeline(document)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -45,6 +46,17 @@ def test_all_mistakes_of_a_pipeline_are_printed(call, tmp_path):
     code, _, err = call("validate", path)
     assert code == 2
     assert err.count(f"{path}:") == 2
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_a_missing_package_is_said_before_anything_runs(call, monkeypatch, tmp_path, command):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    more = ("-i", COFFEE, "-o", tmp_path / "out") if command == "run" else ()
+    code, _, err = call(command, ROOT / "examples" / "detect.yaml", *more)
+    assert code == 2
+    assert "needs the package 'transformers'" in err
+    assert "pip install 'sam2-blocks[transformers]'" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_blocks_plugins_and_models_are_listed(call):

@@ -94,7 +94,7 @@ def test_the_example_of_the_docs_runs(tmp_path):
 
     from tests.conftest import ROOT
 
-    text = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "chain-a-detector.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     names = {}
     exec(code, names)

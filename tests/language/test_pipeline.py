@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 from sam2_blocks import load_pipeline
@@ -314,3 +317,62 @@ def test_a_list_can_be_wired_to_what_takes_it(plugins, wanted):
 def test_lists_are_checked_on_every_wire(plugins, kind, wanted, message):
     with pytest.raises((ManifestError, PipelineError), match=message):
         load_wired(plugins, kind, wanted)
+
+
+DETECTS = """\
+pipeline_version: 1
+inputs:
+  image: {kind: image}
+steps:
+  detect: {use: transformers/detect@v1, with: {image: $inputs.image}}
+outputs:
+  found: $steps.detect.detections
+"""
+
+
+def hide(monkeypatch, module):
+    """Let a package look as if it were not installed."""
+    monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_a_package_that_a_step_requires_is_missed_before_the_run(plugins, tmp_path, monkeypatch):
+    hide(monkeypatch, "transformers")
+    file = tmp_path / "detect.yaml"
+    file.write_text(DETECTS)
+    with pytest.raises(PipelineError) as raised:
+        plugins.load_pipeline(file)
+    [problem] = raised.value.problems
+    assert (problem.line, problem.where) == (5, "steps.detect.use")
+    assert problem.message == (
+        "transformers/detect@v1 needs the package 'transformers', which is not installed. "
+        "Run: pip install 'sam2-blocks[transformers]'"
+    )
+
+
+def test_a_missing_package_of_a_pipeline_in_a_pipeline_is_named_in_its_own_file(
+    plugins, tmp_path, monkeypatch
+):
+    hide(monkeypatch, "transformers")
+    (tmp_path / "inner.yaml").write_text(DETECTS)
+    outer = DETECTS.replace("use: transformers/detect@v1", "uses: ./inner.yaml")
+    outer = outer.replace("steps.detect.detections", "steps.detect.found")
+    (tmp_path / "outer.yaml").write_text(outer)
+    with pytest.raises(PipelineError, match=r"inner\.yaml:5:.*pip install 'sam2-blocks\[transf"):
+        plugins.load_pipeline(tmp_path / "outer.yaml")
+
+
+def test_who_brings_models_of_their_own_needs_no_package(plugins, monkeypatch):
+    """Tests and hosts with other executors; a package that is missing is said when it loads."""
+    hide(monkeypatch, "transformers")
+    document = parse_yaml(DETECTS, "detect.yaml")
+    assert check_pipeline(document, plugins.manifests, plugins.kinds).steps
+
+
+@pytest.mark.parametrize("module", ["trackers", "transformers"])
+def test_what_is_installed_is_not_missed(plugins, module, monkeypatch):
+    """Nothing is imported for it; a module that was made in memory has no spec, and counts."""
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    requiring = [one for one in plugins.manifests.values() if module in one.requires]
+    assert requiring
+    for manifest in requiring:
+        assert list(manifest.missing_packages()) == []

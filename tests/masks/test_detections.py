@@ -12,6 +12,7 @@ from supervision.detection.compact_mask import CompactMask
 
 from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.detections import (
+    _uuid,
     has_pixels,
     objects_to_detections,
     settle_masks,
@@ -394,3 +395,8 @@ def test_what_a_detector_found_becomes_detections(masked):
     nothing = objects_to_detections(found.select(np.zeros(0, int)), image_id="a.png")
     assert len(nothing) == 0
     assert nothing.xyxy.shape == (0, 4)
+
+
+@given(st.binary(min_size=16, max_size=32))
+def test_ids_are_uuids_of_version_5(digest):
+    assert _uuid(digest) == str(UUID(bytes=digest[:16], version=5))

@@ -23,6 +23,20 @@ def describe_devices() -> list[str]:
     return found
 
 
+def memory_of(device: str) -> int | None:
+    """Return the bytes of a device's memory; None for one that does not say."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(int(index or 0)).total_memory)
+
+
+def nbytes_of(network: torch.nn.Module) -> int:
+    """Return the bytes of a network's weights."""
+    tensors = (*network.parameters(), *network.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def suggest_installation() -> str | None:
     """Return what to install for a GPU that is there and torch does not use; None if there is none.
 

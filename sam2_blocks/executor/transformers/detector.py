@@ -36,6 +36,11 @@ class TransformersDetector:
         return self._network.spec
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        return self._network.nbytes
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes it knows."""
         return tuple(self._names.values())

@@ -54,6 +54,11 @@ class TransformersGrounder:
         """Resolved model, device and dtype."""
         return self._network.spec
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        return self._network.nbytes
+
     def warm_up(self) -> None:
         """Pay one-time costs now."""
         image = Image(np.zeros((64, 64, 3), np.uint8), id="warm-up")

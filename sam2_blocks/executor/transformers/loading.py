@@ -19,6 +19,7 @@ from sam2_blocks.executor.weights.names import HubName, folder_problem, read_nam
 from sam2_blocks.values import ExecutorSpec
 
 FAMILY = "transformers"
+OMDET = "omdet-turbo"
 SHOWN_KEYS = 3
 
 
@@ -98,7 +99,7 @@ def task_of(folder: Path, model: str) -> Task:
     """Say what the model in a folder is made for.
 
     Raises:
-        ModelError: if it detects nothing.
+        ModelError: if it detects nothing, or is an OmDet-Turbo.
     """
     from transformers.models.auto import modeling_auto as names
 
@@ -107,6 +108,13 @@ def task_of(folder: Path, model: str) -> Task:
         architecture = str((config.get("architectures") or [""])[0])
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / 'config.json'} is no configuration: {error}") from error
+    if config.get("model_type") == OMDET:
+        raise ModelError(
+            f"the model {model!r} is an OmDet-Turbo, which does not run here: it wants the package "
+            "timm, and a torchvision that was compiled for this torch. For phrases use Grounding "
+            "DINO ('IDEA-Research/grounding-dino-tiny'), MM Grounding DINO, or OWL "
+            "('google/owlv2-base-patch16-ensemble')."
+        )
     known = {
         GROUNDER: names.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
         SEGMENTER: names.MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,

@@ -10,6 +10,7 @@ import torch
 
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
+from sam2_blocks.executor.device.found import nbytes_of
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.values import ExecutorSpec, Image
 
@@ -34,6 +35,11 @@ class Network:
     spec: ExecutorSpec
     dtype: torch.dtype
     _turn: FairLock = field(default_factory=FairLock)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+        return nbytes_of(self.network)
 
     @property
     def config(self) -> Any:

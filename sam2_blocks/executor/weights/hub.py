@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2_blocks.errors import MissingExtraError, ModelError
-from sam2_blocks.executor.weights.names import HubName
+from sam2_blocks.executor.weights.names import NO_HUB, HubName
 from sam2_blocks.executor.weights.offline import OFFLINE_VARIABLE, is_offline
 
 PLAIN_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -62,10 +62,7 @@ def _import_hub() -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise MissingExtraError(
-            "models of the Hugging Face hub need the package 'huggingface_hub'. "
-            "Run: pip install 'sam2-blocks[hub]'"
-        ) from error
+        raise MissingExtraError(NO_HUB) from error
     return huggingface_hub
 
 

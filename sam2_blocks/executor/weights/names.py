@@ -9,6 +9,7 @@ No torch, and nothing is opened here.
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import is_checkpoint
 
 HUB_PREFIX = "hub:"
+NO_HUB = (
+    "models of the Hugging Face hub need the package 'huggingface_hub'. "
+    "Run: pip install 'sam2-blocks[hub]'"
+)
 _PATH_STARTS = ("./", "../", "/", "~")
 _REPOSITORY = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.][\w./-]*))?"
@@ -90,6 +95,8 @@ def find_problem(model: str) -> str:
         return str(error)
     if isinstance(named, Path) and not named.exists():
         return f"there is no file or folder {named}."
+    if isinstance(named, HubName) and find_spec("huggingface_hub") is None:
+        return NO_HUB
     return ""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,9 @@ def test_folders_of_the_library_have_a_configuration(tmp_path):
 def test_a_revision_of_a_folder_is_refused(tmp_path):
     there = tmp_path / "owner" / "there"
     assert "revision 'v1' goes with a repository" in folder_problem(Path(f"{there}@v1"))
+
+
+def test_a_repository_wants_the_library_of_the_hub(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "pip install 'sam2-blocks[hub]'" in find_problem("owner/other")
+    assert find_problem("./owner/there") == ""

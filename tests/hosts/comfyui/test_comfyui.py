@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from sam2_blocks import load_plugins, read_image
+from sam2_blocks import Resources, load_plugins, read_image
 from sam2_blocks.hosts import comfyui
+from sam2_blocks.hosts.comfyui.nodes import make_node
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
-from sam2_blocks.testing import run_block
+from sam2_blocks.testing import FakeDetector, FakeExecutor, run_block
 from tests.conftest import PICTURES, ROOT
 from tests.hosts.comfyui.conftest import fields_of, picture
 
@@ -52,8 +53,9 @@ def test_each_class_is_complete_and_plain_data(classes):
         assert all(options["tooltip"] for _, options in fields_of(node_class).values())
 
 
-def test_the_example_fits_the_nodes(classes):
-    workflow = json.loads((EXAMPLE / "workflow.json").read_text())
+@pytest.mark.parametrize("name", ["workflow.json", "text.json"])
+def test_the_examples_fit_the_nodes(classes, name):
+    workflow = json.loads((EXAMPLE / name).read_text())
     ours = [node for node in workflow.values() if node["class_type"] in classes]
     assert len(ours) == 3
     for node in ours:
@@ -64,6 +66,29 @@ def test_the_example_fits_the_nodes(classes):
             if source in classes:
                 given = set(classes[source].RETURN_TYPES[value[1]].split(","))
                 assert given & set(fields_of(node_class)[name][0].split(","))
+
+
+def test_phrases_become_boxes_and_boxes_masks(plugins):
+    """The nodes of ``text.json`` by hand, in the order of the file, on fakes of both models."""
+    workflow = json.loads((EXAMPLE / "text.json").read_text())
+    resources = Resources({"sam2": FakeExecutor, "transformers": FakeDetector})
+    ours = {
+        name: make_node(manifest, plugins, resources)
+        for name, manifest in comfyui.find_offer(plugins).blocks.items()
+    }
+    made = {"1": (picture(),)}
+    for number, one in workflow.items():
+        if one["class_type"] in ours:
+            given = {
+                name: made[value[0]][value[1]] if isinstance(value, list) else value
+                for name, value in one["inputs"].items()
+            }
+            made[number] = ours[one["class_type"]]().run(unique_id=number, **given)
+    [predictions] = made["3"][0]
+    assert list(predictions.data["class_name"]) == ["cup", "spoon"]
+    assert made["3"][1].shape[0] == 2  # a MASK an object
+    assert all(mask.any() for mask in made["3"][1])
+    assert not np.array_equal(made["4"][0].numpy(), picture().numpy())
 
 
 @pytest.mark.skipif(not find_spec("comfy_execution"), reason="wants ComfyUI on PYTHONPATH")

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from sam2_blocks import Resources
+from sam2_blocks.testing import FakeDetector, FakeExecutor
+from tests.conftest import ROOT
 from tests.hosts.roboflow.conftest import (
     BOXES,
     HW,
     IGNORED,
     IMAGE,
+    PLUGIN,
     PREDICTIONS,
     SEGMENT,
     detector_output,
@@ -374,3 +378,22 @@ def test_what_is_written_is_the_mask_as_it_is_now(run, change):
         if "polygon" not in found.data:
             outline = [[point["x"], point["y"]] for point in row["points"]]
             assert outline == mask_to_polygon(mask=mask).tolist()
+
+
+def test_phrases_become_boxes_and_boxes_masks(engine_class):
+    """``examples/roboflow_text.json``, with fakes of both models."""
+    workflow = json.loads((ROOT / "examples" / "roboflow_text.json").read_text())
+    resources = Resources({"sam2": FakeExecutor, "transformers": FakeDetector})
+    engine = engine_class.init(
+        workflow_definition=workflow, init_parameters={f"{PLUGIN}.resources": resources}
+    )
+    given = {"image": frame(picture()), "phrases": ["red car", "dog"]}
+    found = run_one(engine, **given)
+    assert list(found["boxes"].data["class_name"]) == ["red car", "dog"]
+    masks = found["predictions"]
+    assert list(masks.data["class_name"]) == ["red car", "dog"]
+    np.testing.assert_array_equal(masks.confidence, found["boxes"].confidence)
+    for mask, (x0, y0, x1, y1) in zip(masks.mask, found["boxes"].xyxy.astype(int), strict=True):
+        assert mask[y0:y1, x0:x1].all()
+    written = run_one(engine, serialize=True, **given)["predictions"]
+    assert [row["class"] for row in written["predictions"]] == ["red car", "dog"]
