@@ -76,8 +76,8 @@ def test_a_frame_beyond_the_end(clip):
         FrameReader(clip, "clip").read(30, "x")
 
 
-def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
-    path = tmp_path / "clip.avi"
+def damaged(path):
+    """Write five frames, of which the third cannot be decoded."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("png", rate=10)
         (stream.height, stream.width), stream.pix_fmt = HW, "rgb24"
@@ -87,7 +87,11 @@ def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
     content = path.read_bytes().split(b"IHDR")
     content[3] = bytes(8) + content[3][8:]  # the third picture has no size any more
     path.write_bytes(b"IHDR".join(content))
-    reader = FrameReader(path, "clip")
+    return path
+
+
+def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
+    reader = FrameReader(damaged(tmp_path / "clip.avi"), "clip")
     assert number_of(reader.read(1, "x").pixels) == 1
     with pytest.raises(ImageError, match=r"frame 2 of .*clip.avi: cannot be decoded here"):
         reader.read(2, "x")
