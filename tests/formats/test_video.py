@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import av
 import numpy as np
 import pytest
+from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats.video import FrameReader, VideoFile, decode_frames, read_facts
@@ -53,6 +54,14 @@ def test_a_codec_by_name(tmp_path):
     path = write(tmp_path / "clip.webm", codec="libvpx-vp9")
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
+
+
+def test_a_picture_that_moves(tmp_path):
+    with Pil.open(write(tmp_path / "clip.webp", count=4)) as picture:
+        assert (picture.n_frames, picture.size) == (4, HW[::-1])
+        assert picture.info["loop"] == 0  # for ever
+        picture.seek(2)
+        assert number_of(np.asarray(picture.convert("RGB"))) == 2
 
 
 def test_frames_in_order_and_back_again(clip):
