@@ -77,7 +77,7 @@ class Transformers(Peer):
         from transformers import Sam2ImageProcessor, Sam2Model, Sam2Processor
 
         network = weights.network
-        self._model = Sam2Model(_config(network)).eval().to(network.device)
+        self._model = Sam2Model(transformers_config(network)).eval().to(network.device)
         self._model.load_state_dict(dict(_convert(network.state_dict())))
         side = {"height": network.image_size, "width": network.image_size}
         mask = {axis: px // 4 for axis, px in side.items()}
@@ -214,7 +214,7 @@ def _convert(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield "shared_image_embedding.positional_embedding", value
 
 
-def _config(network: Any) -> Any:
+def transformers_config(network: Any) -> Any:
     """Describe the architecture of an official network to `transformers`."""
     from transformers import Sam2Config, Sam2HieraDetConfig, Sam2VisionConfig
 

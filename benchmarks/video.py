@@ -6,6 +6,8 @@ clock, and of the processors, which a busy machine disturbs less. Memory is how 
 grew from before the clip to its end.
 
     python -m benchmarks video                         # nano, 1 and 10 objects, two threads
+    python -m benchmarks video --frames 500 --objects 1 --repeats 1 --name video-memory
+    python -m benchmarks video --models sam2.1/hiera_tiny --frames 16 --objects 1 --stages
     python -m benchmarks video --flat 2000             # our memory over 2,000 frames
     python -m benchmarks video --models sam2.1/hiera_tiny sam2.1/hiera_large --device cuda
 """
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +33,12 @@ from PIL import ImageDraw
 from pycocotools import mask as coco_mask
 
 from benchmarks.measure import environment
-from benchmarks.peers import make_torchvision_importable
+from benchmarks.video_peers import EXACT, PREPARE, TRACKERS, missing
+from benchmarks.video_stages import timed
 from sam2_blocks.executor import load_executor
-from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.values import Image, PromptSet
 
-PEERS = ("official", "sam2_blocks")
+MOST_FLIPPED = 1e-5  # of all pixels, for peers that claim to be the official one
 SIZE_WH = (640, 480)
 FLAT_GROWTH = 0.02
 RESULTS = Path(__file__).parent / "results"
@@ -55,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     document = {"environment": environment(options.device), "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{options.name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    return 1 if any(row["flipped_px"] > 1e-5 for row in rows if row["peer"] != "official") else 0
+    return 1 if any(row["flipped_px"] > MOST_FLIPPED for row in rows if row["peer"] in EXACT) else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -69,7 +72,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--threads", type=int, default=2)
     add("--flat", type=int, default=0, metavar="FRAMES", help="check that memory does not grow")
     add("--name", default="video", help="of the file under benchmarks/results")
-    add("--peer", choices=PEERS, help=argparse.SUPPRESS)
+    add("--peers", nargs="+", choices=TRACKERS, default=list(TRACKERS))
+    add("--stages", action="store_true", help="say where our time goes, too")
+    add("--peer", choices=TRACKERS, help=argparse.SUPPRESS)
     add("--folder", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -86,12 +91,13 @@ def _compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _compare_case(
     options: argparse.Namespace, folder: str, model: str, objects: int
 ) -> Iterator[dict[str, Any]]:
-    runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in PEERS}
+    peers = [peer for peer in options.peers if not missing(peer)]
+    runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in peers}
     for _ in range(options.repeats):
-        for peer in PEERS:
+        for peer in peers:
             runs[peer].append(_spawn(options, peer, folder, model, objects))
     best = {peer: min(found, key=lambda run: run["ms"]) for peer, found in runs.items()}
-    for peer in PEERS:
+    for peer in peers:
         row = {
             "model": model,
             "objects": objects,
@@ -103,7 +109,9 @@ def _compare_case(
             "times_official": round(best["official"]["ms"] / best[peer]["ms"], 3),
             "times_official_cpu": round(best["official"]["cpu_ms"] / best[peer]["cpu_ms"], 3),
             "grew_mib": round(best[peer]["grew"] / 2**20, 1),
+            "of_official_memory": round(best[peer]["grew"] / best["official"]["grew"], 4),
             **_agreement(best["official"]["masks"], best[peer]["masks"]),
+            **({"stages": best[peer]["stages"]} if best[peer]["stages"] else {}),
         }
         print(json.dumps(row))
         yield row
@@ -114,7 +122,7 @@ def _spawn(
 ) -> dict[str, Any]:
     words = ["--peer", peer, "--folder", folder, "--models", model, "--objects", str(objects)]
     words += ["--device", options.device, "--threads", str(options.threads)]
-    words += ["--frames", str(options.frames)]
+    words += ["--frames", str(options.frames), *(["--stages"] if options.stages else [])]
     command = [sys.executable, "-m", "benchmarks.video", *words]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -146,49 +154,19 @@ def _run_peer(options: argparse.Namespace) -> dict[str, Any]:
         seed=None if options.models[0] == "nano" else 0,
     )
     boxes = np.array([box_of(k, 0) for k in range(options.objects[0])], np.float32)
-    track = {"official": track_official, "sam2_blocks": track_ours}[options.peer]
+    track, stages = TRACKERS[options.peer], options.stages and options.peer == "sam2_blocks"
     executor.warm_up()
+    PREPARE.get(options.peer, lambda _: None)(executor)
     before, clock, processors = resident_bytes(), time.perf_counter(), time.process_time()
-    masks = list(track(executor, Path(options.folder), boxes))
+    with timed(executor) if stages else nullcontext({}) as spent:
+        masks = list(track(executor, Path(options.folder), boxes))
     return {
         "ms": 1000 * (time.perf_counter() - clock) / len(masks),
         "cpu_ms": 1000 * (time.process_time() - processors) / len(masks),
         "grew": resident_bytes() - before,
         "masks": masks,
+        "stages": {name: round(1000 * s / len(masks), 2) for name, s in spent.items()},
     }
-
-
-def track_ours(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
-    """Follow boxes with a session: masks of each frame."""
-    prompts: PromptSet | None = PromptSet.from_boxes(boxes)
-    with executor.track() as session:
-        for path in sorted(folder.glob("*.jpg")):
-            tracks = session.step(Image(np.asarray(Pil.open(path))), prompts)
-            prompts = None
-            yield [str(rle_to_coco(rle)["counts"]) for rle in tracks.prediction.rles]
-
-
-def track_official(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
-    """Follow boxes with ``SAM2VideoPredictor`` around the same network: masks of each frame."""
-    make_torchvision_importable()
-    from sam2.sam2_video_predictor import SAM2VideoPredictor
-
-    predictor: Any = SAM2VideoPredictor.__new__(SAM2VideoPredictor)
-    predictor.__dict__ = dict(executor.model.network.__dict__)
-    predictor.__dict__.update(
-        binarize_mask_from_pts_for_mem_enc=True,
-        fill_hole_area=0,
-        non_overlap_masks=False,
-        clear_non_cond_mem_around_input=False,
-        add_all_frames_to_correct_as_cond=False,
-    )
-    state = predictor.init_state(str(folder))
-    for key, box in enumerate(boxes):
-        predictor.add_new_points_or_box(state, 0, key, box=box)
-    for _, _, logits in predictor.propagate_in_video(state):
-        dense = (logits[:, 0] > 0).cpu().numpy().astype(np.uint8)
-        found = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0)))
-        yield [rle["counts"].decode() for rle in found]
 
 
 def _check_flat(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ class ExportMasksItem(Protocol):
     predictions: sv.Detections
     path: str
     form: Literal["indexed", "objects", "cutouts"]
-    values: Literal["object", "class"]
+    values: Literal["object", "class", "track"]
     padding: int
 
 
@@ -52,9 +52,10 @@ def _files_of(item: ExportMasksItem) -> Iterator[tuple[str, bytes]]:
         yield item.path, indexed_png(rles, _numbers(item, len(rles)), item.image.hw)
         return
     path = PurePosixPath(item.path)
-    for index, rle in enumerate(rles):
+    names = _track_ids(item, len(rles)) if item.values == "track" else range(len(rles))
+    for name, rle in zip(names, rles, strict=True):
         if rle_area(rle):
-            template = path.with_name(f"{path.stem}_{index}{path.suffix}")
+            template = path.with_name(f"{path.stem}_{name}{path.suffix}")
             yield str(template), _picture(item, rle)
 
 
@@ -67,5 +68,16 @@ def _picture(item: ExportMasksItem, rle: Rle) -> bytes:
 def _numbers(item: ExportMasksItem, count: int) -> list[int]:
     if item.values == "object":
         return list(range(1, count + 1))
+    if item.values == "track":
+        return _track_ids(item, count)
     ids = item.predictions.class_id
     return [1] * count if ids is None else [int(class_id) + 1 for class_id in ids]
+
+
+def _track_ids(item: ExportMasksItem, count: int) -> list[int]:
+    ids = item.predictions.tracker_id
+    if ids is None and count:
+        raise ValueError(
+            "values: track wants detections with tracker_id; make them with sam2/track"
+        )
+    return [] if ids is None else [int(key) for key in ids]

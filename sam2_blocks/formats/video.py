@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_WAITING = 32  # decoded frames that nobody has asked for yet
 CODECS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 """H.264 where there is an encoder for it, the first that is there."""
+ANIMATED = {".webp": ("libwebp_anim",)}
+"""Encoders of containers that browsers show as a picture that moves, over and over."""
 FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 """Names of containers that are not those of their endings."""
 DEFAULT_FPS = Fraction(25)
@@ -224,13 +226,16 @@ class VideoFile:
         import av
 
         self._hw = height, width
-        codec = self._codec or next(name for name in CODECS if name in av.codecs_available)
+        usual = ANIMATED.get(self._ending, CODECS)
+        here = (name for name in usual if name in av.codecs_available)
+        codec = self._codec or next(here, usual[0])
         if codec not in av.codecs_available:
             raise ValueError(
                 f"there is no encoder {codec!r} here; leave 'codec' out for {CODECS[0]}"
             )
         form = FORMATS.get(self._ending, self._ending.lstrip("."))
-        self._container = av.open(str(self._file), "w", format=form)
+        options = {"loop": "0"} if self._ending in ANIMATED else {}
+        self._container = av.open(str(self._file), "w", format=form, options=options)
         self._stream = self._container.add_stream(codec, rate=self._rate)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"

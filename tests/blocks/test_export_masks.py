@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.testing import run_block
 from tests.blocks.conftest import HW
+from tests.formats.test_youtube_vis import frame, tracks
 
 
 def test_a_picture_has_one_indexed_file(export, mask, tmp_path):
@@ -35,3 +40,22 @@ def test_each_object_has_a_file_and_an_empty_mask_none(export, mask, tmp_path, f
 def test_a_wrong_placeholder_is_an_error(export, mask):
     [error] = export("export/masks@v1", mask, path="{stems}.png").errors
     assert "wrong placeholder: 'stems'. Did you mean 'stem'?" in error.message
+
+
+def test_values_may_be_tracks(plugins, tmp_path):
+    """A track has one value on all frames; one that is lost has no pixel, and no file."""
+    resources = Resources({}, tmp_path)
+    for index, found in enumerate([tracks((4, 1), (300, 2)), tracks((300, 3), (4, -1))]):
+        inputs = {"image": frame(index), "predictions": found}
+        more = {"plugins": plugins, "resources": resources, "values": "track"}
+        assert not run_block("export/masks@v1", inputs, **more).errors
+        files = run_block("export/masks@v1", inputs, form="objects", path="one/{id}.png", **more)
+        names = {Path(path).name for path in files.outputs["paths"]}
+        assert names == ({"0_4.png", "0_300.png"}, {"1_300.png"})[index]
+    values = [set(np.unique(Pil.open(tmp_path / f"masks/a.mp4/{n}.png")).tolist()) for n in (0, 1)]
+    assert values == [{0, 4, 300}, {0, 300}]
+
+
+def test_values_of_tracks_want_tracks(export, mask):
+    [error] = export("export/masks@v1", mask, values="track").errors
+    assert "values: track wants detections with tracker_id" in error.message

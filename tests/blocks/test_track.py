@@ -160,6 +160,72 @@ def test_a_session_that_raises_once_is_asked_once(track, executor, monkeypatch):
     assert steps == ["a.mp4/0", "a.mp4/1", "a.mp4/2"]
 
 
+def test_a_clip_of_one_frame(track, executor):
+    frames = [frame(0, "a"), frame(0, "b"), frame(1, "b")]
+    results = track(frames, {0: boxes(0), 1: boxes(0, 1)})
+    assert [ids(result) for result in results] == [[1], [1, 2], [1, 2]]
+    assert all(session.closed for session in executor.sessions)
+
+
+def test_fifty_frames_without_prompts(track):
+    results = track([frame(n) for n in range(51)], {0: boxes(0)}, prompt="new_only")
+    assert [ids(result) for result in results] == [[1]] * 51
+
+
+def test_a_hundred_objects(track):
+    many = sv.Detections(
+        np.array([[x, y, x + 1, y + 1] for x in range(10) for y in range(10)], float)
+    )
+    results = track([frame(n) for n in range(3)], {0: many}, max_objects=100)
+    assert [ids(result) for result in results] == [list(range(1, 101))] * 3
+
+
+def test_an_object_that_left_may_come_back(track):
+    """While it is lost a prompt with its id is about it; once it has ended that starts it anew."""
+    frames = [frame(n, dark=n in (1, 2, 5, 6)) for n in range(9)]
+    given = {n: boxes(0, ids=[7]) for n in (0, 2, 3, 8)}
+    results = track(frames, given, prompt="every", lost_after=3)
+    assert [ids(result) for result in results] == [[7]] * 9
+    again = track(frames, given, prompt="every", lost_after=2)
+    assert [ids(result) for result in again] == [[7], [7], [], [7], [7], [7], [], [], [7]]
+    assert [ids(again[n], "new") for n in (2, 3, 4, 8)] == [[], [7], [], [7]]
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_run_that_is_interrupted_at_any_frame_frees_everything(plugins, executor, tmp_path, at):
+    """What came until then is there, and the next run is as if this one had not been."""
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "boxes": {"kind": "object_detection_prediction"}},
+        "steps": {
+            "track": {
+                "use": "sam2/track@v1",
+                "with": {"image": "$inputs.image", "boxes": "$inputs.boxes"},
+            }
+        },
+        "outputs": {"predictions": "$steps.track.predictions"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    resources = Resources({"sam2": lambda *_, **__: executor}, tmp_path)
+
+    def items(stop):
+        for n in range(5):
+            if n == stop:
+                raise KeyboardInterrupt
+            yield Item(str(n), {"image": frame(n), "boxes": boxes(0) if n == 0 else boxes()})
+
+    came = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Runner(pipeline, plugins, resources=resources, batch_size=1) as runner,
+    ):
+        came.extend(runner.run(items(at)))
+    assert [ids(result) for result in came] == [[1]] * len(came)
+    assert all(session.closed for session in executor.sessions)
+    with Runner(pipeline, plugins, resources=resources, batch_size=2) as runner:
+        assert [ids(result) for result in runner.run(items(None))] == [[1]] * 5
+
+
 def test_lost_and_ended(track):
     frames = [frame(n, dark=n > 0) for n in range(4)]
     results = track(frames, {0: boxes(0)}, lost_after=2)

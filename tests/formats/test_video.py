@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import av
 import numpy as np
 import pytest
+from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.formats.video import FrameReader, VideoFile, decode_frames, read_facts
@@ -55,6 +56,14 @@ def test_a_codec_by_name(tmp_path):
         assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
 
 
+def test_a_picture_that_moves(tmp_path):
+    with Pil.open(write(tmp_path / "clip.webp", count=4)) as picture:
+        assert (picture.n_frames, picture.size) == (4, HW[::-1])
+        assert picture.info["loop"] == 0  # for ever
+        picture.seek(2)
+        assert number_of(np.asarray(picture.convert("RGB"))) == 2
+
+
 def test_frames_in_order_and_back_again(clip):
     reader = FrameReader(clip, "clip.mp4", 10.0)
     assert [number_of(reader.read(n, "x").pixels) for n in (0, 1, 5, 3, 0)] == [0, 1, 5, 3, 0]
@@ -76,8 +85,8 @@ def test_a_frame_beyond_the_end(clip):
         FrameReader(clip, "clip").read(30, "x")
 
 
-def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
-    path = tmp_path / "clip.avi"
+def damaged(path):
+    """Write five frames, of which the third cannot be decoded."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("png", rate=10)
         (stream.height, stream.width), stream.pix_fmt = HW, "rgb24"
@@ -87,7 +96,11 @@ def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
     content = path.read_bytes().split(b"IHDR")
     content[3] = bytes(8) + content[3][8:]  # the third picture has no size any more
     path.write_bytes(b"IHDR".join(content))
-    reader = FrameReader(path, "clip")
+    return path
+
+
+def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path):
+    reader = FrameReader(damaged(tmp_path / "clip.avi"), "clip")
     assert number_of(reader.read(1, "x").pixels) == 1
     with pytest.raises(ImageError, match=r"frame 2 of .*clip.avi: cannot be decoded here"):
         reader.read(2, "x")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.formats.youtube_vis import YoutubeVis
+from sam2_blocks.errors import UsageError
+from sam2_blocks.formats.youtube_vis import YoutubeVis, YoutubeVisWriter
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.rle import coco_to_rle, masks_to_prediction, rle_to_mask
 from sam2_blocks.values import Image, VideoFrame
@@ -68,3 +69,38 @@ def test_detections_without_ids():
     found.tracker_id = None
     with pytest.raises(ValueError, match="wants detections with tracker_id; make them with sam2"):
         YoutubeVis().add(frame(0), found)
+
+
+NAMES = [f"{video}/{index}" for video in ("a.mp4", "b.mp4") for index in range(2)]
+
+
+def write(path, wanted, *, crash=False, **options):
+    """Write some of the frames, and perhaps stop without finishing."""
+    writer = YoutubeVisWriter(path, **options)
+    for name in wanted:
+        video, index = name.split("/")
+        writer.add(frame(int(index), video), tracks((4, int(index)), (7, 5)))
+    if crash:
+        writer._part.close()
+    else:
+        writer.finish()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_later_run_goes_on_with_what_is_kept(tmp_path, crash):
+    """In the order of the run, whatever was done first, and after a crash too."""
+    whole, resumed = tmp_path / "whole.json", tmp_path / "resumed.json"
+    write(whole, NAMES)
+    order = {name: place for place, name in enumerate(NAMES)}
+    write(resumed, [*NAMES[2:], NAMES[0]], crash=crash)
+    write(resumed, NAMES[:2], kept=NAMES[2:], order=order)
+    assert resumed.read_text() == whole.read_text()
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"categories": [], "videos": []}'])
+def test_a_file_of_others_is_not_continued(tmp_path, text):
+    path = tmp_path / "vis.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"vis\.json: cannot be continued: it is no YouTube-VIS"):
+        YoutubeVisWriter(path, kept=["a.mp4/0"])

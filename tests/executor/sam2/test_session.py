@@ -113,6 +113,56 @@ def test_frames_are_not_kept(session):
     assert [reference() for reference in alive] == [None] * 3
 
 
+def test_fifty_frames_without_prompts(session):
+    """The object stays, and what is remembered of it grows no more once all bounds are reached."""
+    session.step(frame(0), boxes(0))
+    held = []
+    for number in range(1, 51):
+        assert session.step(frame(number)).tracker_id.tolist() == [1]
+        held.append(session.nbytes)
+    assert len(set(held[15:])) == 1
+
+
+def test_an_object_that_left_comes_back_by_a_prompt(session, executor, monkeypatch):
+    """Prompted where it is not seen it is remembered by that frame; it keeps its id and place."""
+    score = executor.model.network.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    session.step(frame(0), boxes(0, 1))
+    with monkeypatch.context() as patch:
+        patch.setitem(score._parameters, "bias", score.bias * 0 - 20.0)
+        for number in range(1, 4):
+            assert session.step(frame(number)).state == ("lost", "lost")
+        assert session.step(frame(4), boxes(2), [2]).state == ("lost", "lost")
+    monkeypatch.setitem(score._parameters, "bias", score.bias * 0 + 20.0)
+    tracks = session.step(frame(5), boxes(2), [1])
+    assert tracks.tracker_id.tolist() == [1, 2]
+    assert tracks.state == ("tracked", "tracked")
+    assert len(session._stream.objects[1].memory.prompted) == 2
+
+
+def test_prompts_for_an_object_that_was_removed_start_it_anew(session):
+    session.step(frame(0), boxes(0, 1))
+    session.remove(1)
+    tracks = session.step(frame(1), boxes(2), [1])
+    assert tracks.tracker_id.tolist() == [2, 1]
+    assert tracks.state[1] == "new"
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_clip_that_is_interrupted_at_any_frame_leaves_nothing_behind(executor, at):
+    def follow(session) -> None:
+        with session:
+            for number in range(6):
+                if number == at:
+                    raise KeyboardInterrupt
+                session.step(frame(number), boxes(0) if number == 2 else None)
+
+    session = executor.track()
+    with pytest.raises(KeyboardInterrupt):
+        follow(session)
+    assert session.nbytes == 0
+    assert session.tracker_ids == ()
+
+
 def test_a_hundred_objects(session):
     rng = np.random.default_rng(0)
     corners = rng.uniform(1, 47, (100, 2, 2))

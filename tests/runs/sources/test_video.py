@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
-from sam2_blocks.errors import UsageError
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.errors import ImageError, UsageError
 from sam2_blocks.runs.run import run_pipeline
 from sam2_blocks.runs.sources.video import FolderFrames, LiveFrames, VideoFrames, open_video
+from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import VideoFrame
-from tests.formats.test_video import number_of, write
+from tests.conftest import ROOT
+from tests.formats.test_video import damaged, number_of, write
 
 
 @pytest.fixture
@@ -100,6 +109,83 @@ def test_a_live_source_gives_frames_as_they_come(tmp_path, request_for):
         ("live/000004", 4, 4),
         ("live/000008", 8, 8),
     ]
+
+
+SENDER = """
+import sys, av
+from tests.formats.test_video import HW, shade
+
+with av.open(sys.argv[1] + "?listen=1", "w", format="mpegts") as container:
+    stream = container.add_stream("mpeg4", rate=10)
+    (stream.height, stream.width), stream.pix_fmt = HW, "yuv420p"
+    for number in range(8):
+        picture = av.VideoFrame.from_ndarray(shade(number), format="rgb24")
+        container.mux(stream.encode(picture))
+    container.mux(stream.encode())
+"""
+
+
+def test_a_stream_over_the_network(request_for):
+    """A sender on this machine, whose frames become items as they come."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    sender = subprocess.Popen([sys.executable, "-c", SENDER, address], cwd=ROOT)
+    try:
+        found = frames_once_sent(lambda: open_video(address, request_for(every=3)))
+    finally:
+        sender.kill()
+        sender.wait()
+    assert [(frame.video.index, number_of(frame.pixels)) for frame in found] == [
+        (0, 0),
+        (3, 3),
+        (6, 6),
+    ]
+
+
+def frames_once_sent(open_source, seconds=20):
+    """The frames of a source, asked for again until its sender listens."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return [item.inputs["image"]() for item in open_source().items()]
+        except ImageError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_camera_that_is_not_there(request_for):
+    source = open_video("/dev/video99", request_for())
+    with pytest.raises(ImageError, match=r"/dev/video99: is no video that can be opened here"):
+        next(source.items())
+
+
+def test_a_damaged_frame_is_an_error_of_the_run_and_the_clip_goes_on(tmp_path, plugins):
+    """And a tracker goes on with the frames that there are."""
+    path = damaged(tmp_path / "clip.avi")
+    pipeline = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}},
+        "steps": {
+            "track": {
+                "use": "sam2/track@v1",
+                "with": {"image": "$inputs.image", "prompts": [{"box_xyxy": [2, 2, 20, 20]}]},
+            }
+        },
+        "outputs": {"predictions": "$steps.track.predictions"},
+    }
+    resources = Resources({"sam2": FakeExecutor}, tmp_path)
+    out = tmp_path / "out"
+    run = run_pipeline(pipeline, path, out=out, plugins=plugins, resources=resources)
+    results = {result.id: result for result in run}
+    assert [bool(results[f"clip/00000{n}"].errors) for n in range(5)] == [False] * 2 + [True] + [
+        False
+    ] * 2
+    assert results["clip/000004"].outputs["predictions"].tracker_id.tolist() == [1]
+    [error] = json.loads((out / "errors.json").read_text())
+    assert error["item"] == "clip/000002"
+    assert "cannot be decoded here" in error["message"]
 
 
 @pytest.fixture

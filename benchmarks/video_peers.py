@@ -1,0 +1,149 @@
+"""The ways to follow boxes through a folder of JPEGs: ours, the official predictor, transformers.
+
+Each takes a loaded executor of ours for its weights, and yields the masks of each frame as
+compressed COCO run lengths: what a user keeps. Ultralytics is not here: its SAM 2 builds the four
+public architectures at 1024 px only, reads its own checkpoints, and wants a torchvision whose
+compiled operators load.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pil
+from pycocotools import mask as coco_mask
+
+from benchmarks.peers import make_torchvision_importable
+from benchmarks.third_party import transformers_config
+from sam2_blocks.executor.weights.layouts import to_transformers
+from sam2_blocks.masks.rle import rle_to_coco
+from sam2_blocks.values import Image, PromptSet
+
+Track = Callable[[Any, Path, np.ndarray], Iterator[list[str]]]
+
+
+def track_ours(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with a session."""
+    prompts: PromptSet | None = PromptSet.from_boxes(boxes)
+    with executor.track() as session:
+        for path in sorted(folder.glob("*.jpg")):
+            tracks = session.step(Image(np.asarray(Pil.open(path))), prompts)
+            prompts = None
+            yield [str(rle_to_coco(rle)["counts"]) for rle in tracks.prediction.rles]
+
+
+def track_official(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with ``SAM2VideoPredictor`` around the same network."""
+    make_torchvision_importable()
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+    predictor: Any = SAM2VideoPredictor.__new__(SAM2VideoPredictor)
+    predictor.__dict__ = dict(executor.model.network.__dict__)
+    predictor.__dict__.update(
+        binarize_mask_from_pts_for_mem_enc=True,
+        fill_hole_area=0,
+        non_overlap_masks=False,
+        clear_non_cond_mem_around_input=False,
+        add_all_frames_to_correct_as_cond=False,
+    )
+    state = predictor.init_state(str(folder))
+    for key, box in enumerate(boxes):
+        predictor.add_new_points_or_box(state, 0, key, box=box)
+    for _, _, logits in predictor.propagate_in_video(state):
+        yield _encode(logits[:, 0] > 0)
+
+
+def track_transformers(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with ``Sam2VideoModel`` and ``Sam2VideoProcessor`` as documented.
+
+    Its processor resizes with another filter, so its masks are near the official ones.
+    """
+    model, processor = load_transformers(executor)
+    frames = [np.asarray(Pil.open(path)) for path in sorted(folder.glob("*.jpg"))]
+    session = processor.init_video_session(video=frames, inference_device=model.device)
+    processor.add_inputs_to_inference_session(
+        inference_session=session,
+        frame_idx=0,
+        obj_ids=list(range(len(boxes))),
+        input_boxes=[boxes.tolist()],
+    )
+    sizes = [[session.video_height, session.video_width]]
+    with torch.inference_mode():
+        model(session, frame_idx=0)
+        for output in model.propagate_in_video_iterator(session):
+            masks = processor.post_process_masks([output.pred_masks], original_sizes=sizes)[0]
+            yield _encode(masks[:, 0])
+
+
+@functools.cache
+def load_transformers(executor: Any) -> tuple[Any, Any]:
+    """The same weights as a ``Sam2VideoModel``, and its processor; once an executor."""
+    make_torchvision_importable()
+    from transformers import (
+        Sam2ImageProcessor,
+        Sam2VideoConfig,
+        Sam2VideoModel,
+        Sam2VideoProcessor,
+        Sam2VideoVideoProcessor,
+    )
+
+    network = executor.model.network
+    pictures, layer = transformers_config(network), network.memory_attention.layers[0]
+    encoder = network.memory_encoder
+    config = Sam2VideoConfig(
+        vision_config=pictures.vision_config,
+        prompt_encoder_config=pictures.prompt_encoder_config.to_dict(),
+        mask_decoder_config=pictures.mask_decoder_config.to_dict(),
+        image_size=network.image_size,
+        num_maskmem=network.num_maskmem,
+        memory_attention_hidden_size=network.hidden_dim,
+        memory_attention_num_layers=len(network.memory_attention.layers),
+        memory_attention_feed_forward_hidden_size=layer.dim_feedforward,
+        memory_attention_rope_feat_sizes=[network.image_size // network.backbone_stride] * 2,
+        memory_encoder_hidden_size=network.hidden_dim,
+        memory_encoder_output_channels=network.mem_dim,
+        mask_downsampler_embed_dim=network.hidden_dim,
+        memory_fuser_num_layers=len(encoder.fuser.layers),
+        memory_fuser_embed_dim=network.hidden_dim,
+        memory_fuser_intermediate_dim=encoder.fuser.layers[0].pwconv1.out_features,
+    )
+    model = Sam2VideoModel(config).eval().to(network.device)
+    model.load_state_dict(to_transformers(network.state_dict(), source="benchmark"))
+    size = {"height": network.image_size, "width": network.image_size}
+    processor = Sam2VideoProcessor(
+        Sam2ImageProcessor(size=size, mask_size={axis: px // 4 for axis, px in size.items()}),
+        Sam2VideoVideoProcessor(size=size),
+    )
+    return model, processor
+
+
+def _encode(masks: torch.Tensor) -> list[str]:
+    dense = masks.cpu().numpy().astype(np.uint8)  # (N, H, W)
+    found = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0)))
+    return [rle["counts"].decode() for rle in found]
+
+
+TRACKERS: dict[str, Track] = {
+    "official": track_official,
+    "transformers": track_transformers,
+    "sam2_blocks": track_ours,
+}
+
+
+PREPARE: dict[str, Callable[[Any], Any]] = {"transformers": load_transformers}
+"""What is done before the clock starts: a model is loaded once, not for each clip."""
+EXACT = ("sam2_blocks",)
+"""Whose masks are to be the official ones."""
+
+
+def missing(peer: str) -> str:
+    """Say what a peer wants that is not here; empty if nothing."""
+    if peer == "transformers" and importlib.util.find_spec("transformers") is None:
+        return "needs: pip install transformers"
+    return ""

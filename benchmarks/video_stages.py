@@ -1,0 +1,55 @@
+"""Where the time of our tracking goes: a clock around the methods that do the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from sam2_blocks.executor.sam2 import memory_attention, session
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.heads import Heads
+from sam2_blocks.executor.sam2.memory import Memory
+
+__all__ = ["timed"]
+
+METHODS: dict[str, tuple[Any, str]] = {
+    "encode the frame": (Sam2Executor, "_embed_frame"),
+    "read memories": (Memory, "read"),
+    "of that, weigh memories": (memory_attention, "_weigh"),
+    "of that, products and softmax": (memory_attention, "_read"),
+    "decode": (Heads, "follow"),
+    "write memories": (Memory, "write"),
+    "masks to run lengths": (session, "logits_to_rles"),
+}
+
+
+@contextmanager
+def timed(executor: Any) -> Iterator[dict[str, float]]:
+    """Add up the seconds that each stage takes inside this block, on a CPU.
+
+    Args:
+        executor: whose device says whether a clock of the host means anything.
+    """
+    if executor.spec.device != "cpu":
+        raise ValueError("--stages wants --device cpu: a GPU works on while the host looks away")
+    spent = dict.fromkeys(METHODS, 0.0)
+    with ExitStack() as stack:
+        for name, (owner, method) in METHODS.items():
+            stack.enter_context(patch.object(owner, method, _clocked(owner, method, name, spent)))
+        yield spent
+
+
+def _clocked(owner: Any, method: str, name: str, spent: dict[str, float]) -> Callable[..., Any]:
+    plain = getattr(owner, method)
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return plain(*arguments, **named)
+        finally:
+            spent[name] += time.perf_counter() - begun
+
+    return run
