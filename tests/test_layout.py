@@ -42,6 +42,7 @@ ABOUT_MORE = {
     "hosts/roboflow/test_core_blocks.py": "the engine's own blocks after ours",
     "hosts/roboflow/test_upstream.py": "what Roboflow's tests of its SAM 2 block expect",
     "hosts/roboflow/test_pipelines.py": "a pipeline of ours as a block of the engine",
+    "hosts/roboflow/test_video.py": "videos in the engine, and its own block of videos",
     "hosts/roboflow/test_workflows.py": "whole workflows in the engine",
     "test_roboflow_docs.py": "docs/coming-from/roboflow.md",
     "hosts/roboflow/test_threshold_family.py": "the second family inside Roboflow's engine",
