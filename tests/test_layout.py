@@ -28,6 +28,7 @@ ABOUT_MORE = {
     "executor/sam2/test_parity.py": "the whole way against the official predictor",
     "executor/sam2/test_track_parity.py": "a session against the official video predictor",
     "executor/test_cuda.py": "what only CUDA can prove, of all modules",
+    "hosts/comfyui/test_clips.py": "a clip through the nodes that follow objects",
     "hosts/http/test_fuzz.py": "no request makes the server fail",
     "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",
     "service/test_defects.py": "sixteen defects of the public service, absent here",
