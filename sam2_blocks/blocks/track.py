@@ -20,7 +20,7 @@ from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
-from sam2_blocks.values import Hw, Prompt, Rle, VideoFrame
+from sam2_blocks.values import Hw, Prompt, Rle, Tracks, VideoFrame
 
 Result = Mapping[str, Any] | Exception
 Key = tuple[Any, ...]
@@ -36,6 +36,7 @@ class _Video:
         index: number of the last frame.
         used: when that came, in seconds.
         classes: class id and name of each track, as they were prompted.
+        confidences: of the detections they were prompted by, where these had any.
     """
 
     keeper: TrackKeeper
@@ -43,6 +44,14 @@ class _Video:
     index: int
     used: float
     classes: dict[int, tuple[int, str]] = field(default_factory=dict)
+    confidences: dict[int, float] = field(default_factory=dict)
+
+    def remember(self, wanted: _Wanted, shown: Mapping[int, int]) -> None:
+        """Keep what the prompts say of the tracks they showed, by the tracks' ids."""
+        if wanted.classes:
+            self.classes |= {key: wanted.classes[row] for key, row in shown.items()}
+        if wanted.confidences:
+            self.confidences |= {key: wanted.confidences[row] for key, row in shown.items()}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class _Wanted:
     prompts: tuple[Prompt | Rle, ...] = ()
     tracker_ids: tuple[int | None, ...] = ()
     classes: tuple[tuple[int, str], ...] = ()
+    confidences: tuple[float, ...] = ()
 
 
 class Track:
@@ -93,13 +103,11 @@ class Track:
             wanted = self._everything(item, video)
         found = video.keeper.step(item.image, wanted.prompts, wanted.tracker_ids)
         video.index, video.used = frame.index, time.monotonic()
-        video.classes.update(
-            {key: wanted.classes[row] for key, row in found.shown.items() if wanted.classes}
-        )
+        video.remember(wanted, found.shown)
         if found.refused:
             count = len(found.refused)
             self._say(frame, f"max_objects = {item.max_objects} are followed; {count} more are not")
-        return _outputs(item, found, video.classes)
+        return _outputs(item, found, video)
 
     def _video_of(self, item: Any, frame: VideoFrame) -> _Video:
         """Return what is known of the frame's video, which may have just begun."""
@@ -179,7 +187,8 @@ def _wanted_of(item: Any) -> _Wanted | None:
         prompts = tuple(Prompt(box_xyxy=box.astype(np.float32)) for box in detections.xyxy)
     given = detections.tracker_id
     ids = [None] * len(detections) if given is None else [_id_of(value) for value in given]
-    return _Wanted(prompts, tuple(ids), tuple(_classes_of(detections)))
+    confidences = () if detections.confidence is None else detections.confidence.tolist()
+    return _Wanted(prompts, tuple(ids), tuple(_classes_of(detections)), tuple(confidences))
 
 
 def _id_of(tracker_id: Any) -> int | None:
@@ -203,15 +212,22 @@ def _settings(item: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((field.name, getattr(item, field.name)) for field in fields(TrackSettings))
 
 
-def _outputs(
-    item: Any, found: FrameTracks, classes: Mapping[int, tuple[int, str]]
-) -> Mapping[str, sv.Detections]:
+def _outputs(item: Any, found: FrameTracks, video: _Video) -> Mapping[str, sv.Detections]:
+    def of(tracks: Tracks) -> sv.Detections:
+        return tracks_to_detections(
+            tracks,
+            video.classes,
+            image_id=item.image.id,
+            frame_index=video.index,
+            confidences=video.confidences,
+        )
+
     tracks = found.tracks
     states = np.array(tracks.state, dtype=object)
-    shown = tracks if item.lost == "keep" else tracks.select(np.flatnonzero(states != "lost"))
-    new = tracks.select(np.flatnonzero(states == "new"))
+    shown = of(tracks if item.lost == "keep" else tracks.select(np.flatnonzero(states != "lost")))
+    assert shown.confidence is not None
     return {
-        "predictions": tracks_to_detections(shown, classes, image_id=item.image.id),
-        "new": tracks_to_detections(new, classes, image_id=item.image.id),
-        "ended": tracks_to_detections(found.ended, classes, image_id=item.image.id),
+        "predictions": shown.select(shown.confidence >= item.min_confidence),
+        "new": of(tracks.select(np.flatnonzero(states == "new"))),
+        "ended": of(found.ended),
     }

@@ -267,11 +267,13 @@ class HostOverrides(Section):
     Attributes:
         aliases: more names of inputs and parameters, those its users know them by.
         defaults: other defaults of parameters.
+        values: what values of parameters are called there, by parameter: theirs to ours.
         extra: passed to the host as it is, such as ``ui_manifest`` for Roboflow.
     """
 
     aliases: dict[Name, list[str]] = {}
     defaults: dict[Name, Any] = {}
+    values: dict[Name, dict[str, Any]] = {}
     extra: dict[str, Any] = {}
 
 
@@ -337,7 +339,7 @@ class Manifest(Section):
             if clash:
                 raise ValueError(f"host {host!r}: the alias {clash[0]!r} is taken; choose another")
             taken.update(aliases)
-        for name in overrides.defaults:
+        for name in (*overrides.defaults, *overrides.values):
             if name not in self.params:
                 hint = did_you_mean(name, self.params)
                 raise ValueError(f"host {host!r} sets the unknown parameter {name!r}.{hint}")

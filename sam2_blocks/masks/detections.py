@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,12 @@ def to_detections(
 
 
 def tracks_to_detections(
-    tracks: Tracks, classes: Mapping[int, tuple[int, str]], *, image_id: str = ""
+    tracks: Tracks,
+    classes: Mapping[int, tuple[int, str]],
+    *,
+    image_id: str = "",
+    frame_index: int | None = None,
+    confidences: Mapping[int, float] = MappingProxyType({}),
 ) -> sv.Detections:
     """Turn the objects of a frame into detections, one an object, in order.
 
@@ -131,13 +137,20 @@ def tracks_to_detections(
         tracks: the objects.
         classes: class id and name by ``tracker_id``; others are of class 0, ``object``.
         image_id: name of the frame.
+        frame_index: its number, where frames share a name; a ``detection_id`` is of one frame.
+        confidences: by ``tracker_id``; of others it is ``iou_prediction``.
 
     Returns:
         As `to_detections` makes them, with ``tracker_id`` and, in ``data``, ``object_score`` and
         ``track_state``.
     """
-    detections = to_detections(tracks.prediction, image_id=image_id)
-    named = [classes.get(key, (0, "object")) for key in tracks.tracker_id.tolist()]
+    keys = tracks.tracker_id.tolist()
+    number = "" if frame_index is None else f"#{frame_index}"
+    detections = to_detections(tracks.prediction, image_id=f"{image_id}{number}")
+    detections.data["parent_id"] = np.array([image_id] * len(tracks), np.str_)
+    named = [classes.get(key, (0, "object")) for key in keys]
+    own = zip(keys, tracks.prediction.iou_prediction.tolist(), strict=True)
+    detections.confidence = np.array([confidences.get(key, iou) for key, iou in own], np.float32)
     detections.tracker_id = tracks.tracker_id.copy()
     detections.class_id = np.array([class_id for class_id, _ in named], np.int64)
     detections.data["class_name"] = np.array([name for _, name in named], np.str_)
@@ -270,24 +283,48 @@ def _class_names(source: sv.Detections, class_name: str) -> NDArray[np.str_]:
 
 def _detection_ids(prediction: MaskPrediction, image_id: str) -> NDArray[np.str_]:
     rows = zip(prediction.rles, prediction.iou_prediction, strict=True)
-    ids = []
-    for index, (rle, iou) in enumerate(rows):
-        digest = sha256(
-            f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0".encode("utf-8", "surrogatepass")
+    ids = [
+        _uuid_of(
+            f"{image_id}\0{index}\0{rle.size}\0{float(iou)!r}\0",
+            np.ascontiguousarray(rle.counts, np.int64).tobytes(),
         )
-        digest.update(np.ascontiguousarray(rle.counts, np.int64).tobytes())
-        ids.append(_uuid(digest.digest()))
+        for index, (rle, iou) in enumerate(rows)
+    ]
     return np.array(ids, np.str_)
 
 
 def _object_ids(found: FoundObjects, image_id: str) -> NDArray[np.str_]:
     """Ids that equal runs share: of the picture, the place, the class and the certainty."""
     rows = zip(found.boxes_xyxy.tolist(), found.class_names, found.confidence.tolist(), strict=True)
-    ids = []
-    for index, (box, name, score) in enumerate(rows):
-        text = f"{image_id}\0{index}\0{box}\0{name}\0{score!r}"
-        ids.append(_uuid(sha256(text.encode("utf-8", "surrogatepass")).digest()))
+    ids = [
+        _uuid_of(f"{image_id}\0{index}\0{box}\0{name}\0{score!r}")
+        for index, (box, name, score) in enumerate(rows)
+    ]
     return np.array(ids, np.str_)
+
+
+def derive_ids(detections: sv.Detections, image_id: str) -> NDArray[np.str_]:
+    """Make a ``detection_id`` for rows that have none; equal rows of a picture get equal ones.
+
+    Args:
+        detections: boxes, with whatever else is known of them.
+        image_id: name of the picture.
+
+    Returns:
+        str, (N,): UUIDs made of the picture's name, the row, its box, class and confidence.
+    """
+    columns = detections.class_id, detections.confidence, detections.tracker_id
+    ids = []
+    for index, box in enumerate(detections.xyxy.tolist()):
+        known = [None if column is None else column[index].item() for column in columns]
+        ids.append(_uuid_of(f"{image_id}\0{index}\0{box}\0{known}"))
+    return np.array(ids, np.str_)
+
+
+def _uuid_of(text: str, more: bytes = b"") -> str:
+    digest = sha256(text.encode("utf-8", "surrogatepass"))
+    digest.update(more)
+    return _uuid(digest.digest())
 
 
 def _uuid(digest: bytes) -> str:

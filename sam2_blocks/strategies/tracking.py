@@ -30,7 +30,8 @@ class TrackPolicy:
     Attributes:
         prompt: ``first`` starts tracks on the first frame that prompts anything, and never again;
             ``new_only`` on every frame, for what lies on no track; ``every`` also shows the tracks
-            that prompts lie on anew; ``every_n`` does that on every n-th frame.
+            that prompts lie on anew; ``every_n`` does that on every n-th frame, or on the next one
+            that prompts anything.
         prompt_every: n.
         match_iou: a prompt that overlaps a track at least so much is about that track.
         max_objects: tracks at a time; prompts beyond start none.
@@ -89,6 +90,7 @@ class TrackKeeper:
         self._session = session
         self._policy = policy
         self._frames = 0
+        self._due = 0
         self._has_started = False
         self._lost: dict[int, int] = {}
         self._seen_at: dict[int, Int64Array] = {}
@@ -116,6 +118,7 @@ class TrackKeeper:
         """
         prompts = _check(prompts, image)
         ids = _check_ids(tracker_ids, len(prompts))
+        listens = self._may_start() and len(prompts) > 0
         if not self._session.tracker_ids:
             plan = self._limit(range(len(prompts)), ids, live=0) if self._may_start() else _Plan()
             tracks = self._session.step(image, *_chosen(plan, prompts))
@@ -124,6 +127,8 @@ class TrackKeeper:
             plan = self._plan(self._judge(tracks), prompts, ids)
             if plan.prompts:
                 tracks = self._session.prompt(*_chosen(plan, prompts))
+        if listens:
+            self._due = self._frames + self._policy.prompt_every
         self._frames += 1
         return self._close(self._judge(tracks), plan)
 
@@ -137,7 +142,7 @@ class TrackKeeper:
         if policy.prompt == "first":
             return not self._has_started
         if policy.prompt == "every_n":
-            return self._frames % policy.prompt_every == 0
+            return self._frames >= self._due
         return True
 
     def _shows_anew(self, tracks: Tracks, row: int) -> bool:

@@ -103,6 +103,33 @@ def test_objects_keep_their_ids_and_classes(track):
     assert found.mask.shape == (2, *HW)
 
 
+def test_the_confidence_is_that_of_the_detection(track):
+    sure, unsure = boxes(0, 1), boxes(0, 1)
+    sure.confidence = np.array([0.9, 0.3], np.float32)
+    unsure.confidence = np.array([0.4, 0.3], np.float32)
+    frames = [frame(n) for n in range(3)]
+    results = track(frames, {0: sure, 2: unsure}, prompt="every", min_confidence=0.35)
+    found = [result.outputs["predictions"] for result in results]
+    assert [ids(result) for result in results] == [[1], [1], [1]]
+    assert np.allclose([one.confidence for one in found], [[0.9], [0.9], [0.4]])
+    assert np.allclose(found[0].data["iou_prediction"], [1])
+    assert ids(results[0], "new") == [1, 2]
+
+
+def test_without_a_detection_the_confidence_is_that_of_the_model(track):
+    results = track([frame(0), frame(1)], {0: boxes(0)}, min_confidence=1)
+    assert results[1].outputs["predictions"].confidence.tolist() == [1]
+
+
+def test_every_frame_has_detection_ids_of_its_own(track):
+    found = [
+        [result.outputs["predictions"].data["detection_id"][0] for result in results]
+        for results in (track([frame(0), frame(1)], {0: boxes(0)}) for _ in range(2))
+    ]
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+
+
 def test_ids_of_a_tracker_are_kept(track):
     results = track([frame(0), frame(1)], {0: boxes(0, 1, ids=[42, -1])})
     assert ids(results[1]) == [42, 43]
@@ -294,8 +321,8 @@ def step_item(image: Image, **params):
     values = {
         "prompt": "first", "prompt_every": 30, "match_iou": 0.5, "max_objects": 64,
         "lost_after": 30, "min_object_score": 0, "refine": "never", "refine_below": 3,
-        "lost": "keep", "non_overlap": False, "mask_threshold": 0, "max_prompt_frames": 4,
-        "memory_frames": None, "max_videos": 8, "idle_s": 600,
+        "lost": "keep", "min_confidence": 0, "non_overlap": False, "mask_threshold": 0,
+        "max_prompt_frames": 4, "memory_frames": None, "max_videos": 8, "idle_s": 600,
         "model": "nano", "device": "auto", "dtype": "auto",
         "boxes": boxes(), "masks": None, "prompts": None,
     }  # fmt: skip

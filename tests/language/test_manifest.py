@@ -156,6 +156,7 @@ def test_item_model_checks_inputs_by_kind():
         ("aliases: {image: [mode]}", "the alias 'mode' is taken"),
         ("aliases: {image: [x], mode: [x]}", "the alias 'x' is taken"),
         ("defaults: {levl: 1}", "the unknown parameter 'levl'. Did you mean 'level'?"),
+        ("values: {levl: {high: 9}}", "the unknown parameter 'levl'. Did you mean 'level'?"),
     ],
 )
 def test_what_a_host_overrides_must_exist(overrides, message):

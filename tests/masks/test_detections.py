@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -13,6 +14,7 @@ from supervision.detection.compact_mask import CompactMask
 from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.detections import (
     _uuid,
+    derive_ids,
     has_pixels,
     objects_to_detections,
     settle_masks,
@@ -400,3 +402,12 @@ def test_what_a_detector_found_becomes_detections(masked):
 @given(st.binary(min_size=16, max_size=32))
 def test_ids_are_uuids_of_version_5(digest):
     assert _uuid(digest) == str(UUID(bytes=digest[:16], version=5))
+
+
+def test_ids_that_are_derived_say_which_row_of_which_picture():
+    boxes = sv.Detections(np.array([[1, 2, 3, 4], [1, 2, 3, 4]], np.float32))
+    ids = derive_ids(boxes, "a.png").tolist()
+    assert derive_ids(boxes, "a.png").tolist() == ids
+    sure = replace(boxes, confidence=np.array([0.5, 0.5], np.float32))
+    others = [*derive_ids(boxes, "b.png").tolist(), *derive_ids(sure, "a.png").tolist()]
+    assert len({*ids, *others}) == 6

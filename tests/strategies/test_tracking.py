@@ -69,6 +69,13 @@ def test_every_n_listens_on_every_nth_frame():
     assert shown == [{1: 0}, {}, {}, {1: 0}, {}]
 
 
+def test_every_n_waits_for_a_frame_that_prompts_anything():
+    tracks = keeper(prompt="every_n", prompt_every=2)
+    prompted = [[box(LEFT)], [], [], [box(LEFT)], [box(LEFT)], [box(LEFT)]]
+    shown = [dict(tracks.step(frame(), prompts).shown) for prompts in prompted]
+    assert shown == [{1: 0}, {}, {}, {1: 0}, {}, {1: 0}]
+
+
 def test_of_two_prompts_on_one_track_the_better_shows_it_anew():
     tracks = keeper(prompt="every")
     tracks.step(frame(), [box(LEFT)])

@@ -18,6 +18,7 @@ from sam2_blocks.hosts.comfyui.sockets import (
     node_name,
     other_name,
     output_slots,
+    takes_clips,
 )
 from sam2_blocks.hosts.comfyui.values import inputs_to_rows, outputs_to_values
 from sam2_blocks.language.manifest import Manifest
@@ -55,13 +56,13 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
     bridge = BlockBridge(manifest, plugins, resources, batch_size=BATCH_SIZE)
     slots = output_slots(manifest)
     defaults = manifest.for_host(HOST).defaults
-    listed = listed_params(manifest)
+    listed, is_clip = listed_params(manifest), takes_clips(manifest)
 
     class Node:
         RETURN_TYPES = tuple(slot.type for slot in slots)
         RETURN_NAMES = tuple(slot.name for slot in slots)
         OUTPUT_TOOLTIPS = tuple(slot.tooltip for slot in slots)
-        OUTPUT_IS_LIST = tuple(slot.form == "plain" for slot in slots)
+        OUTPUT_IS_LIST = tuple(slot.is_list for slot in slots)
         FUNCTION = "run"
         CATEGORY = CATEGORY
         DESCRIPTION = manifest.summary
@@ -83,7 +84,11 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
             problems = list(manifest.unmet_groups(rows[0]))
             if problems:
                 raise StepError(step, manifest.id, " ".join(problems))
-            made = bridge.run(rows, step=step, before_row=_stop_if_interrupted)
+            try:
+                made = bridge.run(rows, step=step, before_row=_stop_if_interrupted)
+            finally:
+                if is_clip:  # the next run is about another one, or the same anew
+                    bridge.finish()
             try:
                 return outputs_to_values(
                     made, rows, slots, individual_masks=individual_masks, dump=bridge.dump

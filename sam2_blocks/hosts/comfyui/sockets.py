@@ -60,14 +60,19 @@ class Slot(NamedTuple):
         tooltip: shown over it.
         output: the block's output it is made from.
         form: how it is made: our values as they are, or pictures, masks and boxes for the nodes of
-            others, or one plain value a picture.
+            others, the masks of each object through a clip, or one plain value a picture.
     """
 
     type: str
     name: str
     tooltip: str
     output: str
-    form: Literal["own", "image", "masks", "boxes", "plain"]
+    form: Literal["own", "image", "masks", "tracks", "boxes", "plain"]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a list, each value of which ComfyUI hands on by itself."""
+        return self.form in ("plain", "tracks")
 
 
 def node_name(block_id: str) -> str:
@@ -136,13 +141,29 @@ def _own_slot(name: str, socket: Output) -> Slot:
 
 
 def _converted_slots(manifest: Manifest) -> Iterator[Slot]:
-    for name, socket in manifest.outputs.items():
+    outputs = list(manifest.outputs.items())
+    for name, socket in outputs[:1] if takes_clips(manifest) else outputs:
         if set(MASKS) & set(socket.kinds):
-            text = f"The masks of {name}: of each object, or of each picture (individual_masks)."
-            yield Slot("MASK", "masks", text, name, "masks")
+            yield _mask_slot(name, manifest)
         if set(DETECTIONS) & set(socket.kinds):
             text = f"The boxes of {name}, [x0, y0, x1, y1] in pixels; lists of them for a batch."
             yield Slot("BBOX", "boxes", text, name, "boxes")
+
+
+def _mask_slot(name: str, manifest: Manifest) -> Slot:
+    if not takes_clips(manifest):
+        text = f"The masks of {name}: of each object, or of each picture (individual_masks)."
+        return Slot("MASK", "masks", text, name, "masks")
+    text = (
+        f"The masks of {name}, one a frame: a list of one batch an object, by tracker_id, or one "
+        "batch of all objects (individual_masks)."
+    )
+    return Slot("MASK", "masks", text, name, "tracks")
+
+
+def takes_clips(manifest: Manifest) -> bool:
+    """Whether a batch of pictures is a clip to this block, its frames in order."""
+    return manifest.for_host(HOST).extra.get("batch") == "clip"
 
 
 def _type_of(socket: Input | Output) -> str:
@@ -189,7 +210,7 @@ def _host_fields(manifest: Manifest) -> dict[str, Field]:
             "croppers of KJNodes xywh."
         )
         fields["box_format"] = (["xyxy", "xywh"], {"default": "xyxy", "tooltip": text})
-    if any(slot.form == "masks" for slot in _converted_slots(manifest)):
+    if any(slot.form in ("masks", "tracks") for slot in _converted_slots(manifest)):
         text = (
             "One mask an object; off: one mask a picture, of all objects, which takes less memory."
         )

@@ -3,28 +3,33 @@
 An IMAGE is a batch: float32 (B, H, W, 3) in 0..1. A block sees one picture at a time, so every
 value is taken apart into one a picture, and put together again afterwards. Values of our own kinds
 travel as a `Batch`. A MASK is float32 (N, H, W): masks of objects or of pictures, of all pictures
-one after another.
+one after another. To blocks that follow objects an IMAGE is a clip, whose frames come in order: a
+MASK is of the objects on its first frame, and each object gives a MASK of its own, one a frame.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sam2_blocks.formats.images import array_to_image
 from sam2_blocks.hosts.comfyui.boxes import boxes_to_rows
-from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_json
+from sam2_blocks.hosts.comfyui.sockets import BOXES, MASKS, Slot, accepts, is_json, takes_clips
 from sam2_blocks.language.manifest import Input, Manifest
 from sam2_blocks.masks.rle import rle_to_mask
-from sam2_blocks.values import Embedding, Hw, Image
+from sam2_blocks.values import Embedding, Hw, Image, VideoFrame
 
 if TYPE_CHECKING:
     import supervision as sv
     from numpy.typing import NDArray
     from torch import Tensor
+
+CLIP = "clip"
+"""Name of every clip: a node is about one at a time."""
 
 UNKNOWN_HW = (64, 64)
 """Size of no mask on no known picture; ComfyUI's LoadImage makes an empty mask of this size."""
@@ -53,8 +58,9 @@ def inputs_to_rows(given: Mapping[str, Any], manifest: Manifest) -> list[dict[st
     }
     _fit_masks(parts)
     count = max((len(part) for part in parts.values() if isinstance(part, Batch)), default=1)
+    spread = _spread_on_clip if takes_clips(manifest) else _spread
     for name, part in parts.items():
-        parts[name] = _named(name, _spread, part, count)
+        parts[name] = _named(name, spread, part, count)
     params = {
         name: _named(name, _parse_json, given[name])
         if param.type in ("array", "object")
@@ -98,6 +104,8 @@ def outputs_to_values(
             pairs = zip(made, rows, strict=True)
             masks = [_masks_of(found, row, individual=individual_masks) for found, row in pairs]
             values.append(_one_at_least(_cat(masks, "masks")))
+        elif slot.form == "tracks":
+            values.append(_tracks_of(made, rows, individual=individual_masks))
         elif slot.form == "boxes":
             boxes = [detections.xyxy.tolist() for detections in made]
             values.append(boxes[0] if len(boxes) == 1 else boxes)
@@ -219,6 +227,17 @@ def _spread(part: Any, count: int) -> Sequence[Any]:
     return list(part) * (count if len(part) == 1 else 1)
 
 
+def _spread_on_clip(part: Any, count: int) -> Sequence[Any]:
+    """One value for each frame of a clip: frames know their number, and masks are of the first."""
+    if isinstance(part, np.ndarray):
+        rest = _masks_to_detections(part[:0])
+        return [_masks_to_detections(part), *[rest] * (count - 1)]
+    return [
+        replace(value, video=VideoFrame(CLIP, index)) if isinstance(value, Image) else value
+        for index, value in enumerate(_spread(part, count))
+    ]
+
+
 def _masks_to_detections(masks: NDArray[np.bool_]) -> sv.Detections:
     from sam2_blocks.masks.detections import to_detections
     from sam2_blocks.masks.rle import masks_to_prediction
@@ -276,6 +295,26 @@ def _masks_of(detections: sv.Detections, row: Mapping[str, Any], *, individual: 
     for index, inside in enumerate(_iter_masks(detections)):
         masks[index if individual else 0].masked_fill_(torch.from_numpy(inside), 1)
     return masks
+
+
+def _tracks_of(
+    frames: Sequence[sv.Detections], rows: Sequence[Mapping[str, Any]], *, individual: bool
+) -> list[Tensor]:
+    """The masks of each object, (B, H, W), by its id; or those of any object."""
+    import torch
+
+    if not individual:
+        pairs = zip(frames, rows, strict=True)
+        return [_cat([_masks_of(found, row, individual=False) for found, row in pairs], "masks")]
+    hw = _hw_of(frames[0], rows[0])  # that of all frames of an IMAGE
+    tracks: dict[int, Tensor] = {}
+    for index, found in enumerate(frames):
+        ids = [] if found.tracker_id is None else found.tracker_id.tolist()
+        for tracker_id, inside in zip(ids, _iter_masks(found), strict=False):  # boxes have none
+            if tracker_id >= 0:  # else it is on no track
+                track = tracks.setdefault(tracker_id, torch.zeros((len(frames), *hw)))
+                track[index].masked_fill_(torch.from_numpy(inside), 1)
+    return [tracks[key] for key in sorted(tracks)] or [torch.zeros((len(frames), *hw))]
 
 
 def _one_at_least(masks: Tensor) -> Tensor:

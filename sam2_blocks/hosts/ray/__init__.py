@@ -9,11 +9,15 @@ Serve, with two replicas of one GPU each::
 Data, where columns are named like the pipeline's inputs::
 
     ds.map_batches(PipelineStage, fn_constructor_args=["pipeline.yaml"], concurrency=2)
+
+Videos, a row a frame, each video on one actor::
+
+    map_videos(ds, "track.yaml", video_column="clip", frame_column="number", concurrency=2)
 """
 
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
-from sam2_blocks.hosts.ray.data import PipelineStage
+from sam2_blocks.hosts.ray.data import PipelineStage, VideoStage, map_videos
 from sam2_blocks.hosts.ray.launch import RayOptions, RayRun, run_on_ray
 from sam2_blocks.hosts.ray.serve import ServeOptions, build_app
 
@@ -22,7 +26,9 @@ __all__ = [
     "RayOptions",
     "RayRun",
     "ServeOptions",
+    "VideoStage",
     "build_app",
+    "map_videos",
     "report",
     "run_on_ray",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
+from sam2_blocks.kinds import BUILTIN_KINDS, parse_value
 from sam2_blocks.language.pipeline import Pipeline
-from sam2_blocks.values import Image
+from sam2_blocks.values import Image, VideoFrame
+
+IMAGE = next(kind for kind in BUILTIN_KINDS if kind.name == "image")
 
 
 class PipelineStage:
@@ -96,6 +102,123 @@ class PipelineStage:
         if value is None or isinstance(value, Image):
             return None if value is None else value.pixels
         return to_json(self._pipeline.dump(name, value), inf_nan_mode="null").decode()
+
+
+class VideoStage(PipelineStage):
+    """Runs a pipeline on whole videos of a Ray Data set; a class for ``map_groups``.
+
+    Each row is one frame, and the rows of a video come together, in any order: they are put in that
+    of their numbers, and come out in it. Steps that remember, such as ``sam2/track``, have one
+    state a video, which is freed after its last frame. All else is as in `PipelineStage`; a frame
+    that fails is a row with an error, and its video goes on.
+
+    Args:
+        pipeline: path of a YAML pipeline, or the document as plain data.
+        video_column: column that names the video of a frame.
+        frame_column: column of its number, which may start anywhere and leave numbers out.
+        options: those of `PipelineStage`.
+
+    Raises:
+        PipelineError: see `PipelineStage`.
+    """
+
+    def __init__(
+        self,
+        pipeline: str | Path | Mapping[str, Any],
+        *,
+        video_column: str = "video",
+        frame_column: str = "frame",
+        **options: Any,
+    ) -> None:
+        super().__init__(pipeline, **options)
+        self._video_column = video_column
+        self._frame_column = frame_column
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the outputs of the pipeline to the frames of one video or several.
+
+        Raises:
+            Sam2BlocksError: as in `PipelineStage`, or if a frame has no number.
+        """
+        missing = [c for c in (self._video_column, self._frame_column) if c not in batch]
+        if missing:
+            raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
+        places = [self._place(batch, row) for row in range(len(batch[self._frame_column]))]
+        order = sorted(range(len(places)), key=lambda row: places[row])
+        try:
+            return super().__call__({name: cells[order] for name, cells in _arrays(batch).items()})
+        finally:
+            self._runner.finish()
+
+    def _item(self, batch: Mapping[str, Any], row: int) -> Item:
+        item = super()._item(batch, row)
+        video, index = self._place(batch, row)
+        name = f"{video}/{index}" if self._id_column is None else item.id
+        frame = VideoFrame(video, index)
+        inputs = {
+            key: partial(_read_frame, value, name, frame) if key in self._pictures else value
+            for key, value in item.inputs.items()
+        }
+        return Item(name, inputs, group=video)
+
+    @property
+    def _pictures(self) -> list[str]:
+        """Inputs that frames go to."""
+        inputs = self._pipeline.inputs.items()
+        return [name for name, declared in inputs if IMAGE.name in declared.kinds]
+
+    def _place(self, batch: Mapping[str, Any], row: int) -> tuple[str, int]:
+        video, index = batch[self._video_column][row], batch[self._frame_column][row]
+        if isinstance(index, Integral):
+            return str(video), int(index)
+        raise Sam2BlocksError(
+            f"column {self._frame_column!r} wants the number of a frame, got {index!r} in video "
+            f"{str(video)!r}."
+        )
+
+
+def map_videos(
+    data: Any,
+    pipeline: str | Path | Mapping[str, Any],
+    *,
+    video_column: str = "video",
+    concurrency: int | tuple[int, int] | None = None,
+    num_gpus: float | None = None,
+    **options: Any,
+) -> Any:
+    """Run a pipeline on the videos of a Ray Data set, several at a time, each on one actor.
+
+    Args:
+        data: a ``ray.data.Dataset`` with one row a frame. All rows of a video are in memory at
+            once where it is followed: let them name files instead of holding pixels.
+        pipeline: path of a YAML pipeline, or the document as plain data.
+        video_column: column that names the video of a frame.
+        concurrency: how many actors, or between which numbers of them; Ray decides if not given.
+        num_gpus: of each actor.
+        options: those of `VideoStage`.
+
+    Returns:
+        A ``ray.data.Dataset`` with the outputs as columns, the frames of each video in order.
+    """
+    return data.groupby(video_column).map_groups(
+        VideoStage,
+        fn_constructor_args=[pipeline],
+        fn_constructor_kwargs={"video_column": video_column, **options},
+        batch_format="numpy",
+        concurrency=concurrency,
+        num_gpus=num_gpus,
+    )
+
+
+def _arrays(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: cells if isinstance(cells, np.ndarray) else _column(cells)
+        for name, cells in batch.items()
+    }
+
+
+def _read_frame(value: Any, name: str, frame: VideoFrame) -> Image:
+    return replace(parse_value(value, [IMAGE]), id=name, video=frame)
 
 
 def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:

@@ -83,7 +83,8 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
 
         def discover_dependent_resources(self) -> list[Any]:
             third_party = engine.block.third_party_model  # theirs are loaded by the engine
-            return [third_party("sam2_blocks", getattr(self, name)) for name in models]
+            named = {name: _ours(manifest, name, getattr(self, name)) for name in models}
+            return [third_party("sam2_blocks", model) for model in named.values()]
 
     type_names = (workflow_type(manifest.id), manifest.id)
     fields: dict[str, Any] = {"type": (Literal[type_names], ...)}
@@ -105,7 +106,7 @@ def _problems(
         problems.append(NO_TENSORS)
     for name, param in manifest.params.items():
         if param.format == "model":
-            problems.append(_wrong_model(plugins, param, step[name]))
+            problems.append(_wrong_model(plugins, param, _ours(manifest, name, step[name])))
     for name, socket in manifest.inputs.items():
         if "prompts" in socket.kinds:
             problems.append(_wrong_prompts(name, step[name]))
@@ -117,7 +118,8 @@ def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
     socket: Input | Param = manifest.inputs.get(name) or manifest.params[name]
     selector = engine.types.Selector(kind=engine.find_kinds(socket))
     if isinstance(socket, Param):
-        annotation, text = _literal(socket) | selector, socket.json_schema["description"]
+        known_as = tuple(overrides.values.get(name, ()))
+        annotation, text = _literal(socket, known_as) | selector, socket.json_schema["description"]
         default = overrides.defaults.get(name, socket.default)
     else:
         literal = list[Any] if "prompts" in socket.kinds else None
@@ -129,11 +131,23 @@ def _field(manifest: Manifest, name: str, engine: Engine) -> tuple[Any, Any]:
     return annotation, info
 
 
-def _literal(param: Param) -> Any:
-    """What may be written for a parameter: of suggestions one, which editors list, or free text."""
-    if not param.suggestions:
-        return param.python_type
-    return Literal[tuple(param.suggestions)] | param.python_type
+def _literal(param: Param, known_as: tuple[str, ...]) -> Any:
+    """What may be written for a parameter: of suggestions one, which editors list, or free text.
+
+    Args:
+        param: the parameter.
+        known_as: what some of its values are called here.
+    """
+    written = param.python_type
+    if param.suggestions:
+        written = Literal[tuple(param.suggestions)] | written
+    return written | Literal[known_as] if known_as else written
+
+
+def _ours(manifest: Manifest, name: str, written: Any) -> Any:
+    """The value of a parameter that is called so here."""
+    values = manifest.for_host(HOST).values.get(name, {})
+    return values.get(written, written) if isinstance(written, str) else written
 
 
 def _shown(manifest: Manifest) -> dict[str, Any]:
@@ -215,6 +229,7 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
             return described
 
         def run(self, **given: Any) -> Any:
+            given = {name: _ours(manifest, name, value) for name, value in given.items()}
             form = Form(**{name: given.pop(name) for name in FORM_FIELDS if name in given})
             nothing = _unprompted(manifest, given)
             given |= {name: points_to_prompts(given[name]) for name in prompts if name in given}

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,6 +170,8 @@ def _with_lineage(
     detections: sv.Detections, lineage: Lineage, image_hw: Hw, engine: Engine, form: Form
 ) -> sv.Detections:
     """Give detections the form of the engine's own: their columns, their masks, their lineage."""
+    from sam2_blocks.masks.detections import derive_ids
+
     count = len(detections)
     kept = detections.data if form.extra_columns else _engines_own(detections.data)
     detections = replace(
@@ -181,7 +182,7 @@ def _with_lineage(
         class_id=_or(detections.class_id, np.zeros(count, np.int64)),
         data={
             "class_name": np.array(["object"] * count, np.str_),
-            "detection_id": np.array([str(uuid4()) for _ in range(count)], np.str_),
+            "detection_id": derive_ids(detections, lineage.parent_metadata.parent_id),
             **kept,
             "image_dimensions": np.tile(np.array(image_hw), (count, 1)),
             "prediction_type": np.array([_prediction_type(detections)] * count, np.str_),

@@ -106,3 +106,140 @@ def test_a_second_stage_has_errors_of_its_own():
     out = stage({"image": ["none.jpg"], "predictions": [None]})
     assert "none.jpg: no such file" in out["why"][0]
     assert out["errors"][0] is None
+
+
+# --- videos -----------------------------------------------------------------------------------
+
+TRACK = {
+    "pipeline_version": 1,
+    "inputs": {"image": {"kind": "image"}, "boxes": {"kind": "object_detection_prediction"}},
+    "steps": {
+        "track": {
+            "use": "sam2/track@v1",
+            "with": {"image": "$inputs.image", "boxes": "$inputs.boxes", "model": "nano"},
+        }
+    },
+    "outputs": {"tracks": "$steps.track.predictions"},
+}
+LEFT, RIGHT = [10.0, 10.0, 30.0, 40.0], [45.0, 12.0, 70.0, 50.0]
+
+
+def frames(folder, counts):
+    """Rows of frames, a PNG each, mixed and backwards; each video is prompted on its first."""
+    from PIL import Image as Pil
+
+    rows = []
+    for video, count in counts.items():
+        for number in range(1, count + 1):
+            path = folder / f"{video}-{number}.png"
+            Pil.fromarray(picture(number).pixels).save(path)
+            boxes = [] if number > 1 else [LEFT] if video == "a" else [LEFT, RIGHT]
+            rows.append(
+                {"image": str(path), "boxes": json.dumps(boxes), "video": video, "frame": number}
+            )
+    return sorted(rows, key=lambda row: -row["frame"])
+
+
+def tracked(row):
+    return [mask["tracker_id"] for mask in json.loads(row["tracks"])]
+
+
+def test_each_video_of_a_data_set_is_followed_by_itself(cluster, tmp_path):
+    from sam2_blocks.hosts.ray import map_videos
+
+    rows = frames(tmp_path, {"a": 3, "b": 4})
+    data = map_videos(ray.data.from_items(rows), with_boxes_as_text(), concurrency=2)
+    found = data.take_all()
+    assert {row["errors"] for row in found} == {""}
+    for video, count, wanted in (("a", 3, [1]), ("b", 4, [1, 2])):
+        of_one = [row for row in found if row["video"] == video]
+        assert [row["frame"] for row in of_one] == list(range(1, count + 1))
+        assert [tracked(row) for row in of_one] == [wanted] * count
+
+
+def with_boxes_as_text():
+    """Arrow has no type for lists of different depths, so the boxes of a frame are JSON."""
+    return {**TRACK, "inputs": {**TRACK["inputs"], "boxes": {"kind": "prompts"}}} | {
+        "steps": {
+            "track": {
+                "use": "sam2/track@v1",
+                "with": {"image": "$inputs.image", "prompts": "$inputs.boxes", "model": "nano"},
+            }
+        }
+    }
+
+
+def batch_of(rows):
+    """What Ray hands to a stage."""
+    return {name: np.array([row[name] for row in rows], object) for name in rows[0]}
+
+
+def stage_of_videos(**options):
+    from sam2_blocks.hosts.ray import VideoStage
+
+    return VideoStage(TRACK, **options)
+
+
+def batch_with_boxes(rows):
+    batch = batch_of(rows)
+    cells = np.empty(len(rows), object)
+    cells[:] = [json.loads(row["boxes"]) for row in rows]
+    return {**batch, "boxes": cells}
+
+
+def test_frames_are_put_in_order_and_videos_kept_apart(tmp_path):
+    rows = frames(tmp_path, {"a": 3, "b": 3})
+    out = stage_of_videos()(batch_with_boxes(rows))
+    assert out["errors"].tolist() == [""] * 6
+    assert list(zip(out["video"], out["frame"], strict=True)) == [
+        (video, number) for video in "ab" for number in (1, 2, 3)
+    ]
+    ids = [[mask["tracker_id"] for mask in json.loads(cell)] for cell in out["tracks"]]
+    assert ids == [[1]] * 3 + [[1, 2]] * 3
+
+
+def test_the_state_of_a_video_ends_with_its_rows(tmp_path):
+    stage = stage_of_videos()
+    rows = frames(tmp_path, {"b": 2})
+    stage(batch_with_boxes(rows))
+    again = stage(batch_with_boxes([{**row, "frame": row["frame"] + 2} for row in rows]))
+    ids = [[mask["tracker_id"] for mask in json.loads(cell)] for cell in again["tracks"]]
+    assert ids == [[1, 2]] * 2
+
+
+def test_a_damaged_frame_is_an_error_and_its_video_goes_on(tmp_path):
+    rows = frames(tmp_path, {"a": 3})
+    (tmp_path / "a-2.png").write_bytes(b"no picture")
+    out = stage_of_videos()(batch_with_boxes(rows))
+    assert [bool(error) for error in out["errors"]] == [False, True, False]
+    assert out["tracks"][1] is None
+    assert [mask["tracker_id"] for mask in json.loads(out["tracks"][2])] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video": "clip"}, r"lacks the columns \['video'\]; it has \['image', 'boxes', 'clip'"),
+        ({"frame": "number"}, r"lacks the columns \['frame'\]"),
+    ],
+)
+def test_columns_of_videos_are_named(tmp_path, change, message):
+    from sam2_blocks.errors import Sam2BlocksError
+
+    rows = [
+        {change.get(name, name): value for name, value in row.items()}
+        for row in frames(tmp_path, {"a": 1})
+    ]
+    with pytest.raises(Sam2BlocksError, match=message):
+        stage_of_videos()(batch_with_boxes(rows))
+    names = {f"{name}_column": renamed for name, renamed in change.items()}
+    out = stage_of_videos(**names)(batch_with_boxes(rows))
+    assert out["errors"].tolist() == [""]
+
+
+def test_a_frame_needs_a_number(tmp_path):
+    from sam2_blocks.errors import Sam2BlocksError
+
+    rows = [{**row, "frame": None} for row in frames(tmp_path, {"a": 1})]
+    with pytest.raises(Sam2BlocksError, match="'frame' wants the number of a frame, got None in"):
+        stage_of_videos()(batch_with_boxes(rows))

@@ -125,3 +125,32 @@ def test_no_detections_and_no_points_give_no_predictions(start):
     engine = start([step], PREDICTIONS)
     found = run_one(engine, image=picture(), boxes=sv.Detections.empty())["predictions"]
     assert len(found) == 0
+
+
+def test_points_alone_are_of_another_class_than_there(start):
+    from roboflow_workflows.core_steps.models.foundation.segment_anything_common import (
+        visual_prompt,
+    )
+
+    step = {**STEP, "images": "$inputs.image", "points": [{"x": 120, "y": 140}]}
+    engine = start([step], PREDICTIONS, inputs=[IMAGE])
+    found = run_one(engine, image=picture())["predictions"]
+    ours = (found.data["class_name"].tolist(), found.class_id.tolist())
+    theirs = (
+        [visual_prompt.SYNTHETIC_POINT_PROMPT_CLASS_NAME],
+        [visual_prompt.SYNTHETIC_POINT_PROMPT_CLASS_ID],
+    )
+    assert (ours, theirs) == ((["object"], [0]), (["foreground"], [-1]))
+
+
+def test_no_block_gives_labeled_points(engine_class):
+    from sam2_blocks.hosts import roboflow
+
+    outputs = [
+        kind.name
+        for block in roboflow.load_blocks()
+        for output in block.get_manifest().describe_outputs()
+        for kind in output.kind
+    ]
+    assert "rle_instance_segmentation_prediction" in outputs
+    assert not {"labeled_points", "prompts"} & set(outputs)

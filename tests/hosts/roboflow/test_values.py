@@ -243,3 +243,27 @@ def test_boxes_are_written_as_the_engine_writes_them():
 
     boxes = detected(2)
     assert serialize_rle_masks(boxes) == serialise_sv_detections(boxes)
+
+
+def test_equal_runs_give_equal_ids(start):
+    runs = [
+        run_one(start([SEGMENT], PREDICTIONS), image=picture(), boxes=detector_output(2))
+        for _ in range(2)
+    ]
+    first, second = (run["predictions"].data["detection_id"].tolist() for run in runs)
+    assert first == second
+    assert len(set(first)) == 2
+
+
+def test_boxes_without_an_id_get_the_same_in_equal_runs(engine_class):
+    from sam2_blocks.hosts.roboflow.engine import load_engine
+    from sam2_blocks.hosts.roboflow.values import value_to_theirs
+
+    boxes = sv.Detections(np.array([[10, 10, 50, 50], [20, 20, 60, 60]], np.float32))
+    one, again, other = (
+        value_to_theirs(boxes, {"image": frame(picture(), name=name)}, load_engine())
+        for name in ("a", "a", "b")
+    )
+    ids = one.data["detection_id"].tolist()
+    assert again.data["detection_id"].tolist() == ids
+    assert len({*ids, *other.data["detection_id"].tolist()}) == 4

@@ -72,6 +72,36 @@ def same_of_theirs(found, picture, boxes):
     return made
 
 
+class TrackModel:
+    """Stands for the engine's model of videos: answers with the masks and ids it is given."""
+
+    def __init__(self, found):
+        self._found = found
+
+    def prompt(self, **_):
+        return np.asarray(self._found.mask), self._found.tracker_id, {}
+
+
+def tracks_of_theirs(found, pixels):
+    """What their block of videos makes of the same masks and ids on a first frame.
+
+    Args:
+        found: predictions of ours on that frame, none of them lost.
+        pixels: the frame.
+    """
+    from roboflow_workflows.core_steps.common.entities import StepExecutionMode
+    from roboflow_workflows.core_steps.models.foundation.segment_anything2_video import v1
+
+    block = v1.SegmentAnything2VideoBlockV1(None, None, StepExecutionMode.LOCAL)
+    block._model, block._current_model_id = TrackModel(found), "sam2video/small"
+    boxes = sv.Detections(
+        found.xyxy, None, found.confidence, found.class_id, data={"class_name": found["class_name"]}
+    )
+    picture = frame(pixels, name=found.data["parent_id"][0])
+    [made] = block.run([picture], [boxes], "sam2video/small", "first_frame", 30, 0.0)
+    return made["predictions"]
+
+
 def same(one, other, *, ids=()):
     """Whether two outputs are equal, whatever their masks are kept in.
 
