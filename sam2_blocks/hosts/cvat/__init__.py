@@ -17,7 +17,8 @@ from typing import Any
 
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
-from sam2_blocks.hosts.cvat.detection import WRITES
+
+WRITES = "writes files, which a function of CVAT has no place for"
 
 
 def create(**parameters: Any) -> Any:

@@ -14,6 +14,7 @@ from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import detections_to_rows
 from sam2_blocks.hosts.bridge import NO_CLASS, ends_of
+from sam2_blocks.hosts.cvat import WRITES
 from sam2_blocks.hosts.cvat.shapes import (
     load_sdk,
     picture_to_image,
@@ -22,8 +23,6 @@ from sam2_blocks.hosts.cvat.shapes import (
 )
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.masks.rle import coco_to_rle, rle_area
-
-WRITES = "writes files, which a function of CVAT has no place for"
 
 
 class Detection:
