@@ -132,7 +132,7 @@ def offer(plugins, **changes):
     return make_offer(plugins, **given)
 
 
-TITLES = ("Roboflow Workflows", "ComfyUI", "Ray", "HTTP", "Label Studio", "CVAT")
+TITLES = ("Roboflow Workflows", "ComfyUI", "Ray", "HTTP", "Label Studio", "CVAT", "FiftyOne")
 THEIRS = {
     "torch",
     "supervision",

@@ -33,3 +33,8 @@ def test_the_page_of_http_runs_with_the_real_client(tmp_path):
 def test_the_page_of_cvat_runs(tmp_path):
     pytest.importorskip("cvat_sdk")
     run_page(HOSTS / "cvat.md", tmp_path)
+
+
+def test_the_page_of_fiftyone_runs(tmp_path):
+    pytest.importorskip("fiftyone")
+    run_page(HOSTS / "fiftyone.md", tmp_path)
