@@ -20,7 +20,7 @@ from sam2_blocks.values import DEFAULT_FAMILY
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
 
-HOSTS = ("roboflow", "comfyui", "ray", "http", "labelstudio")
+HOSTS = ("roboflow", "comfyui", "ray", "http", "labelstudio", "cvat", "fiftyone")
 """Rooms of `sam2_blocks.hosts`, in the order they are listed."""
 
 

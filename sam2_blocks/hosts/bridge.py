@@ -13,14 +13,24 @@ from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.records import Item, Outputs
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
-from sam2_blocks.errors import StepError
+from sam2_blocks.errors import Sam2BlocksError, StepError
 from sam2_blocks.forks import after_fork
 from sam2_blocks.kinds import dump_value, element_kind, kinds_named
 from sam2_blocks.language.composed import PipelineManifest
 from sam2_blocks.language.manifest import Manifest
-from sam2_blocks.language.pipeline import load_pipeline, one_step
+from sam2_blocks.language.pipeline import Pipeline, load_pipeline, one_step
 
 BATCH_SIZE = 32
+
+NO_CLASS = ("", "object")
+"""What objects are called whose class is unknown."""
+DETECTIONS = frozenset(
+    {
+        "object_detection_prediction",
+        "instance_segmentation_prediction",
+        "rle_instance_segmentation_prediction",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,37 @@ def offer_in_pipelines(plugins: Plugins, *, trusted: bool) -> Offer:
     }
     offered = {b: m for b, m in sorted(plugins.manifests.items()) if b not in left_out}
     return Offer(offered, left_out)
+
+
+def ends_of(pipeline: Pipeline, given: Collection[str] = ()) -> tuple[str, str]:
+    """Find where a picture goes in and its objects come out, for hosts that have one of each.
+
+    Args:
+        pipeline: any.
+        given: inputs that have a value already.
+
+    Returns:
+        Names of the input for the picture and of the first output of detections.
+
+    Raises:
+        Sam2BlocksError: if there is not one image, another input lacks a value, or nothing is
+            found.
+    """
+    inputs = {name: one for name, one in pipeline.inputs.items() if name not in given}
+    images = [name for name, one in inputs.items() if "image" in one.kinds]
+    others = [name for name, one in inputs.items() if one.required and name not in images]
+    outputs = [
+        name
+        for name, selector in pipeline.outputs.items()
+        if DETECTIONS & set(pipeline.kinds_of(selector))
+    ]
+    if len(images) != 1 or others or not outputs:
+        raise Sam2BlocksError(
+            f"{pipeline.source}: a pipeline that labels pictures has one image, no other input "
+            f"without a value, and an output of detections; it has the images {images}, lacks "
+            f"{others}, and has the outputs {list(pipeline.outputs)}."
+        )
+    return images[0], outputs[0]
 
 
 def installed_version(*distributions: str) -> str:

@@ -132,8 +132,16 @@ def offer(plugins, **changes):
     return make_offer(plugins, **given)
 
 
-TITLES = ("Roboflow Workflows", "ComfyUI", "Ray", "HTTP", "Label Studio")
-THEIRS = {"torch", "supervision", "roboflow_workflows", "ray", "fastapi", "label_studio_sdk"}
+TITLES = ("Roboflow Workflows", "ComfyUI", "Ray", "HTTP", "Label Studio", "CVAT", "FiftyOne")
+THEIRS = {
+    "torch",
+    "supervision",
+    "roboflow_workflows",
+    "ray",
+    "fastapi",
+    "label_studio_sdk",
+    "cvat_sdk",
+}
 
 JOIN = {"flow/first@v1": "'values' joins steps that may be skipped, which only our pipelines have"}
 

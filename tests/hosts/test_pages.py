@@ -28,3 +28,13 @@ def test_the_page_of_http_runs_with_the_real_client(tmp_path):
     if not port_is_free():
         pytest.skip("something else listens on port 9001")
     assert float(run_page(HOSTS / "http.md", tmp_path).split()[-1]) > 0.8
+
+
+def test_the_page_of_cvat_runs(tmp_path):
+    pytest.importorskip("cvat_sdk")
+    run_page(HOSTS / "cvat.md", tmp_path)
+
+
+def test_the_page_of_fiftyone_runs(tmp_path):
+    pytest.importorskip("fiftyone")
+    run_page(HOSTS / "fiftyone.md", tmp_path)

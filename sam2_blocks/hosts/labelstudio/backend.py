@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from sam2_blocks import __version__
 from sam2_blocks.errors import Sam2BlocksError
+from sam2_blocks.hosts.bridge import ends_of
 from sam2_blocks.hosts.labelstudio.clicks import Clicks, read_clicks
 from sam2_blocks.hosts.labelstudio.config import (
     LabellingConfig,
@@ -22,7 +23,6 @@ from sam2_blocks.hosts.labelstudio.config import (
 )
 from sam2_blocks.hosts.labelstudio.pictures import FIELD, TaskPictures
 from sam2_blocks.hosts.labelstudio.regions import mask_to_found, row_to_found, to_prediction
-from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.masks.rle import coco_to_rle, rle_area
 from sam2_blocks.requests import InferenceRequestImage, Sam2PromptSet, Sam2SegmentationRequest
 from sam2_blocks.service import Service
@@ -37,14 +37,6 @@ SEEN_S = 60.0
 MAX_SEEN = 1000
 MAX_TOGETHER = 16
 """Of more tasks only the first is answered: Label Studio then asks for one after the other."""
-
-DETECTIONS = frozenset(
-    {
-        "object_detection_prediction",
-        "instance_segmentation_prediction",
-        "rle_instance_segmentation_prediction",
-    }
-)
 
 
 class Task(BaseModel):
@@ -99,7 +91,7 @@ class LabelStudioBackend:
         self._service = service
         self._runner = runner
         self._pipeline = service.settings.label_studio_pipeline
-        self._ends = _ends_of(runner.named(self._pipeline)) if self._pipeline else ("", "")
+        self._ends = ends_of(runner.named(self._pipeline)) if self._pipeline else ("", "")
         self._pictures = TaskPictures(service)
         self._seen: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
         made_by = [service.models.default.spec.model, *filter(None, [self._pipeline])]
@@ -227,21 +219,3 @@ def _check_size(image_hw: tuple[int, int], clicks: Clicks) -> None:
             f"{FIELD} has {image_hw[1]} x {image_hw[0]} pixels here and {width} x {height} in "
             "Label Studio. Does its address always lead to the same picture?"
         )
-
-
-def _ends_of(pipeline: Pipeline) -> tuple[str, str]:
-    """Names of the input for the picture, and of the output with its objects."""
-    images = [name for name, one in pipeline.inputs.items() if "image" in one.kinds]
-    others = [name for name, one in pipeline.inputs.items() if one.required and name not in images]
-    outputs = [
-        name
-        for name, selector in pipeline.outputs.items()
-        if DETECTIONS & set(pipeline.kinds_of(selector))
-    ]
-    if len(images) != 1 or others or not outputs:
-        raise Sam2BlocksError(
-            f"{pipeline.source}: a pipeline that labels tasks has one image, no other input "
-            f"without a default, and an output of detections; it has the images {images}, needs "
-            f"{others}, and has the outputs {outputs}."
-        )
-    return images[0], outputs[0]

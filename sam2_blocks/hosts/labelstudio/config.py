@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from sam2_blocks.hosts.bridge import NO_CLASS
 from sam2_blocks.service.errors import RequestError
 
 FORMS = ("brush", "polygon", "rectangle")
 """What a mask can become, the most exact first."""
 LABELS = "labels"
-NO_CLASS = ("", "object")
-"""What objects are called whose class is unknown."""
 MAX_CONFIG = 1_000_000
 
 

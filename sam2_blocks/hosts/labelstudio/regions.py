@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import numpy as np
 
+from sam2_blocks.hosts.bridge import NO_CLASS
 from sam2_blocks.hosts.labelstudio.brush import rle_to_brush
-from sam2_blocks.hosts.labelstudio.config import NO_CLASS, Target
+from sam2_blocks.hosts.labelstudio.config import Target
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_box_xyxy
 from sam2_blocks.service.errors import RequestError

@@ -140,7 +140,7 @@ outputs: {boxes: $steps.keep.detections}
     ("name", "error", "message"),
     [
         ("markd", UnknownNameError, "Did you mean 'marked'"),
-        ("texts", Sam2BlocksError, r"has the images \[\], needs \['box'\], and has the outputs"),
+        ("texts", Sam2BlocksError, r"has the images \[\], lacks \['box'\], and has the outputs"),
     ],
 )
 def test_a_pipeline_that_labels_nothing(plugins, folder_of_pipelines, name, error, message):

@@ -33,7 +33,7 @@ USER, PASSWORD, TOKEN = (
     "a-long-password",
     "0123456789abcdef" * 2 + "01234567",
 )
-READY_S = 180
+READY_S = 480
 
 
 class Studio:
