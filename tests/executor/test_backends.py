@@ -21,6 +21,6 @@ def test_a_missing_backend_names_its_extra(monkeypatch):
     assert find_backend_problem("auto") == find_backend_problem("torch") == ""
 
 
-@pytest.mark.parametrize("name", ["openvin", "OpenVINO"])
+@pytest.mark.parametrize("name", ["openvin", "openvino2"])
 def test_a_misspelt_backend_is_named(name):
     assert "Did you mean 'openvino'?" in find_backend_problem(name)

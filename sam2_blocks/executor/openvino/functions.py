@@ -6,12 +6,14 @@ import io
 import threading
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.files import (
@@ -133,8 +135,8 @@ def _exported(compiled: Any) -> bytes:
 
 def _convert(plan: Plan) -> Any:
     """Follow the function with its example, in float32 whatever scope the caller is in."""
-    plain = torch.autocast("cpu", enabled=False)
-    with torch.inference_mode(False), torch.no_grad(), plain, warnings.catch_warnings():
+    in_full = torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False)
+    with in_full[0], in_full[1], in_full[2], _UnequalAxes(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that lengths become constants; that tracing is old
         traced = torch.jit.trace(
             _Traceable(plan.function, plan.network).eval(),
@@ -155,3 +157,24 @@ class _Traceable(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the function."""
         return tuple(self._function(*inputs))
+
+
+class _UnequalAxes(TorchFunctionMode):
+    """Scope in which no attention has as many queries as heads.
+
+    OpenVINO 2026.4 mistakes these two axes for one another, in bfloat16, where they are equally
+    long: the features of Hiera's third stage are then a fifth off. So one query is asked twice.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Ask the first query again, and leave out what is answered to it."""
+        if func is F.scaled_dot_product_attention and args[0].shape[-2] == args[0].shape[-3]:
+            queries = torch.cat([args[0], args[0][..., :1, :]], -2)
+            return func(queries, *args[1:], **(kwargs or {}))[..., :-1, :]
+        return func(*args, **(kwargs or {}))

@@ -47,7 +47,7 @@ def test_auto_is_torch_in_strict_and_the_faster_one_in_fast(monkeypatch):
 def test_what_is_asked_for_is_what_is_chosen():
     assert choose_backend("torch", CPU, *FAST, "off") == "torch"
     assert choose_backend("openvino", CPU, *STRICT, "off") == "openvino"
-    with pytest.raises(ModelError, match="computes on the CPU, not on 'cuda'. Use device='cpu'"):
+    with pytest.raises(ModelError, match=r"on the CPU, not on 'cuda'. Use device='cpu'"):
         choose_backend("openvino", CUDA, *FAST, "off")
     with pytest.raises(ModelError, match="in float32 or bfloat16, not in float16"):
         choose_backend("openvino", CPU, torch.float16, "fast", "off")
@@ -56,7 +56,7 @@ def test_what_is_asked_for_is_what_is_chosen():
 
 
 def test_what_is_not_there_is_refused(monkeypatch):
-    with pytest.raises(ModelError, match="no backend 'openvin'. Did you mean 'openvino'"):
+    with pytest.raises(ModelError, match=r"no backend 'openvin'. Did you mean 'openvino'"):
         load("nano", backend="openvin")
     monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: False)
     with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[openvino\]'"):
@@ -105,14 +105,17 @@ def test_an_embedding_of_one_backend_is_not_decoded_by_the_other():
 
 
 @NEEDS_OPENVINO
-def test_bfloat16_is_near_float32(pictures):
-    half = load("nano", device="cpu", backend="openvino", mode="fast", dtype="bfloat16")
-    full = load("nano", device="cpu", backend="torch")
-    assert half.spec.backend == "openvino"
-    [one], [other] = (e.embed([pictures["photo"]]) for e in (half, full))
-    assert one.image_embed.dtype == torch.bfloat16
-    error = (one.image_embed.float() - other.image_embed).abs().max()
-    assert 0 < error <= 0.05 * other.image_embed.abs().max()
+def test_bfloat16_rounds_as_little_as_that_of_torch(pictures):
+    """On the trained network, whose features are large where random ones are not."""
+    full = load("nano", device="cpu").embed([pictures["photo"]])[0].image_embed
+    errors = {}
+    for name in ("openvino", "torch"):
+        half = load("nano", device="cpu", backend=name, dtype="bfloat16")
+        assert half.spec.backend == name
+        [found] = half.embed([pictures["photo"]])
+        assert found.image_embed.dtype == torch.bfloat16
+        errors[name] = float((found.image_embed.float() - full).norm() / full.norm())
+    assert 0 < errors["openvino"] <= 1.5 * errors["torch"]
 
 
 @NEEDS_OPENVINO
