@@ -130,12 +130,14 @@ class ExecutorSpec(NamedTuple):
         device: torch device, such as ``cpu`` or ``cuda:0``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         family: the one that loaded it; two families may use one name.
+        backend: what computes it: ``torch`` or ``openvino``.
     """
 
     model: str
     device: str
     dtype: str
     family: str = DEFAULT_FAMILY
+    backend: str = "torch"
 
     @property
     def full_name(self) -> str:

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from sam2_blocks import forks
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
+from tests.executor.conftest import BACKENDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -18,7 +20,7 @@ import numpy as np
 from sam2_blocks import Image, PromptSet, load_executor
 
 warnings.simplefilter("ignore")  # Python's own, of forking with threads
-executor = load_executor("nano", device="cpu", cache_dir=sys.argv[1])
+executor = load_executor("nano", device="cpu", cache_dir=sys.argv[1], backend=sys.argv[2])
 pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
 prompts = PromptSet.from_boxes([[5, 5, 50, 60], [20, 20, 100, 80], [1, 1, 30, 30]])
 
@@ -45,10 +47,11 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_forked_child_embeds_and_segments(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], timeout=120, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_forked_child_embeds_and_segments(tmp_path, monkeypatch, backend):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "compiled"))
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "embeddings"), backend]
+    run = subprocess.run(command, timeout=120, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 

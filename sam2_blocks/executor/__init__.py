@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sam2_blocks.executor.backends import BackendChoice
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     mode: Literal["strict", "fast"] | None = None,
     compile: Literal["off", "encoder", "all"] = "off",
+    backend: BackendChoice = "torch",
     config: str | Path | None = None,
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -56,6 +58,9 @@ def load(
         compile: what goes through `torch.compile`, in mode ``fast``: nothing, the image encoder, or
             the mask decoder too. It takes minutes the first time; what is compiled is kept beside
             the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says.
+        backend: what computes on a CPU: ``torch``; ``openvino``, which is faster and wants the
+            extra of that name; or ``auto``, which is torch in mode ``strict`` and the faster of
+            those installed in ``fast``. What OpenVINO compiles is kept beside the weights.
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
@@ -72,8 +77,9 @@ def load(
         progress: called with bytes done and bytes in total (None if unknown) while downloading.
 
     Raises:
-        ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype
-            or compiler cannot be used here.
+        ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype,
+            compiler or backend cannot be used here.
+        MissingExtraError: if the backend is not installed.
 
     Example:
         >>> executor = load_executor("nano", device="cpu")
@@ -89,6 +95,7 @@ def load(
         dtype=dtype,
         mode=mode,
         compile=compile,
+        backend=backend,
         config=config,
         seed=seed,
         offline=offline,

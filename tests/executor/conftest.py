@@ -1,9 +1,13 @@
-"""One network of each kind, three real pictures, and the official predictor to compare with."""
+"""One network of each kind, three real pictures, and the official predictor to compare with.
+
+What asks for `nano` runs on every backend that is installed.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +15,9 @@ import torch
 from PIL import Image as PilImage
 
 from sam2_blocks.executor import load
+from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.values import Embedding, Image
 
 SEED = 7
@@ -22,6 +28,28 @@ TORCHVISION_SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+NEEDS_OPENVINO = pytest.mark.skipif(not has_openvino(), reason="needs the extra openvino")
+BACKENDS = ("torch", pytest.param("openvino", marks=NEEDS_OPENVINO))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compile is kept for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def load_nano(backend: str) -> Callable[..., Sam2Executor]:
+    """`load` for the smallest network on this backend."""
+    return partial(load, "nano", device="cpu", backend=backend)
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +74,9 @@ def small() -> Sam2Executor:
 
 
 @pytest.fixture(scope="session")
-def nano() -> Sam2Executor:
+def nano(load_nano: Callable[..., Sam2Executor]) -> Sam2Executor:
     """The smallest network, with random weights: quick, for everything but parity."""
-    return load("nano", device="cpu", seed=SEED)
+    return load_nano(seed=SEED)
 
 
 @pytest.fixture(scope="session")

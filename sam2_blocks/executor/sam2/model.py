@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.errors import MissingExtraError, ModelError, did_you_mean, message_of
+from sam2_blocks.executor.backends import Backend
 from sam2_blocks.executor.device.compiling import (
     PARTS,
     CompileLevel,
@@ -26,6 +27,7 @@ from sam2_blocks.executor.device.compiling import (
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
+from sam2_blocks.executor.sam2.backend import choose_backend, openvino_encoder
 from sam2_blocks.executor.weights.catalogue import (
     MODELS,
     ModelSpec,
@@ -42,6 +44,8 @@ from sam2_blocks.executor.weights.layouts import lacks_memory
 from sam2_blocks.executor.weights.places import find_checkpoint
 from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 from sam2_blocks.values import ExecutorSpec, Hw
+
+LOGGER = logging.getLogger(__name__)
 
 Mode = Literal["strict", "fast"]
 
@@ -63,6 +67,7 @@ class LoadedModel:
         dtype: what the forward pass computes in.
         compile: which parts go through `torch.compile`.
         images_only: whether its weights lack what videos need; see `lacks_memory`.
+        backend: what computes the encoder.
     """
 
     network: Any
@@ -72,6 +77,7 @@ class LoadedModel:
     dtype: torch.dtype
     compile: CompileLevel = "off"
     images_only: bool = False
+    backend: Backend = "torch"
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +106,8 @@ class LoadedModel:
 
         Takes float32 (B, 3, S, S), and gives feature maps, finest first.
         """
+        if self.backend == "openvino":
+            return lambda batch: self._forget_memory(self.frame_encoder(batch))
         if self.compile != "off":
             # The network remembers its position encodings; without them it would compile twice.
             self._encode(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
@@ -121,20 +129,27 @@ class LoadedModel:
 
         Where a picture has nothing to remember, and its features say so, a frame may.
         """
+        if self.backend == "openvino":
+            return openvino_encoder(self)
         if self.compile != "off":
-            self._encode_frame(
+            self.encode_frame(
                 torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
             )
-        return self.accelerate(self._encode_frame, "encoder")
+        return self.accelerate(self.encode_frame, "encoder")
 
     def _encode(self, batch: Tensor) -> list[Tensor]:
         """Run the encoder; source: sam2 ``sam2_image_predictor.py: set_image_batch``."""
-        levels = self._encode_frame(batch)
+        return self._forget_memory(self.encode_frame(batch))
+
+    def _forget_memory(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Say in the features of a frame, which are fresh, that there is nothing to remember."""
+        levels = list(levels)
         if self.network.directly_add_no_mem_embed:
             levels[-1] = levels[-1] + self.network.no_mem_embed.view(1, -1, 1, 1)
         return levels
 
-    def _encode_frame(self, batch: Tensor) -> list[Tensor]:
+    def encode_frame(self, batch: Tensor) -> list[Tensor]:
+        """Run the encoder without memory's part; a pure function of one tensor."""
         levels: list[Tensor] = self.network.forward_image(batch)["backbone_fpn"]
         return levels[-self.network.num_feature_levels :]
 
@@ -168,6 +183,7 @@ def load_model(
     mode: Mode | None = None,
     config: str | Path | None = None,
     compile: CompileLevel = "off",
+    backend: str = "torch",
     seed: int | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
@@ -176,9 +192,11 @@ def load_model(
 
     Raises:
         ModelError: if any of the arguments cannot be honoured.
+        MissingExtraError: if the backend is not installed.
     """
     torch_device = resolve_device(device)
     torch_dtype, resolved_mode = resolve_dtype(dtype, mode, torch_device)
+    chosen = choose_backend(backend, torch_device, torch_dtype, resolved_mode, compile)
     prepare_compiler(compile, resolved_mode, torch_device)
     spec, checkpoint = _resolve_model(str(model), config, offline)
     network = _build(_config_path(spec, config), seed if seed is not None else 0)
@@ -194,8 +212,7 @@ def load_model(
     dtype_name = str(torch_dtype).removeprefix("torch.")
     rounding = _name_rounding(dtype_name, resolved_mode, compile)
     name = spec.name if spec is not None and checkpoint is None else str(model)
-    store_weights_as(torch_dtype, network)
-    return LoadedModel(
+    loaded = LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
         spec=ExecutorSpec(name, str(torch_device), dtype_name),
         key=f"{_name_architecture(spec, config)}@{weights}/{rounding}",
@@ -204,6 +221,34 @@ def load_model(
         compile=compile,
         images_only=images_only,
     )
+    if chosen == "openvino":
+        loaded = _in_openvino(loaded, required=backend == "openvino")
+    store_weights_as(torch_dtype, network)
+    return loaded
+
+
+def _in_openvino(loaded: LoadedModel, *, required: bool) -> LoadedModel:
+    """Have OpenVINO compile what it computes, at once: a forked child finds it made.
+
+    Args:
+        loaded: with weights of float32.
+        required: False goes on with torch where OpenVINO cannot.
+    """
+    made = replace(
+        loaded,
+        backend="openvino",
+        spec=loaded.spec._replace(backend="openvino"),
+        key=f"{loaded.key}-openvino",
+    )
+    try:
+        _ = made.frame_encoder
+    except (RuntimeError, ImportError, OSError, MissingExtraError) as error:
+        reason = f"OpenVINO cannot compute {loaded.spec.model!r} here: {message_of(error)}"
+        if required:
+            raise ModelError(f"{reason}. Use backend='torch' or backend='auto'.") from error
+        LOGGER.warning("%s. It is computed by torch instead.", reason)
+        return loaded
+    return made
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sam2_blocks.errors import MissingExtraError, as_error, message_of
+from sam2_blocks.executor.imports import hidden
 
 
 @functools.cache
@@ -27,7 +26,7 @@ def transformers() -> Any:
         MissingExtraError: if it is not installed.
     """
     try:
-        with _hidden("torchvision") if torchvision_problem() else nullcontext():
+        with hidden("torchvision") if torchvision_problem() else nullcontext():
             package = importlib.import_module("transformers")
             importlib.import_module("transformers.utils").is_torchvision_available()
     except ImportError as error:
@@ -59,16 +58,3 @@ def _named(distribution: str) -> str:
         return f"{distribution} {version(distribution)}"
     except PackageNotFoundError:
         return distribution
-
-
-@contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    """Let a package look as if it were not installed, inside this scope."""
-    found = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # what importlib reads as absent
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-        if found is not None:
-            sys.modules[name] = found

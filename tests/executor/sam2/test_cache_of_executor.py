@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks.executor import CACHE_DIR_VARIABLE, load
+from sam2_blocks.executor import CACHE_DIR_VARIABLE
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.values import Embedding, Image, PromptSet
 
@@ -37,23 +37,19 @@ def assert_same(found: Embedding, expected: Embedding) -> None:
         assert not one.is_inference()
 
 
-def load_nano(**options: object) -> Sam2Executor:
-    return load("nano", device="cpu", seed=7, **options)
-
-
 def hits(executor: Sam2Executor) -> dict[str, int]:
     return {name: tier.hits for name, tier in executor.cache_stats().tiers.items()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_every_tier_gives_the_computed_embedding_bit_for_bit(tmp_path, dtype):
+def test_every_tier_gives_the_computed_embedding_bit_for_bit(tmp_path, dtype, load_nano):
     options = {"dtype": dtype, "cache_dir": tmp_path}
-    executor = load_nano(cache_entries=1, host_cache_bytes=2**30, **options)
+    executor = load_nano(seed=7, cache_entries=1, host_cache_bytes=2**30, **options)
     computed = executor.embed(PICTURES)
     spilled = executor.embed(PICTURES)
     assert hits(executor) == {"device": 1, "host": 2, "disk": 0}
     executor.flush_cache()
-    restarted = load_nano(**options)
+    restarted = load_nano(seed=7, **options)
     restored = restarted.embed(PICTURES)
     assert hits(restarted) == {"device": 0, "disk": 3}
     for expected, *found in zip(computed, spilled, restored, strict=True):
@@ -64,41 +60,41 @@ def test_every_tier_gives_the_computed_embedding_bit_for_bit(tmp_path, dtype):
     assert np.array_equal(masks.low_res_logits, expected_masks.low_res_logits)
 
 
-def test_a_name_is_never_stored_only_pixels_count(tmp_path):
-    executor = load_nano(cache_dir=tmp_path)
+def test_a_name_is_never_stored_only_pixels_count(tmp_path, load_nano):
+    executor = load_nano(seed=7, cache_dir=tmp_path)
     executor.embed([PICTURES[0]])
     executor.flush_cache()
-    [renamed] = load_nano(cache_dir=tmp_path).embed([replace(PICTURES[0], id="renamed")])
+    [renamed] = load_nano(seed=7, cache_dir=tmp_path).embed([replace(PICTURES[0], id="renamed")])
     assert renamed.image_id == "renamed"
 
 
-def test_other_weights_find_nothing(tmp_path):
-    executor = load_nano(cache_dir=tmp_path)
+def test_other_weights_find_nothing(tmp_path, load_nano):
+    executor = load_nano(seed=7, cache_dir=tmp_path)
     executor.embed(PICTURES)
     executor.flush_cache()
-    other = load("nano", device="cpu", seed=8, cache_dir=tmp_path)
+    other = load_nano(seed=8, cache_dir=tmp_path)
     other.embed(PICTURES)
     assert hits(other)["disk"] == 0
 
 
-def test_the_environment_may_name_the_folder(tmp_path, monkeypatch):
+def test_the_environment_may_name_the_folder(tmp_path, monkeypatch, load_nano):
     monkeypatch.setenv(CACHE_DIR_VARIABLE, str(tmp_path / "kept"))
-    executor = load_nano()
+    executor = load_nano(seed=7)
     executor.embed(PICTURES)
     executor.flush_cache()
     assert len(list((tmp_path / "kept").iterdir())) == len(PICTURES)
 
 
-def test_a_cache_of_no_bytes_keeps_nothing_unless_told_where(tmp_path, monkeypatch):
+def test_a_cache_of_no_bytes_keeps_nothing_unless_told_where(tmp_path, monkeypatch, load_nano):
     monkeypatch.setenv(CACHE_DIR_VARIABLE, str(tmp_path))
-    assert list(load_nano(cache_bytes=0).cache_stats().tiers) == ["device"]
-    executor = load_nano(cache_bytes=0, cache_dir=tmp_path, disk_cache_bytes=2**23)
+    assert list(load_nano(seed=7, cache_bytes=0).cache_stats().tiers) == ["device"]
+    executor = load_nano(seed=7, cache_bytes=0, cache_dir=tmp_path, disk_cache_bytes=2**23)
     executor.embed(PICTURES)
     executor.flush_cache()
     stats = executor.cache_stats().tiers
     assert (stats["device"].entries, stats["disk"].entries) == (0, len(PICTURES))
 
 
-def test_there_is_no_disk_tier_by_default(monkeypatch):
+def test_there_is_no_disk_tier_by_default(monkeypatch, load_nano):
     monkeypatch.delenv(CACHE_DIR_VARIABLE, raising=False)
-    assert list(load_nano().cache_stats().tiers) == ["device"]
+    assert list(load_nano(seed=7).cache_stats().tiers) == ["device"]

@@ -197,7 +197,7 @@ def test_small_regions_are_cleaned(nano, nano_embedding: Embedding):
 
 
 def test_an_embedding_of_another_model_is_refused(trained, nano_embedding):
-    with pytest.raises(ValueError, match="was made by 'nano@seed-7/float32'"):
+    with pytest.raises(ValueError, match="was made by 'nano@seed-7/float32"):
         generate_masks(trained, nano_embedding, LOOSE)
 
 

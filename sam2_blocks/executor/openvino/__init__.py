@@ -1,0 +1,1 @@
+"""Parts of a network in OpenVINO, converted in memory and kept on disk for the next process."""

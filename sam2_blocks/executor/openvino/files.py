@@ -1,0 +1,82 @@
+"""What OpenVINO made of a network, on disk: one file each, named by its content, whole or absent.
+
+A file is the SHA-256 of the rest, then what OpenVINO exports. Nothing here fails a caller: what is
+damaged is deleted, and a folder that cannot be written is only read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sam2_blocks.executor.weights.download import cache_dir
+from sam2_blocks.files.atomic import write_bytes
+
+LOGGER = logging.getLogger(__name__)
+VERSION = 1  # of the layout above
+SUFFIX = ".blob"
+MAX_BYTES = 8 * 2**30
+"""Bound of the folder: the largest network is 0.9 GiB."""
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def compiled_path(identity: str) -> Path:
+    """Return where the file is that this text says everything about, or would be."""
+    name = hashlib.blake2b(f"v{VERSION}, {identity}".encode(), digest_size=16).hexdigest()
+    return cache_dir() / "openvino" / f"{name}{SUFFIX}"
+
+
+def read_compiled(path: Path) -> bytes | None:
+    """Return what was exported, or None if it is not there or not what was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+        discard_compiled(path, "its content is not what was written (the checksum differs)")
+        return None
+    with suppress(OSError):  # another process dropped it, or the folder is read-only
+        os.utime(path)
+    return content[DIGEST_BYTES:]
+
+
+def write_compiled(path: Path, exported: bytes) -> None:
+    """Keep what was exported for the next process; the files used least recently go first."""
+    if len(exported) > MAX_BYTES:
+        return
+    try:
+        _make_room(path.parent, len(exported))
+        write_bytes(path, hashlib.sha256(exported).digest() + exported)
+    except OSError as error:
+        LOGGER.warning(
+            "the converted network is not kept in %s: %s. Free space there, make it writable, or "
+            "let SAM2_BLOCKS_CACHE name another folder.",
+            path.parent,
+            error,
+        )
+
+
+def discard_compiled(path: Path, reason: str) -> None:
+    """Delete a file that is of no use; the network is converted again."""
+    with suppress(OSError):
+        path.unlink()
+    LOGGER.warning("deleted the converted network %s: %s", path, reason)
+
+
+def _make_room(folder: Path, nbytes: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process drops files too
+            stat = path.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, path))
+    left = sum(size for _, size, _ in found) + nbytes
+    for _, size, path in sorted(found):
+        if left <= MAX_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        left -= size

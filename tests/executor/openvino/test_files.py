@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from sam2_blocks.executor.openvino import files
+from sam2_blocks.executor.openvino.files import compiled_path, read_compiled, write_compiled
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    return tmp_path / "openvino"
+
+
+def test_what_was_written_is_read(folder):
+    path = compiled_path("encoder")
+    assert path.parent == folder
+    assert read_compiled(path) is None
+    write_compiled(path, b"exported")
+    assert read_compiled(path) == b"exported"
+    assert compiled_path("decoder") != path
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"x" * 40])
+def test_a_damaged_file_is_deleted_and_said(caplog, damage):
+    path = compiled_path("encoder")
+    write_compiled(path, b"exported")
+    path.write_bytes(damage)
+    with caplog.at_level(logging.WARNING):
+        assert read_compiled(path) is None
+    assert not path.exists()
+    assert "the checksum differs" in caplog.text
+
+
+def test_the_files_used_least_recently_go_first(monkeypatch):
+    first, second, third = map(compiled_path, "abc")
+    write_compiled(first, bytes(100))
+    write_compiled(second, bytes(100))
+    os.utime(first, (1, 1))
+    os.utime(second, (2, 2))
+    assert read_compiled(first) is not None  # used just now
+    monkeypatch.setattr(files, "MAX_BYTES", 300)
+    write_compiled(third, bytes(150))
+    assert [path.exists() for path in (first, second, third)] == [True, False, True]
+    monkeypatch.setattr(files, "MAX_BYTES", 10)
+    write_compiled(second, bytes(11))
+    assert not second.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_only_said(caplog, folder):
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("a file where the folder should be")
+    write_compiled(compiled_path("encoder"), b"exported")
+    assert "is not kept in" in caplog.text
+    assert "let SAM2_BLOCKS_CACHE name another folder" in caplog.text

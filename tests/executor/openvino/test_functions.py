@@ -1,0 +1,121 @@
+"""A function is what it was in torch, from memory and from disk, for many threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sam2_blocks.executor.openvino import functions
+from sam2_blocks.executor.openvino.files import compiled_path
+from sam2_blocks.executor.openvino.functions import Plan, compile_plan
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    return tmp_path / "openvino"
+
+
+@pytest.fixture(scope="module")
+def layer() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()).requires_grad_(False)
+
+
+@pytest.fixture
+def plan(layer) -> Plan:
+    return Plan(
+        function=lambda x, y: [layer(x) + y, y * 2],
+        example=[torch.zeros(3, 8), torch.zeros(1, 8)],
+        name="test",
+        precision="f32",
+        threads=2,
+        network=layer,
+    )
+
+
+def inputs(rows: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    return [torch.randn(rows, 8, generator=generator), torch.randn(1, 8, generator=generator)]
+
+
+def assert_equal(found, expected) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_it_computes_what_the_function_computes(plan):
+    assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
+
+
+def test_the_scope_of_the_caller_does_not_matter(plan):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = compile_plan(plan)(*inputs())
+    assert_equal(found, plan.function(*inputs()))
+
+
+def test_inputs_may_be_of_any_dtype_and_strides(plan):
+    x, y = inputs()
+    halves = [x.to(torch.bfloat16), y.to(torch.bfloat16)]
+    strided = [x.T.contiguous().T, y]
+    run = compile_plan(plan)
+    assert_equal(run(*halves), plan.function(*(half.float() for half in halves)))
+    assert_equal(run(*strided), plan.function(*strided))
+
+
+def test_a_free_axis_takes_any_length(plan):
+    run = compile_plan(replace(plan, free_axes=frozenset({(0, 0)})))
+    for rows in (1, 5, 3):
+        assert_equal(run(*inputs(rows)), plan.function(*inputs(rows)))
+
+
+def test_results_are_the_callers_own(plan):
+    run = compile_plan(plan)
+    first = run(*inputs())
+    kept = [one.clone() for one in first]
+    run(*[x + 1 for x in inputs()])
+    assert_equal(first, kept)
+
+
+def test_threads_may_call_at_once(plan):
+    run = compile_plan(replace(plan, streams=2))
+    expected = [plan.function(*[x + i for x in inputs()]) for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: run(*[x + i for x in inputs()]), range(16)))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_equal(ours, theirs)
+
+
+def test_the_second_start_converts_nothing(monkeypatch, plan, folder):
+    compile_plan(plan)
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(functions, "_convert", lambda plan: pytest.fail("converted again"))
+    assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
+
+
+def test_what_differs_is_kept_apart(plan, folder):
+    for other in (plan, replace(plan, name="other"), replace(plan, precision="bf16")):
+        compile_plan(other)
+    assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_damaged_on_disk_is_made_anew(plan, folder, caplog, whole):
+    compile_plan(plan)
+    [path] = folder.iterdir()
+    if whole:  # nothing that OpenVINO wrote, under a checksum that is right
+        path.unlink()
+        functions.write_compiled(path, b"not a network")
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
+    assert f"deleted the converted network {path}" in caplog.text
+    assert path == compiled_path(functions._identity(plan))
+    assert path.stat().st_size > 1000

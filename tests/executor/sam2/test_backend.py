@@ -1,0 +1,132 @@
+"""Which backend is chosen, and that OpenVINO computes what torch computes."""
+
+from __future__ import annotations
+
+import logging
+import platform
+
+import numpy as np
+import pytest
+import torch
+
+from sam2_blocks.errors import MissingExtraError, ModelError
+from sam2_blocks.executor import load
+from sam2_blocks.executor.sam2 import backend, model
+from sam2_blocks.executor.sam2.backend import choose_backend
+from sam2_blocks.testing import sample_image
+from sam2_blocks.values import PromptSet
+from tests.executor.conftest import NEEDS_OPENVINO, SEED
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+STRICT, FAST = (torch.float32, "strict"), (torch.bfloat16, "fast")
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    monkeypatch.setattr(backend, "has_openvino", lambda: True)
+    monkeypatch.setattr(backend, "find_backend_problem", lambda name: "")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.mark.usefixtures("installed")
+def test_auto_is_torch_in_strict_and_the_faster_one_in_fast(monkeypatch):
+    assert choose_backend("auto", CPU, *STRICT, "off") == "torch"
+    assert choose_backend("auto", CPU, *FAST, "off") == "openvino"
+    assert choose_backend("auto", CPU, torch.float32, "fast", "off") == "openvino"
+    assert choose_backend("auto", CUDA, *FAST, "off") == "torch"
+    assert choose_backend("auto", CPU, torch.float16, "fast", "off") == "torch"
+    assert choose_backend("auto", CPU, *FAST, "encoder") == "torch"
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert choose_backend("auto", CPU, *FAST, "off") == "torch"
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+    monkeypatch.setattr(backend, "has_openvino", lambda: False)
+    assert choose_backend("auto", CPU, *FAST, "off") == "torch"
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_asked_for_is_what_is_chosen():
+    assert choose_backend("torch", CPU, *FAST, "off") == "torch"
+    assert choose_backend("openvino", CPU, *STRICT, "off") == "openvino"
+    with pytest.raises(ModelError, match=r"on the CPU, not on 'cuda'. Use device='cpu'"):
+        choose_backend("openvino", CUDA, *FAST, "off")
+    with pytest.raises(ModelError, match="in float32 or bfloat16, not in float16"):
+        choose_backend("openvino", CPU, torch.float16, "fast", "off")
+    with pytest.raises(ModelError, match="compile='all' is of torch, and backend 'openvino'"):
+        choose_backend("openvino", CPU, *FAST, "all")
+
+
+def test_what_is_not_there_is_refused(monkeypatch):
+    with pytest.raises(ModelError, match=r"no backend 'openvin'. Did you mean 'openvino'"):
+        load("nano", backend="openvin")
+    monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[openvino\]'"):
+        load("nano", backend="openvino", device="cpu")
+
+
+def fail(plan):
+    raise RuntimeError("unsupported operation")
+
+
+@pytest.mark.usefixtures("installed")
+def test_auto_falls_back_with_one_line(monkeypatch, caplog):
+    monkeypatch.setattr(backend, "compile_plan", fail)
+    with caplog.at_level(logging.WARNING):
+        executor = load("nano", device="cpu", seed=SEED, dtype="bfloat16", backend="auto")
+    assert executor.spec.backend == "torch"
+    [record] = [r for r in caplog.records if r.name == model.__name__]
+    assert "'nano' here: unsupported operation. It is computed by torch instead" in record.message
+    assert "openvino" not in executor.model.key
+
+
+@pytest.mark.usefixtures("installed")
+def test_openvino_that_cannot_is_an_error(monkeypatch):
+    monkeypatch.setattr(backend, "compile_plan", fail)
+    with pytest.raises(ModelError, match=r"unsupported operation. Use backend='torch' or"):
+        load("nano", device="cpu", seed=SEED, backend="openvino")
+
+
+@NEEDS_OPENVINO
+def test_float32_is_the_embedding_of_torch(pictures):
+    ours, theirs = (load("nano", device="cpu", seed=SEED, backend=b) for b in ("openvino", "torch"))
+    images = list(pictures.values())
+    for one, other in zip(ours.embed(images), theirs.embed(images), strict=True):
+        assert one.key != other.key
+        for name, level in other.tensors.items():
+            assert one.tensors[name].stride() == level.stride()
+            torch.testing.assert_close(one.tensors[name], level, atol=2e-5, rtol=0)
+
+
+@NEEDS_OPENVINO
+def test_an_embedding_of_one_backend_is_not_decoded_by_the_other():
+    ours, theirs = (load("nano", device="cpu", seed=SEED, backend=b) for b in ("openvino", "torch"))
+    [embedding] = ours.embed([sample_image()])
+    with pytest.raises(ValueError, match="was made by 'nano@seed-7/float32-openvino'"):
+        theirs.segment([(embedding, PromptSet.from_points([[5, 5]]))])
+
+
+@NEEDS_OPENVINO
+def test_bfloat16_rounds_as_little_as_that_of_torch(pictures):
+    """On the trained network, whose features are large where random ones are not."""
+    full = load("nano", device="cpu").embed([pictures["photo"]])[0].image_embed
+    errors = {}
+    for name in ("openvino", "torch"):
+        half = load("nano", device="cpu", backend=name, dtype="bfloat16")
+        assert half.spec.backend == name
+        [found] = half.embed([pictures["photo"]])
+        assert found.image_embed.dtype == torch.bfloat16
+        errors[name] = float((found.image_embed.float() - full).norm() / full.norm())
+    assert 0 < errors["openvino"] <= 1.5 * errors["torch"]
+
+
+@NEEDS_OPENVINO
+def test_tracking_encodes_with_the_backend():
+    ours, theirs = (load("nano", device="cpu", backend=b) for b in ("openvino", "torch"))
+    picture = sample_image()
+    box = PromptSet.from_boxes([[2, 2, picture.hw[1] - 3, picture.hw[0] - 3]])
+    found = []
+    for executor in (ours, theirs):
+        with executor.track() as session:
+            session.step(picture, box)
+            found.append(session.step(picture).prediction.low_res_logits)
+    assert not np.array_equal(*found)  # rounded otherwise: it was not torch
+    np.testing.assert_allclose(*found, atol=1e-3)
