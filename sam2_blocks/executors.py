@@ -243,6 +243,16 @@ class HoldsMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsDevice(Protocol):
+    """A model that says how much memory its device has, half of which is the models' budget."""
+
+    @property
+    def device_nbytes(self) -> int | None:
+        """Bytes of the device's memory; None if it does not say."""
+        ...
+
+
 class TrackSession(Protocol):
     """Objects followed through one video; frames come one by one, and memory does not grow.
 

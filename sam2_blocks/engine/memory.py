@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from sam2_blocks.environment import read_count
-from sam2_blocks.executors import HoldsMemory, Loaded
+from sam2_blocks.executors import HoldsMemory, KnowsDevice, Loaded
 from sam2_blocks.forks import after_fork
 
 LOGGER = logging.getLogger(__name__)
@@ -26,22 +26,20 @@ BudgetOf = Callable[[str], int | None]
 """``budget_of(device)``: bytes that the models on it may take together; None for any number."""
 
 
-def default_budget(device: str) -> int | None:
-    """Return what the environment says of accelerators, else half of the device's memory.
+def default_budget(model: Loaded) -> int | None:
+    """Return what the environment says of accelerators, else half of the memory of its device.
 
     Models on the CPU have no bound.
 
     Raises:
         Sam2BlocksError: if the variable is no number.
     """
-    if device == "cpu":
+    if model.spec.device == "cpu":
         return None
     mib = read_count(BUDGET_VARIABLE, 0)
     if mib:
         return mib * 2**20
-    from sam2_blocks.executor.device.found import memory_of
-
-    total = memory_of(device)
+    total = model.device_nbytes if isinstance(model, KnowsDevice) else None
     return None if total is None else int(total * SHARE)
 
 
@@ -49,10 +47,10 @@ class ModelMemory:
     """Keeps count of the models that are loaded, the one used last at the end.
 
     Args:
-        budget_of: see `BudgetOf`.
+        budget_of: see `BudgetOf`; `default_budget` if not given.
     """
 
-    def __init__(self, budget_of: BudgetOf = default_budget) -> None:
+    def __init__(self, budget_of: BudgetOf | None = None) -> None:
         self._budget_of = budget_of
         self._used: OrderedDict[int, Loaded] = OrderedDict()
         self._unlock()
@@ -76,7 +74,7 @@ class ModelMemory:
 
     def _too_many(self, model: Loaded) -> list[Loaded]:
         device = model.spec.device
-        budget = self._budget_of(device)
+        budget = self._budget_of(device) if self._budget_of else default_budget(model)
         if budget is None:
             return []
         beside = [one for one in self._used.values() if one.spec.device == device]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sam2_blocks.engine.loads import Loads
-from sam2_blocks.engine.memory import BudgetOf, ModelMemory, default_budget
+from sam2_blocks.engine.memory import BudgetOf, ModelMemory
 from sam2_blocks.engine.qualified import qualify
 from sam2_blocks.errors import ModelError, as_error, did_you_mean, message_of
 from sam2_blocks.executors import Executor, ExecutorFactory, Family, Loaded, require
@@ -67,7 +67,7 @@ class Resources:
         *,
         files: OutputFiles | None = None,
         local_models: bool = True,
-        budget_of: BudgetOf = default_budget,
+        budget_of: BudgetOf | None = None,
     ) -> None:
         self.files = files or OutputFiles(out_dir)
         self._local_models = local_models

@@ -120,7 +120,7 @@ def clicks_to_detections(picture: ClickedPicture, classes: Sequence[str] = ()) -
     sure = [1.0 if one.confidence is None else one.confidence for one in picture.objects]
     return sv.Detections(
         xyxy=boxes_xyxy.astype(np.float32),
-        mask=MaskStack.from_rles(rles, picture.hw, boxes_xyxy=boxes_xyxy),
+        mask=MaskStack.from_rles(rles, picture.hw),
         confidence=np.array(sure, np.float32),
         class_id=np.array([numbers[name] for name in names], np.int64),
         data={"class_name": np.array(names, np.str_)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,21 +116,27 @@ def test_a_model_that_does_not_say_what_it_holds_is_never_given_up(loaded):
     assert loaded == ["a", "b"]
 
 
+def on(device, device_nbytes=None):
+    """A model on a device that has so many bytes."""
+    return SimpleNamespace(
+        spec=ExecutorSpec("m", device, "float32", "sam2"), device_nbytes=device_nbytes
+    )
+
+
 def test_the_environment_says_the_budget_of_accelerators(monkeypatch):
     monkeypatch.setenv(BUDGET_VARIABLE, "300")
-    assert default_budget("cuda:0") == 300 * 2**20
-    assert default_budget("cpu") is None
+    assert default_budget(on("cuda:0", 1000)) == 300 * 2**20
+    assert default_budget(on("cpu")) is None
     monkeypatch.setenv(BUDGET_VARIABLE, "much")
     with pytest.raises(Sam2BlocksError, match="SAM2_BLOCKS_MODEL_MEMORY_MB='much': wants a number"):
-        default_budget("cuda:0")
+        default_budget(on("cuda:0"))
 
 
 def test_without_it_models_take_half_of_the_device(monkeypatch):
     monkeypatch.delenv(BUDGET_VARIABLE, raising=False)
-    monkeypatch.setattr("sam2_blocks.executor.device.found.memory_of", lambda device: 1000)
-    assert default_budget("cuda:0") == 500
-    monkeypatch.setattr("sam2_blocks.executor.device.found.memory_of", lambda device: None)
-    assert default_budget("mps") is None
+    assert default_budget(on("cuda:0", 1000)) == 500
+    assert default_budget(on("mps")) is None
+    assert default_budget(FakeExecutor("of a plugin that does not say")) is None
 
 
 def test_our_own_models_say_what_they_hold():

@@ -138,7 +138,7 @@ def _convert(plan: Plan) -> Any:
     in_full = torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False)
     with in_full[0], in_full[1], in_full[2], _UnequalAxes(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that lengths become constants; that tracing is old
-        traced = torch.jit.trace(
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             _Traceable(plan.function, plan.network).eval(),
             tuple(x.clone() for x in plan.example),
             check_trace=False,

@@ -91,7 +91,7 @@ def openvino_encoder(model: LoadedModel) -> TensorFunction:
     )
 
     def encode(batch: Tensor) -> list[Tensor]:
-        levels = [run(picture) for picture in batch.split(1)]
+        levels = [run(picture) for picture in batch.split(1)]  # type: ignore[no-untyped-call]
         return [torch.cat(level) for level in zip(*levels, strict=True)]
 
     return encode

@@ -22,7 +22,7 @@ from sam2_blocks.executor.cache.lru import (
 from sam2_blocks.executor.cache.tiers import EmbeddingCache
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
-from sam2_blocks.executor.device.found import nbytes_of
+from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
@@ -124,6 +124,11 @@ class Sam2Executor:
     def nbytes(self) -> int:
         """Bytes of its weights."""
         return nbytes_of(self._model.network)
+
+    @property
+    def device_nbytes(self) -> int | None:
+        """Bytes of its device's memory; None if that does not say."""
+        return memory_of(self._model.spec.device)
 
     @property
     def mode(self) -> Mode:

@@ -10,7 +10,7 @@ import torch
 
 from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
-from sam2_blocks.executor.device.found import nbytes_of
+from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.values import ExecutorSpec, Image
 
@@ -40,6 +40,11 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of its weights."""
         return nbytes_of(self.network)
+
+    @property
+    def device_nbytes(self) -> int | None:
+        """Bytes of its device's memory; None if that does not say."""
+        return memory_of(self.spec.device)
 
     @property
     def config(self) -> Any:

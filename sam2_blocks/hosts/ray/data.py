@@ -218,7 +218,8 @@ def _arrays(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_frame(value: Any, name: str, frame: VideoFrame) -> Image:
-    return replace(parse_value(value, [IMAGE]), id=name, video=frame)
+    image: Image = parse_value(value, [IMAGE])
+    return replace(image, id=name, video=frame)
 
 
 def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:
