@@ -16,6 +16,7 @@ from sam2_blocks.errors import PromptWarning
 
 GIB = 2**30
 OWN_PICTURES = {
+    "window_ms": 0.0,  # nobody else's request will come to share a batch
     "max_pixels": 178_956_970,
     "max_body_bytes": GIB,
     "max_queue_bytes": GIB,
@@ -23,7 +24,7 @@ OWN_PICTURES = {
     "decode_bytes": 2 * GIB,
     "decode_s": 60.0,
 }
-"""Limits for pictures of whoever starts the server; those of `serve` are for strangers."""
+"""Settings for whoever starts the server and his pictures; those of `serve` are for strangers."""
 
 
 def click(

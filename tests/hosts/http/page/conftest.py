@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks.hosts.http.page.folder import PageFolder
+from tests.conftest import PICTURES
 from tests.hosts.http.conftest import *  # noqa: F403 (its fixtures)
+from tests.hosts.http.page.browsing import CHROMIUM, OPTIONS, Page, fresh_nano, serving
 from tests.service.conftest import picture
 
 
@@ -34,3 +37,61 @@ def clicks_of(name, class_name="cup", **fields):
         "objects": [{"class_name": class_name, "mask": dict(rle_to_coco(mask_to_rle(mask)))}],
         **fields,
     }
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, from Playwright."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs the package playwright, see .ci/run"
+    )
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on the path, or its place in $CHROMIUM")
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def nano():
+    return fresh_nano()
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def visit(browser, out):
+    """``visit(url, option=value)``: opens the page; at the end, no request has left its origin."""
+    contexts, requests, failures = [], [], []
+
+    def open_tab(url, ready="body[data-ready]", **options):
+        options = {"viewport": {"width": 1280, "height": 800}, **options}
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(60_000)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        origin = "/".join(url.split("/")[:3])
+        context.on("request", lambda request: requests.append((origin, request.url)))
+        context.on("weberror", lambda error: failures.append(str(error.error)))
+        tab = context.new_page()
+        tab.on("console", lambda said: "Security" in said.text and failures.append(said.text))
+        tab.goto(url)
+        tab.wait_for_selector(ready)
+        return Page(tab, out)
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    away = [url for origin, url in requests if not url.startswith((f"{origin}/", "blob:", "data:"))]
+    assert requests
+    assert not away
+    assert not failures
+
+
+@pytest.fixture
+def clicking(visit, nano, out):
+    """The page with the example pictures and nano."""
+    with serving({"nano": nano}, PageFolder(PICTURES, out)) as url:
+        yield visit(url)

@@ -17,7 +17,7 @@ export function isAborted(error) {
 export class Api {
   #askForKey;
 
-  /** @param {() => Promise<string>} askForKey asks the person for the server's key. */
+  /** @param {(again: boolean) => Promise<string>} askForKey asks for the server's key. */
   constructor(askForKey) {
     this.#askForKey = askForKey;
   }
@@ -86,7 +86,7 @@ export class Api {
     const response = await this.#send(path, options);
     if (response.ok) return response;
     if (response.status === 401) {
-      sessionStorage.setItem(KEY, await this.#askForKey());
+      sessionStorage.setItem(KEY, await this.#askForKey(this.hasKey));
       return this.#ask(path, options);
     }
     const { message } = await response.json().catch(() => ({ message: response.statusText }));

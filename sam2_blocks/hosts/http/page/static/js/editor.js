@@ -369,8 +369,8 @@ export class Editor {
   #masksChanged() {
     const { state } = this.store;
     this.#masks.keepShown(state);
+    this.#stage.prepare();
     this.#showPanel(state);
-    this.#stage.redraw("masks");
     const object = objects.selectedObject(state);
     const shown = object && this.#masks.answerOf(object);
     const { width, height } = this.#picture;

@@ -9,7 +9,10 @@ import { listen } from "./keyboard.js";
 import { note, noteError } from "./say.js";
 import { wireToolbar } from "./toolbar.js";
 
-async function askForKey() {
+async function askForKey(again) {
+  document.getElementById("key-question").textContent = again
+    ? "The server does not take this key. Try another."
+    : "This server asks for a key.";
   const dialog = document.getElementById("key-dialog");
   const input = document.getElementById("key-input");
   input.value = "";

@@ -27,10 +27,7 @@ export class Panel {
     const current = selectedObject(state)?.className ?? state.className;
     const rows = state.classes.map((name, index) => {
       const count = state.objects.filter((one) => one.className === name).length;
-      const button = make("button", "row", {
-        "aria-pressed": String(name === current),
-        title: "Double-click to rename",
-      });
+      const button = make("button", "row", { "aria-pressed": String(name === current) });
       button.append(
         swatch(colourOf(state.classes, name)),
         make("span", "name", {}, name),
@@ -38,11 +35,11 @@ export class Panel {
         ...(index < 9 ? [make("kbd", "", {}, String(index + 1))] : []),
       );
       button.addEventListener("click", () => this.#on.assignClass(index));
-      button.addEventListener("dblclick", () => this.#on.renameClass(name));
       button.addEventListener("keydown", (event) => {
         if (event.key === "F2") this.#on.renameClass(name);
       });
-      return inItem(button);
+      const rename = iconButton(`Rename ${name}`, "✎", () => this.#on.renameClass(name));
+      return inItem(button, rename);
     });
     refill(this.#classes, rows);
   }
@@ -60,11 +57,8 @@ export class Panel {
         make("span", "detail", {}, describe(object, shown, pixels)),
       );
       button.addEventListener("click", () => this.#on.select(isSelected ? null : object.id));
-      const remove = make("button", "icon-button", {
-        "aria-label": `Delete ${object.className} ${index + 1}`,
-      });
-      remove.textContent = "×";
-      remove.addEventListener("click", () => this.#on.remove(object.id));
+      const label = `Delete ${object.className} ${index + 1}`;
+      const remove = iconButton(label, "×", () => this.#on.remove(object.id));
       return inItem(button, remove);
     });
     refill(this.#objects, rows);
@@ -84,6 +78,12 @@ export function describe(object, shown, pixels) {
 function swatch(rgb) {
   const made = make("span", "swatch", { "aria-hidden": "true" });
   made.style.background = toCss(rgb);
+  return made;
+}
+
+function iconButton(label, sign, act) {
+  const made = make("button", "icon-button", { "aria-label": label, title: label }, sign);
+  made.addEventListener("click", act);
   return made;
 }
 

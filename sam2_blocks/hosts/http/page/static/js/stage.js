@@ -41,6 +41,13 @@ export class Stage {
     requestAnimationFrame(() => this.#draw());
   }
 
+  /** Have new masks painted at once, not only when the next frame wants them. */
+  prepare() {
+    const state = this.#state();
+    for (const object of state.objects) this.#paintedOf(state, object);
+    this.redraw("masks");
+  }
+
   /** Whether a mask of an object is on the canvas. */
   isPainted({ mask }, { className }) {
     return this.#painter.get(mask, colourOf(this.#state().classes, className)) !== undefined;
@@ -96,15 +103,19 @@ export class Stage {
   }
 
   #drawObject(context, state, object) {
-    const shown = this.#masks.shownOf(object);
-    const colour = colourOf(state.classes, object.className);
-    const painted = shown && this.#painter.get(shown.mask, colour);
+    const painted = this.#paintedOf(state, object);
     if (!painted) return;
+    const colour = colourOf(state.classes, object.className);
     const isSelected = object.id === state.selected;
     context.globalAlpha = this.opacity;
     this.#drawPainted(context, painted);
     context.globalAlpha = 1;
     if (isSelected) this.#strokeOutline(context, painted.outline, toCss(colour));
+  }
+
+  #paintedOf(state, object) {
+    const shown = this.#masks.shownOf(object);
+    return shown && this.#painter.get(shown.mask, colourOf(state.classes, object.className));
   }
 
   #drawPainted(context, { bitmap, box: [x0, y0], scale }) {

@@ -2,6 +2,7 @@
 
 const MOST_SCALE = 40;
 const MARGIN = 24;
+const FOOT = 64; // of the room, for the tools
 
 export class View {
   scale = 1;
@@ -29,7 +30,7 @@ export class View {
     const { width, height } = this.#picture;
     this.scale = Math.min(this.#leastScale() * 2, MOST_SCALE);
     this.x = (this.#room.width - width * this.scale) / 2;
-    this.y = (this.#room.height - height * this.scale) / 2;
+    this.y = (this.#room.height - FOOT - height * this.scale) / 2;
     this.#fitted = true;
   }
 
@@ -90,7 +91,7 @@ export class View {
   #leastScale() {
     const { width, height } = this.#picture;
     const across = (this.#room.width - 2 * MARGIN) / width;
-    const down = (this.#room.height - 2 * MARGIN) / height;
+    const down = (this.#room.height - FOOT - 2 * MARGIN) / height;
     return Math.max(Math.min(across, down), 0.001) / 2;
   }
 

@@ -1,0 +1,167 @@
+"""A real browser on a real server, for the tests of the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+from sam2_blocks.executor import load
+from sam2_blocks.hosts.http.page.folder import PageFolder
+from sam2_blocks.service import ServedModels, ServiceSettings
+from sam2_blocks.values import Prompt, PromptSet
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+OPTIONS = [
+    "--no-sandbox",  # a container's root has none
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+]
+MARGIN_PX, FOOT_PX = 24, 64  # around and below a picture that is shown whole, see view.js
+HERE = "http://127.0.0.1"
+
+
+@contextmanager
+def serving(models, folder=None, **settings):
+    """Serve the page from this process; gives the page's URL."""
+    import uvicorn
+
+    from sam2_blocks.cli.click import OWN_PICTURES
+    from sam2_blocks.engine.plugins import load_plugins
+    from sam2_blocks.hosts.http import create_app
+    from sam2_blocks.hosts.http.server import _listen
+
+    served = ServedModels(models)
+    plugins = load_plugins(strict=True, points=[])
+    chosen = ServiceSettings(**{**OWN_PICTURES, **settings})
+    app = create_app(served, chosen, plugins=plugins, page=folder or PageFolder())
+    listener = _listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
+    thread.start()
+    try:
+        yield f"{HERE}:{listener.getsockname()[1]}/page/"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def fresh_nano():
+    """The shipped model, with a cache of its own."""
+    return load("nano", device="cpu")
+
+
+class Page:
+    """The page as a person sees it.
+
+    Args:
+        tab: a tab of the browser.
+        out: the folder that the server saves to.
+    """
+
+    def __init__(self, tab, out=None):
+        self.tab = tab
+        self._out = out
+        self.stage = tab.locator("#stage")
+
+    def open(self, name):
+        """Open a picture of the folder and wait until it can be clicked."""
+        if self.tab.locator("#folder").is_visible():
+            self.tab.locator("#pictures").get_by_text(name, exact=True).click()
+        self.wait_for(name)
+
+    def wait_for(self, name):
+        self.tab.wait_for_selector(f"body[data-picture={json.dumps(name)}]:not(.loading)")
+
+    def to_screen(self, x, y):
+        """The middle of a pixel, while the picture is shown whole."""
+        width, height = map(int, self.tab.locator("#picture-size").inner_text().split()[::2])
+        box = self.stage.bounding_box()
+        room = (box["width"] - 2 * MARGIN_PX, box["height"] - FOOT_PX - 2 * MARGIN_PX)
+        scale = min(room[0] / width, room[1] / height, 40)
+        left = box["x"] + (box["width"] - width * scale) / 2
+        top = box["y"] + (box["height"] - FOOT_PX - height * scale) / 2
+        return left + (x + 0.5) * scale, top + (y + 0.5) * scale
+
+    def click(self, x, y, **how):
+        self.tab.mouse.click(*self.to_screen(x, y), **how)
+
+    def drag(self, start, end, steps=3):
+        self.tab.mouse.move(*self.to_screen(*start))
+        self.tab.mouse.down()
+        self.tab.mouse.move(*self.to_screen(*end), steps=steps)
+        self.tab.mouse.up()
+
+    def press(self, keys):
+        self.tab.keyboard.press(keys)
+
+    def choose(self, name):
+        """Choose from the menu of exports."""
+        self.tab.locator("#export").click()
+        self.tab.locator(f"#export-menu {name}").click()
+
+    def export(self, form):
+        """Return the bytes of an export, once all masks are there."""
+        with self.tab.expect_download() as download:
+            self.choose(f"[data-export={form}]")
+        with open(download.value.path(), "rb") as file:
+            return file.read()
+
+    def masks(self):
+        """Return the COCO run lengths of all objects, in their order."""
+        return [row["segmentation"] for row in json.loads(self.export("coco"))["annotations"]]
+
+    def copied(self, what):
+        self.choose(f"[data-copy={what}]")
+        self.tab.get_by_text("Copied.").first.wait_for()
+        return self.tab.evaluate("navigator.clipboard.readText()")
+
+    def saved(self):
+        """Save, and return what is in the file."""
+        is_saving = lambda answer: answer.request.method == "PUT"  # noqa: E731
+        with self.tab.expect_response(is_saving) as answer:
+            self.press("Control+s")
+        assert answer.value.ok, answer.value.text()
+        name = self.tab.locator("#picture-name").inner_text()
+        return json.loads((self._out / "clicks" / f"{name}.json").read_text())
+
+    def prompts(self):
+        return self.saved()["prompts"]
+
+    def objects(self):
+        """What the list of objects says."""
+        return self.tab.locator("#objects .row .name").all_inner_texts()
+
+    def milliseconds(self):
+        """How long each click took until its mask was drawn."""
+        entries = "performance.getEntriesByName('pointer-to-mask').map((one) => one.duration)"
+        return self.tab.evaluate(entries)
+
+
+def expected_prediction(executor, image, rows, **options):
+    """What `Executor.segment` makes of rows of prompts."""
+    prompts = [
+        Prompt(
+            np.array(row["box_xyxy"], np.float32) if "box_xyxy" in row else None,
+            np.array(row["point_coords"], np.float32) if "point_coords" in row else None,
+            np.array(row["point_labels"], np.int32) if "point_coords" in row else None,
+        )
+        for row in rows
+    ]
+    [embedding] = executor.embed([image])
+    [found] = executor.segment([(embedding, PromptSet(tuple(prompts)))], **options)
+    return found
+
+
+def wait_until(holds, seconds=20):
+    """Wait for what no event tells."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
