@@ -16,7 +16,8 @@ from sam2_blocks.hosts.http.page.folder import PageFolder
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.values import Prompt, PromptSet
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
 OPTIONS = [
     "--no-sandbox",  # a container's root has none
     "--disable-background-networking",

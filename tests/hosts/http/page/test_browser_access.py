@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sam2_blocks import read_image
@@ -134,3 +136,19 @@ def test_nothing_is_cut_off_at_any_width(visit, nano, out, width):
             box = page.tab.locator(name).first.bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
+
+
+def test_many_objects_scroll_in_their_own_place(clicking):
+    clicking.open(COINS)
+    for step in range(14):
+        clicking.press("n")
+        clicking.click(40 + 50 * step, 60 + 30 * step)
+    clicking.masks()
+    places = [section.bounding_box() for section in clicking.tab.locator("aside section").all()]
+    for above, below in pairwise(places):
+        assert above["y"] + above["height"] <= below["y"] + 1
+    hidden = clicking.tab.locator("section.grows").evaluate(
+        "one => one.scrollHeight - one.clientHeight"
+    )
+    assert hidden > 100
+    assert clicking.tab.locator("#objects [aria-pressed=true]").is_visible()

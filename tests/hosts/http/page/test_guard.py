@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import pytest
-from starlette.requests import Request
 
-from sam2_blocks.hosts.http.page.guard import is_below_page, is_loopback, refuse_other_sites
 from sam2_blocks.service.errors import ForbiddenError
+
+requests = pytest.importorskip("starlette.requests", reason="needs the extra http")
+
+from sam2_blocks.hosts.http.page.guard import (  # noqa: E402
+    is_below_page,
+    is_loopback,
+    refuse_other_sites,
+)
 
 
 def asked(**headers):
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "headers": named})
+    return requests.Request({"type": "http", "headers": named})
 
 
 @pytest.mark.parametrize(
