@@ -33,7 +33,7 @@ def report(plugins: Plugins) -> HostReport:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("create_app", "serve"):
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from sam2_blocks.hosts.http import app, server
