@@ -379,14 +379,7 @@ class Sam2SegmentationRequest(_ImageRequest):
     """
 
     extensions: ClassVar[frozenset[str]] = frozenset(
-        {
-            "model_version",
-            "min_confidence",
-            "tolerance",
-            "polygon_form",
-            "automatic_masks",
-            "candidates",
-        }
+        "model_version min_confidence tolerance polygon_form automatic_masks candidates".split()
     )
 
     format: Literal["json", "rle", "binary"] = Field(
@@ -427,7 +420,6 @@ class Sam2SegmentationRequest(_ImageRequest):
         description="Extension: find the masks of everything; true for the defaults. Takes no "
         "prompts, and saves and loads no logits.",
     )
-
     candidates: bool | None = Field(
         default=None,
         description="Extension: also answer with every mask the model proposed for a prompt.",
@@ -466,9 +458,6 @@ class Sam2SegmentationRequest(_ImageRequest):
         if automatic is not None and prompts is not None and prompts.prompts:
             raise ValueError("give prompts or automatic_masks, not both")
         return automatic
-
-
-# --- responses --------------------------------------------------------------------------------
 
 
 class Sam2EmbeddingResponse(Entity):

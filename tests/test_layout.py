@@ -57,6 +57,7 @@ ABOUT_MORE = {
     "test_package.py": "the package as it is imported, built and installed",
     "test_plugin_example.py": "examples/plugin, installed",
     "test_readers.py": "what we export, read by the libraries of others",
+    "runs/test_histories.py": "random lives of an output folder",
     "test_readme.py": "README.md",
     "test_sockets.py": "the frozen sockets of every block",
     "test_threshold_family.py": "a second family of models, through the hooks alone",
