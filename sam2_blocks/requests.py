@@ -378,9 +378,10 @@ class Sam2SegmentationRequest(_ImageRequest):
     the one mask that the public server gives, or with ``automatic_masks`` those of everything.
     """
 
-    extensions: ClassVar[frozenset[str]] = frozenset(
-        "model_version min_confidence tolerance polygon_form automatic_masks candidates".split()
-    )
+    extensions: ClassVar[frozenset[str]] = frozenset({
+        "model_version", "min_confidence", "tolerance", "polygon_form", "automatic_masks",
+        "candidates",
+    })  # fmt: skip
 
     format: Literal["json", "rle", "binary"] = Field(
         default="json",
