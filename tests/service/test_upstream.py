@@ -14,19 +14,19 @@ import pytest
 
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.service.errors import ImageConflictError, RequestError
-from sam2_blocks.testing import FakeExecutor
-from tests.service.conftest import PICTURE, box, embed, library_call, picture, point, segment
+from tests.service.conftest import (
+    PICTURE,
+    box,
+    embed,
+    fresh,
+    library_call,
+    picture,
+    point,
+    segment,
+)
 
 CLICK = [{"points": [point(40, 30)]}]
 TWO_CLICKS = [{"points": [point(40, 30), point(2, 2, positive=False)]}]
-
-
-class Counting(FakeExecutor):
-    """Counts the pictures that it embeds."""
-
-    def embed(self, images):
-        self.seen = getattr(self, "seen", 0) + len(images)
-        return super().embed(images)
 
 
 def mask_of(answer):
@@ -71,13 +71,13 @@ def test_another_picture_by_the_same_name_is_no_miss(make_service):
         segment(service, picture(1), CLICK, image_id="truck")
 
 
-def test_a_prompt_that_is_wrong_is_the_error_and_embeds_nothing_again(make_service):
-    executor = Counting()
+def test_a_prompt_that_is_wrong_is_the_error_and_embeds_nothing_again(make_service, nano_executor):
+    executor = fresh(nano_executor)
     service = make_service(executor)
     segment(service, PICTURE, CLICK, image_id="truck")
     with pytest.raises(RequestError, match="prompts: "):
         segment(service, None, [box(500, 500, 600, 600)], image_id="truck")
-    assert executor.seen == 1
+    assert executor.cache_stats().misses == 1
 
 
 def test_logits_that_were_kept_change_the_mask_of_more_clicks(make_service):

@@ -184,6 +184,7 @@ def map_videos(
     video_column: str = "video",
     concurrency: int | tuple[int, int] | None = None,
     num_gpus: float | None = None,
+    partitions: int | None = None,
     **options: Any,
 ) -> Any:
     """Run a pipeline on the videos of a Ray Data set, several at a time, each on one actor.
@@ -195,12 +196,14 @@ def map_videos(
         video_column: column that names the video of a frame.
         concurrency: how many actors, or between which numbers of them; Ray decides if not given.
         num_gpus: of each actor.
+        partitions: into how many parts the videos are shuffled; an actor takes one after another.
+            Ray decides if not given.
         options: those of `VideoStage`.
 
     Returns:
         A ``ray.data.Dataset`` with the outputs as columns, the frames of each video in order.
     """
-    return data.groupby(video_column).map_groups(
+    return data.groupby(video_column, num_partitions=partitions).map_groups(
         VideoStage,
         fn_constructor_args=[pipeline],
         fn_constructor_kwargs={"video_column": video_column, **options},

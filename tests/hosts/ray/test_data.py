@@ -140,33 +140,33 @@ def frames(folder, counts):
     return sorted(rows, key=lambda row: -row["frame"])
 
 
-def tracked(row):
-    return [mask["tracker_id"] for mask in json.loads(row["tracks"])]
+PROMPTED = {
+    "pipeline_version": 1,
+    "inputs": {"image": {"kind": "image"}},
+    "steps": {
+        "track": {
+            "use": "sam2/track@v1",
+            "with": {"image": "$inputs.image", "prompts": [{"box_xyxy": LEFT}], "model": "nano"},
+        }
+    },
+    "outputs": {"tracks": "$steps.track.predictions", "new": "$steps.track.new"},
+}
 
 
 def test_each_video_of_a_data_set_is_followed_by_itself(cluster, tmp_path):
     from sam2_blocks.hosts.ray import map_videos
 
-    rows = frames(tmp_path, {"a": 3, "b": 4})
-    data = map_videos(ray.data.from_items(rows), with_boxes_as_text(), concurrency=2)
-    found = data.take_all()
+    counts = {"a": 3, "b": 4}
+    rows = [{**row, "boxes": ""} for row in frames(tmp_path, counts)]
+    data = ray.data.from_items(rows)
+    found = map_videos(data, PROMPTED, concurrency=1, partitions=2).take_all()
     assert {row["errors"] for row in found} == {""}
-    for video, count, wanted in (("a", 3, [1]), ("b", 4, [1, 2])):
+    for video, count in counts.items():
         of_one = [row for row in found if row["video"] == video]
         assert [row["frame"] for row in of_one] == list(range(1, count + 1))
-        assert [tracked(row) for row in of_one] == [wanted] * count
-
-
-def with_boxes_as_text():
-    """Arrow has no type for lists of different depths, so the boxes of a frame are JSON."""
-    return {**TRACK, "inputs": {**TRACK["inputs"], "boxes": {"kind": "prompts"}}} | {
-        "steps": {
-            "track": {
-                "use": "sam2/track@v1",
-                "with": {"image": "$inputs.image", "prompts": "$inputs.boxes", "model": "nano"},
-            }
-        }
-    }
+        assert [len(json.loads(row["new"])) for row in of_one] == [1] + [0] * (count - 1)
+        ids = [[mask["tracker_id"] for mask in json.loads(row["tracks"])] for row in of_one]
+        assert ids == [[1]] * count
 
 
 def batch_of(rows):
