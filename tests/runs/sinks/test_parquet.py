@@ -292,7 +292,7 @@ def test_an_input_folder_that_is_no_text_is_gone_on_with(start, tmp_path):
 
 
 def test_merged_coco_is_that_of_the_exporter_for_boxes_of_a_coco_file(start, pictures, tmp_path):
-    """Ids of pictures and boxes, categories nobody has, and crowds."""
+    """Ids of pictures and boxes, and categories that nothing is of."""
     images = [{"id": 70 - n, "file_name": f"{n}.png", "width": 60, "height": 40} for n in range(3)]
     row = {"category_id": 8, "bbox": [5, 5, 20, 20]}
     annotations = [
@@ -313,4 +313,4 @@ def test_merged_coco_is_that_of_the_exporter_for_boxes_of_a_coco_file(start, pic
     for name in ("images", "annotations", "categories"):
         assert coco[name] == expected[name], name
     assert [image["id"] for image in coco["images"]] == [70, 69, 68]
-    assert [row["iscrowd"] for row in coco["annotations"]] == [0, 1, 0]
+    assert [row["id"] for row in coco["annotations"]] == [31, 33]  # a crowd is no prompt
