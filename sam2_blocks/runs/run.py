@@ -22,6 +22,7 @@ from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
+from sam2_blocks.runs.memory import ITEMS_BETWEEN, give_back
 from sam2_blocks.runs.opening import open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
@@ -216,11 +217,13 @@ class Run(Iterator[ItemResult]):
             with self._runner as runner:
                 if self._sink:
                     runner.resources.files = self._sink.files
-                for found in self._run_all(runner, flight, done):
+                for count, found in enumerate(self._run_all(runner, flight, done), start=1):
                     result = replace(found, item=self._under_way.pop(found.id))
                     self.errors += result.errors
                     if self._sink:
                         self._sink.write(result)
+                    if count % ITEMS_BETWEEN == 0:
+                        give_back()
                     yield result
             complete = True
         finally:
