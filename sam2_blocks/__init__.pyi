@@ -32,6 +32,7 @@ from .options import CropSettings as CropSettings
 from .options import SegmentOptions as SegmentOptions
 from .options import TrackSettings as TrackSettings
 from .prompts import check_prompts as check_prompts
+from .runs.loading import load_dataset as load_dataset
 from .runs.once import segment as segment
 from .runs.run import run_pipeline as run_pipeline
 from .strategies.automatic import generate_masks as generate_masks

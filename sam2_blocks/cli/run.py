@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -15,15 +16,16 @@ from rich.progress import Progress
 
 from sam2_blocks.cli import on_ray, screen
 from sam2_blocks.cli.late import load_plugins
-from sam2_blocks.cli.options import INTERRUPTED, ITEMS_FAILED, PipelineFile, Strict
+from sam2_blocks.cli.options import INTERRUPTED, PipelineFile, Strict
 from sam2_blocks.cli.screen import err, out, safe, safe_name
+from sam2_blocks.cli.summary import sum_up
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from sam2_blocks.clock import Clock
     from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.engine.records import ItemResult
-    from sam2_blocks.hosts.ray.launch import RayRun
     from sam2_blocks.language.pipeline import Pipeline
     from sam2_blocks.runs.report import Report
     from sam2_blocks.runs.run import Run
@@ -81,6 +83,10 @@ def run(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip pictures that an earlier run finished.")
+    ] = False,
+    retry_set_aside: Annotated[
+        bool,
+        typer.Option("--retry-set-aside", help="Run pictures again that killed the process twice."),
     ] = False,
     names: Annotated[
         Names, typer.Option(help="Call folders of results like the picture, or by its stem.")
@@ -165,6 +171,7 @@ def run(
     chosen: dict[str, Any] = {
         "settings": values,
         "resume": resume,
+        "retry_set_aside": retry_set_aside,
         "names": names.value,
         "batch_size": batch_size,
         "max_pixels": max_pixels,
@@ -172,6 +179,7 @@ def run(
         "value_range": value_range,
         "pictures": pictures.value,
     }
+    started = time.perf_counter()
     if on is Where.RAY:
         from sam2_blocks.hosts.ray.launch import RayOptions, run_on_ray
 
@@ -185,7 +193,8 @@ def run(
             strict_plugins=strict_plugins,
             **chosen,
         )
-        _sum_up(run, on_ray.follow(run, folder, quiet=quiet), folder)
+        finished = on_ray.follow(run, folder, quiet=quiet)
+        sum_up(run, finished, folder, seconds=time.perf_counter() - started)
         return
     under_way = run_pipeline(
         graph,
@@ -199,9 +208,9 @@ def run(
     if not quiet:
         screen.print_notes(under_way.notes)
     sheet = Report(Path(graph.source).name) if report else None
-    with _traced(plugins, trace), _reported(plugins, sheet, under_way, folder):
+    with _traced(plugins, trace, under_way.clock), _reported(plugins, sheet, under_way, folder):
         finished = _follow(under_way, folder, quiet=quiet, sheet=sheet)
-    _sum_up(under_way, finished, folder)
+    sum_up(under_way, finished, folder, seconds=time.perf_counter() - started)
 
 
 def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:
@@ -264,7 +273,7 @@ def _yaml(where: str, text: str) -> Any:
 
 
 @contextmanager
-def _traced(plugins: Plugins, path: Path | None) -> Iterator[None]:
+def _traced(plugins: Plugins, path: Path | None, clock: Clock) -> Iterator[None]:
     """Record what runs meanwhile, and write it whatever becomes of it."""
     if path is None:
         yield
@@ -273,10 +282,11 @@ def _traced(plugins: Plugins, path: Path | None) -> Iterator[None]:
 
     recorder = TraceRecorder()
     plugins.manager.register(recorder)
+    clock.listener = recorder.add_stage
     try:
         yield
     finally:
-        recorder.write(path)
+        recorder.write(path, clock.seconds)
 
 
 @contextmanager
@@ -344,15 +354,3 @@ def print_result(result: ItemResult, *, brief: bool) -> None:
         count = count_detections(value)
         if count is not None:
             screen.print_result(f"{title}: {count}" if brief else detections_table(value, title))
-
-
-def _sum_up(under_way: Run | RayRun, finished: int, folder: str) -> None:
-    done = finished - len({error.item for error in under_way.errors})
-    summary = f"{done} of {finished} done" if finished else "nothing is left to do"
-    screen.print_result(f"{summary}, in {safe(folder)}")
-    if len(under_way.errors) > 1:
-        from sam2_blocks.cli.tables import failures_by_kind
-
-        screen.print_result(f"failures: {failures_by_kind(under_way.errors)}")
-    if under_way.errors:
-        raise typer.Exit(ITEMS_FAILED)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from sam2_blocks.clock import WAITING, stage
 from sam2_blocks.engine.flow import ABSENT, Absence, Plan, Progress, Task
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult, Outputs, SkipRecord
@@ -161,7 +162,8 @@ class Runner:
                 current = upcoming
                 try:
                     upcoming = self._read_batch(readers, source)
-                    batch = [future.result() for future in current]
+                    with stage(WAITING):
+                        batch = [future.result() for future in current]
                     self._run_steps(self._leading, batch)
                 finally:  # also if interrupted: what is complete is not lost
                     yield from _results_of(behind)
@@ -172,8 +174,11 @@ class Runner:
     def _read_batch(
         self, pool: ThreadPoolExecutor, items: Iterator[Item]
     ) -> list[Future[Progress]]:
-        return [pool.submit(self._read, item) for item in islice(items, self._batch_size)]
+        with stage("list"):
+            batch = list(islice(items, self._batch_size))
+        return [pool.submit(copy_context().run, self._read, item) for item in batch]
 
+    @stage("decode")
     def _read(self, item: Item) -> Progress:
         self._check_names(item)
         progress = Progress(item.id)
@@ -231,6 +236,10 @@ class Runner:
         return ItemResult(progress.id, outputs, errors, skipped, image_hw=next(sizes, None))
 
     def _run_step(self, step: Step, batch: Sequence[Progress]) -> None:
+        with stage(step.id):
+            self._run_step_on(step, batch)
+
+    def _run_step_on(self, step: Step, batch: Sequence[Progress]) -> None:
         planned = [(progress, self._tasks(step, progress)) for progress in batch]
         tasks = [task for _, tasks in planned for task in tasks or ()]
         size = self._elements if step.repeated else len(batch)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2_blocks.clock import shares
 from sam2_blocks.engine.hookspecs import hookimpl
 from sam2_blocks.errors import StepError
 from sam2_blocks.files.atomic import write_text
@@ -53,9 +54,23 @@ class TraceRecorder:
         arguments = {"item": item_id, "skipped": reason}
         self._add("i", step.id, threading.get_ident(), arguments, ts=self._now_us(), s="t")
 
-    def write(self, path: str | Path) -> None:
-        """Write the trace; the file is whole or not there."""
-        write_text(Path(path), json.dumps({"traceEvents": self._events, "displayTimeUnit": "ms"}))
+    def add_stage(self, name: str, begun: float, ended: float) -> None:
+        """Record a stage of this thread, such as reading; a listener of a run's `Clock`."""
+        ts, dur = ((seconds - self._started) * 1e6 for seconds in (begun, ended))
+        thread = threading.get_ident()
+        self._add("X", name, thread, {}, cat="stage", ts=ts, dur=dur - ts)
+
+    def write(self, path: str | Path, seconds: Mapping[str, float] | None = None) -> None:
+        """Write the trace; the file is whole or not there.
+
+        Args:
+            path: of the file.
+            seconds: of each stage, to be written along.
+        """
+        content: dict[str, Any] = {"traceEvents": self._events, "displayTimeUnit": "ms"}
+        if seconds is not None:
+            content["otherData"] = {"seconds": seconds, "shares": shares(seconds)}
+        write_text(Path(path), json.dumps(content))
 
     def _add(self, phase: str, name: str, thread: int, args: dict[str, Any], **more: Any) -> None:
         self._events.append(

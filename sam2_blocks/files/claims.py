@@ -16,7 +16,8 @@ ERRORS_FILE = "errors.json"
 JOURNAL_FILE = ".finished.jsonl"
 STARTED_FILE = ".started.jsonl"
 LOCK_FILE = ".finished.lock"
-RESERVED = frozenset({ERRORS_FILE, JOURNAL_FILE, STARTED_FILE, LOCK_FILE})
+FLIGHT_FILE = ".flying.json"
+RESERVED = frozenset({ERRORS_FILE, FLIGHT_FILE, JOURNAL_FILE, STARTED_FILE, LOCK_FILE})
 """Files of the run itself, at the top of its folder."""
 
 
@@ -54,10 +55,11 @@ class OutputFiles:
         self.kept = dict(kept or {})
         self.shared_before = dict(shared_before or {})
         self.order = order or {}
-        self._kept_files = {f.resolve(): item for item, files in self.kept.items() for f in files}
-        self._before = {path.resolve() for path in self.shared_before}
-        self._writers: WeakValueDictionary[Path, object] = WeakValueDictionary()
-        self._claimed: set[Path] = set()
+        # Files are known by resolved names: texts are a fraction of what paths take.
+        self._kept_files = {_key(f): item for item, files in self.kept.items() for f in files}
+        self._before = {_key(path) for path in self.shared_before}
+        self._writers: WeakValueDictionary[str, object] = WeakValueDictionary()
+        self._claimed: set[str] = set()
         self._shared: dict[Path, str] = {}
         self._by_item: dict[str, dict[Path, None]] = defaultdict(dict)
         self._reads: dict[str, dict[str, str]] = defaultdict(dict)
@@ -85,12 +87,12 @@ class OutputFiles:
                 is the file of an item that is not done again.
         """
         target = self.reserve(path if item else self._of_shard(path), writer)
-        owner = self._kept_files.get(target.resolve(), item)
+        owner = self._kept_files.get(_key(target), item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
         with self._lock:
             is_new = target not in (self._by_item[item] if item else self._shared)
-            self._claimed.add(target.resolve())
+            self._claimed.add(_key(target))
             if item:
                 self._by_item[item][target] = None
             else:
@@ -124,7 +126,7 @@ class OutputFiles:
         if resolved.parent == folder and resolved.name in RESERVED:
             raise ValueError(f"{target} is a file of the run itself; choose another 'path'")
         with self._lock:
-            if self._writers.setdefault(resolved, writer) is not writer:
+            if self._writers.setdefault(str(resolved), writer) is not writer:
                 raise ValueError(
                     f"another step or output writes {target}, too; give each its own 'path'"
                 )
@@ -140,7 +142,7 @@ class OutputFiles:
         return [
             self.claim(path.relative_to(self.folder), writer)
             for path in left
-            if self.kept and path.resolve() not in self._claimed
+            if self.kept and _key(path) not in self._claimed
         ]
 
     def _of_shard(self, path: str | Path) -> Path:
@@ -151,7 +153,7 @@ class OutputFiles:
 
     def kept_in(self, path: Path) -> Collection[str]:
         """Items that a file for all items shall keep what it says of."""
-        return self.kept.keys() if path.resolve() in self._before else ()
+        return self.kept.keys() if _key(path) in self._before else ()
 
     def of_item(self, item: str) -> list[Path]:
         """Files that blocks took for an item."""
@@ -163,6 +165,11 @@ class OutputFiles:
         with self._lock:
             return self._reads.pop(item, {})
 
+    def forget_item(self, item: str) -> None:
+        """Hold the files of an item no more, once they are noted elsewhere."""
+        with self._lock:
+            self._by_item.pop(item, None)
+
     def of_all(self) -> dict[Path, str]:
         """Files that blocks took for all items, each with the class of its block."""
         with self._lock:
@@ -170,6 +177,10 @@ class OutputFiles:
 
     def is_needed(self, path: Path) -> bool:
         """Whether a block took this file in this run, or an item that is kept has it."""
-        resolved = path.resolve()
+        key = _key(path)
         with self._lock:
-            return resolved in self._claimed or resolved in self._kept_files
+            return key in self._claimed or key in self._kept_files
+
+
+def _key(path: Path) -> str:
+    return os.path.realpath(path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,34 @@ class JsonLines:
         path: the file; what it holds is replaced.
         values: what it holds at first.
 
+    Attributes:
+        places: where each of these begins in the file.
+
     Raises:
         OSError: if it cannot be written.
     """
 
     def __init__(self, path: Path, values: Iterable[Any] = ()) -> None:
-        write_text(path, "".join(map(_line, values)))
+        lines = [_line(value) for value in values]
+        write_text(path, "".join(lines))
+        *self.places, self._size = accumulate(map(len, lines), initial=0)
+        self._path = path
         self._file = path.open("a", encoding="ascii")
 
-    def append(self, value: Any) -> None:
-        """Add one value that JSON can hold."""
-        self._file.write(_line(value))
+    def append(self, value: Any) -> int:
+        """Add one value that JSON can hold, and return where it begins."""
+        line, place = _line(value), self._size
+        self._file.write(line)
         self._file.flush()
+        self._size += len(line)
+        return place
+
+    def read(self, places: Iterable[int]) -> Iterator[Any]:
+        """Read the values that begin at some places, one by one."""
+        with self._path.open("rb") as file:
+            for place in places:
+                file.seek(place)
+                yield json.loads(file.readline())
 
     def close(self) -> None:
         """Add nothing more."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import supervision as sv
 from pycocotools import mask as coco_mask
 
 from sam2_blocks.errors import UsageError
-from sam2_blocks.files.atomic import json_text, unfinished_path, write_text
+from sam2_blocks.files.atomic import json_text, unfinished_path, write_atomically
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
 from sam2_blocks.formats.coco_boxes import ANNOTATION_ID, is_crowd
 from sam2_blocks.formats.plain import to_plain
@@ -120,11 +120,14 @@ class CocoWriter:
         self._part_path = unfinished_path(path)
         earlier = _read_pictures(path) if kept and path.exists() else {}
         earlier |= _read_rows(self._part_path) if kept else {}
-        self._pictures = {name: picture for name, picture in earlier.items() if name in kept}
+        pictures = {name: picture for name, picture in earlier.items() if name in kept}
         self._categories: list[dict[str, Any]] = earlier.get(CATEGORIES, {}).get("rows", [])
         self._added: set[str] = set()
         known = {CATEGORIES: {"rows": self._categories}} if self._categories else {}
-        self._part = JsonLines(self._part_path, (known | self._pictures).items())
+        self._part = JsonLines(self._part_path, (known | pictures).items())
+        # Only places are held: a file may be larger than memory.
+        self._places = dict(zip(known | pictures, self._part.places, strict=True))
+        self._places.pop(CATEGORIES, None)
 
     def add(
         self,
@@ -152,71 +155,135 @@ class CocoWriter:
         if new:
             self._categories += new
             self._part.append([CATEGORIES, {"rows": self._categories}])
-        self._part.append([name, picture])
-        self._pictures[name] = picture
+        self._places[name] = self._part.append([name, picture])
 
     def finish(self) -> None:
         """Number pictures, annotations and categories, and write the file."""
         self._part.close()
         last = len(self._order)
-        names = sorted(self._pictures, key=lambda name: self._order.get(name, last))
-        pictures = {name: self._pictures[name] for name in names}
-        write_text(self._path, json_text(_number(pictures, self._categories), indent=1) + "\n")
+        names = sorted(self._places, key=lambda name: self._order.get(name, last))
+        places = [self._places[name] for name in names]
+        pictures = _Pictures(lambda: self._part.read(places), self._categories)
+        write_atomically(self._path, pictures.write)
         self._part_path.unlink(missing_ok=True)
 
 
-def _number(
-    pictures: Mapping[str, Mapping[str, Any]], listed: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    rows = [row for picture in pictures.values() for row in picture["annotations"]]
-    categories = _categories(rows, listed)
-    category_ids = {row["name"]: row["id"] for row in reversed(categories)}
-    names = {row["id"]: row["name"] for row in categories}
-    numbered = any(names.get(row["class_id"]) != row["category"] for row in rows)
-    image_ids = _Ids([picture.get("id") for picture in pictures.values()])
-    ids = _Ids([row.get("id") for row in rows])
-    videos: dict[str, int] = {}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for file_name, picture in pictures.items():
-        image_id = image_ids.take(picture.get("id"))
-        facts = {"width": picture["width"], "height": picture["height"]}
-        if "video" in picture:
-            facts["video_id"] = videos.setdefault(picture["video"], len(videos) + 1)
-            facts["frame_index"] = picture["frame_index"]
-        images.append({"id": image_id, "file_name": file_name, **facts})
-        for row in picture["annotations"]:
-            left_out = {"category", "id"} if numbered and row["class_id"] is not None else OURS
-            own = names.get(row["class_id"]) == row["category"]
-            annotations.append(
-                {
-                    "id": ids.take(row.get("id")),
+class _Pictures:
+    """Pictures with annotations → a COCO file, in passes that hold nothing but numbers.
+
+    Args:
+        read: gives names and pictures, in order, as often as it is called.
+        listed: categories of the file that the boxes came from.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]],
+        listed: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._read = read
+        rows = {(row["category"], row["class_id"]) for row in self._rows()}
+        seen = [{"category": name, "class_id": class_id} for name, class_id in rows]
+        self._categories = number_categories(seen, listed)
+        self._numbers = CategoryNumbers(self._categories)
+        names = self._numbers.names
+        self._numbered = any(names.get(row["class_id"]) != row["category"] for row in seen)
+        ids = Ids(row.get("id") for row in self._rows())
+        self._ids, from_source = ids, bool(listed) or ids.given or self._image_ids().given
+        self._info = {
+            **(NUMBERED if self._numbered else {}),
+            **(SOURCE_IDS if from_source else {}),
+        }
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the file."""
+        videos = dict.fromkeys(p["video"] for _, p in self._read() if "video" in p)
+        numbers = {name: number for number, name in enumerate(videos, start=1)}
+        named = [{"id": number, "name": name} for name, number in numbers.items()]
+        file.write(b"{\n")
+        if self._info:
+            file.write(f' "info": {_indented(self._info)},\n'.encode())
+        if named:
+            _write_list(file, "videos", named, end=",")
+        _write_list(file, "images", self._images(numbers), end=",")
+        _write_list(file, "annotations", self._annotations(), end=",")
+        _write_list(file, "categories", self._categories, end="")
+        file.write(b"}\n")
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        for _, picture in self._read():
+            yield from picture["annotations"]
+
+    def _image_ids(self) -> Ids:
+        return Ids(picture.get("id") for _, picture in self._read())
+
+    def _images(self, videos: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+        ids = self._image_ids()
+        for file_name, picture in self._read():
+            facts = {"width": picture["width"], "height": picture["height"]}
+            if "video" in picture:
+                facts["video_id"] = videos[picture["video"]]
+                facts["frame_index"] = picture["frame_index"]
+            yield {"id": ids.take(picture.get("id")), "file_name": file_name, **facts}
+
+    def _annotations(self) -> Iterator[dict[str, Any]]:
+        image_ids = self._image_ids()
+        for _, picture in self._read():
+            image_id = image_ids.take(picture.get("id"))
+            for row in picture["annotations"]:
+                numbered = self._numbered and row["class_id"] is not None
+                left_out = {"category", "id"} if numbered else OURS
+                yield {
+                    "id": self._ids.take(row.get("id")),
                     "image_id": image_id,
-                    "category_id": row["class_id"] if own else category_ids[row["category"]],
+                    "category_id": self._numbers.of(row["category"], row["class_id"]),
                     **{k: v for k, v in row.items() if k not in left_out},
                 }
-            )
-    from_source = bool(listed) or image_ids.given or ids.given
-    info = {**(NUMBERED if numbered else {}), **(SOURCE_IDS if from_source else {})}
-    return {
-        **({"info": info} if info else {}),
-        **({"videos": [{"id": n, "name": name} for name, n in videos.items()]} if videos else {}),
-        "images": images,
-        "annotations": annotations,
-        "categories": categories,
-    }
 
 
-class _Ids:
+def _write_list(file: BinaryIO, name: str, values: Iterable[Any], *, end: str) -> None:
+    """Write a list as `json_text` would, with an indent of 1, a value at a time."""
+    file.write(f' "{name}": ['.encode())
+    count = 0
+    for count, value in enumerate(values, start=1):
+        file.write((",\n  " if count > 1 else "\n  ").encode() + _indented(value, 2).encode())
+    file.write(f"\n ]{end}\n".encode() if count else f"]{end}\n".encode())
+
+
+def _indented(value: Any, depth: int = 1) -> str:
+    return json_text(value, indent=1).replace("\n", "\n" + " " * depth)
+
+
+class CategoryNumbers:
+    """The number of a row's category in a file.
+
+    Args:
+        categories: of the file.
+    """
+
+    def __init__(self, categories: Sequence[Mapping[str, Any]]) -> None:
+        self.names = {row["id"]: row["name"] for row in categories}
+        self._by_name = {row["name"]: row["id"] for row in reversed(categories)}
+
+    def of(self, name: str, class_id: Id | None) -> Id:
+        """The detector's class id where that is the category's, else what the name has."""
+        own = class_id is not None and self.names.get(class_id) == name
+        return class_id if own and class_id is not None else self._by_name[name]
+
+
+class Ids:
     """Numbers that are given are kept, the first time each; others get those that follow.
 
     Args:
         given: the numbers or texts that there are; None where there is none.
     """
 
-    def __init__(self, given: Sequence[Id | None]) -> None:
-        self.given = any(one is not None for one in given)
-        self._next = 1 + max((n for n in given if isinstance(n, int)), default=0)
+    def __init__(self, given: Iterable[Id | None]) -> None:
+        self.given, highest = False, 0
+        for one in given:
+            self.given = self.given or one is not None
+            highest = max(highest, one if isinstance(one, int) else 0)
+        self._next = 1 + highest
         self._taken: set[Id] = set()
 
     def take(self, given: Id | None) -> Id:
@@ -228,10 +295,15 @@ class _Ids:
         return given
 
 
-def _categories(
-    rows: Sequence[Mapping[str, Any]], listed: Sequence[Mapping[str, Any]]
+def number_categories(
+    rows: Collection[Mapping[str, Any]], listed: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """All categories that a file lists which the boxes came from, and what else was found."""
+    """Make the categories of a file: those that the boxes' file lists, and what else was found.
+
+    Args:
+        rows: each with the name of its ``category`` and the detector's ``class_id``, or None.
+        listed: categories of the file that the boxes came from.
+    """
     if len({row["id"] for row in listed}) < len(listed):
         listed = ()  # of several files that mean different things by one id
     known = {row["name"] for row in listed}
@@ -243,7 +315,7 @@ def _categories(
     return [*map(dict, listed), *({"id": free + i, "name": name} for i, name in enumerate(names))]
 
 
-def _category_ids(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _category_ids(rows: Collection[Mapping[str, Any]]) -> dict[str, int]:
     """The detector's class ids where each names one class, one higher where the first is 0.
 
     Many readers take category 0 for the background. Without such class ids the names are numbered

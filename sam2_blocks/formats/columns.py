@@ -2,8 +2,9 @@
 
 Detections are a list of structs, as in published tables of SA-1B: ``segmentation`` (``size`` and
 compressed ``counts``, the mask, exactly), ``bbox`` (x, y, width, height in pixels, the tight one of
-the mask), ``area`` in pixels, ``class_id``, ``class_name``, ``confidence``, ``iou_prediction`` and
-``tracker_id``; what a row does not have is null.
+the mask), ``area`` in pixels, ``class_id``, ``class_name``, ``confidence``, ``iou_prediction``,
+``tracker_id``, and of rows that came from a COCO file ``annotation_id``, if it is a whole number,
+and ``iscrowd``; what a row does not have is null.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import supervision as sv
 from PIL import Image as Pil
 from pycocotools import mask as coco_mask
 
-from sam2_blocks.formats.parquet import load_pyarrow
+from sam2_blocks.formats.coco_boxes import ANNOTATION_ID, IS_CROWD
+from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, text_to_cell
 from sam2_blocks.masks.detections import RLE_COLUMN, to_rles
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_coco, rles_to_boxes_xyxy
 from sam2_blocks.masks.stack import MaskStack
@@ -64,8 +66,12 @@ def detections_to_structs(found: sv.Detections) -> list[dict[str, Any]]:
     rows = []
     for index, rle in enumerate(rles):
         x0, y0, x1, y1 = (float(value) for value in found.xyxy[index])
-        row = {name: _cell_of(found, name, index) for name in ROW_FIELDS}
+        row = {name: _cell_of(found, COLUMN.get(name, name), index) for name in ROW_FIELDS}
         row |= {"segmentation": rle, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": None}
+        row |= {
+            "annotation_id": whole_number(row["annotation_id"]),
+            "iscrowd": bool(row["iscrowd"]),
+        }
         if rle is not None:
             row["bbox"] = coco_mask.toBbox(rle).tolist()
             row["area"] = int(coco_mask.area(rle))
@@ -86,16 +92,21 @@ def structs_to_detections(rows: Sequence[Mapping[str, Any]], image_hw: Hw) -> sv
     if not rows:
         return sv.Detections.empty()
     rles = [coco_to_rle(row["segmentation"]) for row in rows if row["segmentation"] is not None]
+    names = [name and cell_to_text(name) for name in (row["class_name"] for row in rows)]
     whole = len(rles) == len(rows)
+    data: dict[str, Any] = {} if None in names else {"class_name": np.array(names, np.str_)}
+    if (ids := _array(rows, "annotation_id", np.int64)) is not None:
+        data[ANNOTATION_ID] = ids
+    if any(row["iscrowd"] for row in rows):
+        data[IS_CROWD] = np.array([int(row["iscrowd"]) for row in rows])
     boxes = [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in rows)]
-    names = [row["class_name"] for row in rows]
     return sv.Detections(
         xyxy=(rles_to_boxes_xyxy(rles) if whole else np.array(boxes)).astype(np.float32),
         mask=MaskStack.from_rles(rles, image_hw) if whole else None,
         class_id=_array(rows, "class_id", np.int64),
         confidence=_array(rows, "confidence", np.float32),
         tracker_id=_array(rows, "tracker_id", np.int64),
-        data={} if None in names else {"class_name": np.array(names, np.str_)},
+        data=data,
     )
 
 
@@ -105,8 +116,13 @@ ROW_FIELDS: Mapping[str, str] = {
     "confidence": "float32",
     "iou_prediction": "float32",
     "tracker_id": "int64",
+    "annotation_id": "int64",
+    "iscrowd": "bool",
 }
 """Fields of a row beside its shape, and their types."""
+
+COLUMN = {"annotation_id": ANNOTATION_ID, "iscrowd": IS_CROWD}
+"""Columns of ``data`` that are called otherwise, or elsewhere."""
 
 
 def _column_of(kind: str) -> Column | None:
@@ -124,7 +140,7 @@ def _column_of(kind: str) -> Column | None:
 def _plain_column(kind: str) -> Column | None:
     arrow = load_pyarrow()
     columns = {
-        "string": Column(arrow.string(), str),
+        "string": Column(arrow.string(), lambda value: text_to_cell(str(value))),
         "integer": Column(arrow.int64(), int),
         "float": Column(arrow.float64(), float),
         "boolean": Column(arrow.bool_(), bool),
@@ -160,7 +176,15 @@ def _cell_of(found: sv.Detections, name: str, index: int) -> Any:
         return None
     value = column[index]
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        return text_to_cell(value)
     return None if value != value else value  # NaN: this row has none
+
+
+def whole_number(value: Any) -> int | None:
+    """The value if a column of whole numbers can hold it; COCO's ids may be anything."""
+    is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if is_one else None
 
 
 def _array(rows: Sequence[Mapping[str, Any]], name: str, dtype: Any) -> Any:

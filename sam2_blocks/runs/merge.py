@@ -13,8 +13,9 @@ from sam2_blocks.engine.places import Shard
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.per_picture import relative_path
+from sam2_blocks.formats.coco import CategoryNumbers, Ids, number_categories
 from sam2_blocks.formats.columns import structs_to_detections
-from sam2_blocks.formats.parquet import load_pyarrow, open_parquet
+from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet
 from sam2_blocks.formats.yolo import data_yaml, detections_to_yolo
 from sam2_blocks.runs.shards import Manifest, Part, read_manifests
 from sam2_blocks.runs.stores import LocalStore, Store, open_store
@@ -58,13 +59,11 @@ def merge_parts(
         UsageError: if shards are missing or not complete, a part is not whole, or the shards did
             not run on the same items.
     """
-    store = open_store(address)
-    manifests = read_manifests(store)
-    _check_complete(store, manifests)
+    store, manifests = _open_complete(address)
     if path is None and not isinstance(store, LocalStore):
         raise UsageError(f"{store.address}: say which file of this machine to write, with --file.")
     target = path or Path(store.address) / CALLED[to]
-    rows = _Rows(store, manifests)
+    rows = Rows(store, manifests)
     if to == "parquet":
         write_atomically(target, rows.write_table)
     else:
@@ -76,13 +75,45 @@ def merge_parts(
     return Merged(target, rows.count, rows.failed)
 
 
-class _Rows:
-    """The rows of all parts, read again for each pass, a few at a time."""
+def open_rows(address: str | Path, output: str | None = None) -> tuple[Rows, str]:
+    """Open the parts of a run that is complete, and find the output with the detections.
+
+    Raises:
+        UsageError: as `merge_parts`.
+    """
+    store, manifests = _open_complete(address)
+    return Rows(store, manifests), _choose_output(store.address, manifests, output)
+
+
+def _open_complete(address: str | Path) -> tuple[Store, Mapping[Shard, Manifest]]:
+    store = open_store(address)
+    manifests = read_manifests(store)
+    _check_complete(store, manifests)
+    return store, manifests
+
+
+class Rows:
+    """The rows of all parts, read again for each pass, a few at a time.
+
+    Args:
+        store: where they are.
+        manifests: of all shards.
+
+    Attributes:
+        count: number of rows.
+        failed: number of items that have none, because they failed.
+        categories: of the COCO files that items are from.
+
+    Raises:
+        UsageError: if a part is not whole.
+    """
 
     def __init__(self, store: Store, manifests: Mapping[Shard, Manifest]) -> None:
         parts = [part for manifest in manifests.values() for part in manifest.parts]
         self.count = sum(part.rows for part in parts if not part.errors)
         self.failed = sum(part.rows for part in parts if part.errors)
+        listed = [row for manifest in manifests.values() for row in manifest.categories]
+        self.categories = [row for place, row in enumerate(listed) if row not in listed[:place]]
         self._store = store
         self._parts = [part for part in parts if not part.errors]
         sizes = store.sizes()
@@ -188,15 +219,15 @@ def _choose_output(address: str, manifests: Mapping[Shard, Manifest], name: str 
 # --- COCO -------------------------------------------------------------------------------------
 
 
-def _write_coco(rows: _Rows, output: str, file: BinaryIO) -> None:
+def _write_coco(rows: Rows, output: str, file: BinaryIO) -> None:
     """Write images, annotations and categories, each in a pass of its own; nothing is held."""
-    numbers = _number_classes(rows, output)
+    categories = _categories(rows, output)
     file.write(b'{"images": [')
     _write_list(file, _images(rows))
     file.write(b'],\n"annotations": [')
-    _write_list(file, _annotations(rows, output, numbers))
+    _write_list(file, _annotations(rows, output, CategoryNumbers(categories)))
     file.write(b'],\n"categories": [')
-    _write_list(file, ({"id": number, "name": name} for name, number in numbers.items()))
+    _write_list(file, iter(categories))
     file.write(b"]}\n")
 
 
@@ -205,63 +236,67 @@ def _write_list(file: BinaryIO, values: Iterator[Mapping[str, Any]]) -> None:
         file.write((",\n" if number else "\n").encode() + json.dumps(value).encode())
 
 
-def _images(rows: _Rows) -> Iterator[Mapping[str, Any]]:
-    for number, row in enumerate(rows.read(["image_hw"]), start=1):
+def _images(rows: Rows) -> Iterator[Mapping[str, Any]]:
+    ids = Ids(row["coco_image_id"] for row in rows.read(["coco_image_id"]))
+    for row in rows.read(["image_hw", "coco_image_id"]):
         height, width = row["image_hw"]
-        yield {"id": number, "file_name": row["id"], "width": width, "height": height}
+        number = ids.take(row["coco_image_id"])
+        name = cell_to_text(row["id"])
+        yield {"id": number, "file_name": name, "width": width, "height": height}
 
 
-def _annotations(rows: _Rows, output: str, numbers: Mapping[str, int]) -> Iterator[Row]:
-    count = 0
-    for image_id, row in enumerate(rows.read([output]), start=1):
+def _annotations(rows: Rows, output: str, numbers: CategoryNumbers) -> Iterator[Row]:
+    image_ids = Ids(row["coco_image_id"] for row in rows.read(["coco_image_id"]))
+    given = (found for row in rows.read([output]) for found in row[output] or ())
+    ids = Ids(found["annotation_id"] for found in given)
+    for row in rows.read([output, "coco_image_id"]):
+        image_id = image_ids.take(row["coco_image_id"])
         for found in row[output] or ():
-            count += 1
             optional = {
                 "score": found["confidence"],
                 "track_id": found["tracker_id"],
                 "segmentation": found["segmentation"],
             }
             yield {
-                "id": count,
+                "id": ids.take(found["annotation_id"]),
                 "image_id": image_id,
-                "category_id": numbers[_class_name(found)],
+                "category_id": numbers.of(_class_name(found), found["class_id"]),
                 "bbox": found["bbox"],
                 "area": found["area"],
-                "iscrowd": 0,
+                "iscrowd": int(found["iscrowd"]),
                 **{key: value for key, value in optional.items() if value is not None},
             }
 
 
-def _number_classes(rows: _Rows, output: str) -> dict[str, int]:
-    """The detector's class ids where each names one class; else from 1 in alphabetical order."""
+def _categories(rows: Rows, output: str) -> list[dict[str, Any]]:
+    """As `export/coco` has them."""
     pairs = {
         (_class_name(found), found["class_id"])
         for row in rows.read([output])
         for found in row[output] or ()
     }
-    names, ids = {name for name, _ in pairs}, {number for _, number in pairs}
-    if len(pairs) == len(names) == len(ids) and None not in ids:
-        return dict(sorted(pairs, key=lambda pair: pair[1]))
-    return {name: number for number, name in enumerate(sorted(names), start=1)}
+    seen = [{"category": name, "class_id": number} for name, number in pairs]
+    return number_categories(seen, rows.categories)
 
 
 def _class_name(found: Row) -> str:
-    return str(found["class_name"] or "object")
+    return cell_to_text(str(found["class_name"] or "object"))
 
 
 # --- YOLO -------------------------------------------------------------------------------------
 
 
-def _write_yolo(rows: _Rows, output: str, folder: Path) -> None:
+def _write_yolo(rows: Rows, output: str, folder: Path) -> None:
     """Write a label file a picture, and ``data.yaml``; classes are 0 to n - 1, in COCO's order."""
-    classes = list(_number_classes(rows, output))
+    classes = [row["name"] for row in _categories(rows, output)]
     text_of = _yolo_text(output, classes)
     owners: dict[Path, str] = {}
     for row in rows.read(["image_hw", output]):
-        path = folder / "labels" / relative_path(row["id"]).with_suffix(".txt")
-        if (other := owners.setdefault(path, row["id"])) != row["id"]:
+        name = cell_to_text(row["id"])
+        path = folder / "labels" / relative_path(name).with_suffix(".txt")
+        if (other := owners.setdefault(path, name)) != name:
             raise UsageError(
-                f"{path}: would be of {other!r} and of {row['id']!r}, whose names differ in "
+                f"{path}: would be of {other!r} and of {name!r}, whose names differ in "
                 "their endings alone; merge --to coco instead."
             )
         write_text(path, text_of(row))

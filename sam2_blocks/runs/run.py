@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from sam2_blocks.clock import Clock
 from sam2_blocks.engine.places import FrameChoice, RunRequest, Shard, Sink, Source
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
@@ -20,6 +21,8 @@ from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.language.pipeline import Pipeline
+from sam2_blocks.runs.flight import Flight, HasFlightNote
+from sam2_blocks.runs.memory import ITEMS_BETWEEN, give_back
 from sam2_blocks.runs.opening import open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
@@ -42,6 +45,7 @@ def run_pipeline(
     pictures: Literal["png", "jpg"] = "png",
     form: Literal["folder", "parquet"] | None = None,
     shard: str | None = None,
+    retry_set_aside: bool = False,
     plugins: Plugins | None = None,
     resources: Resources | None = None,
 ) -> Run:
@@ -70,6 +74,8 @@ def run_pipeline(
             which is for many items, and for URLs and shards, where it is what is done by itself.
         shard: ``3/16`` runs every 16th item, from the third on, and writes parts of its own; a
             group, such as a video, is in one shard.
+        retry_set_aside: with ``resume``, run those again that killed the process twice and are set
+            aside.
         plugins: where blocks come from; all that are installed if not given.
         resources: models to share with other runs; new ones if not given.
 
@@ -109,7 +115,9 @@ def run_pipeline(
     own = copy.copy(resources) if resources else plugins.resources()  # the files are this run's
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
     source = open_source(inputs, request)
-    return Run(request, ShardOf(source, request.shard) if request.shard else source, sink, runner)
+    if request.shard:
+        source = ShardOf(source, request.shard)
+    return Run(request, source, sink, runner, window=batch_size, retry=retry_set_aside)
 
 
 class Run(Iterator[ItemResult]):
@@ -118,17 +126,28 @@ class Run(Iterator[ItemResult]):
     Attributes:
         errors: why items failed so far, or were not written; complete when the run has ended.
         done_before: number of items that an earlier run finished; known once this one has begun.
+        clock: where the time goes.
     """
 
     def __init__(
-        self, request: RunRequest, source: Source, sink: Sink | None, runner: Runner
+        self,
+        request: RunRequest,
+        source: Source,
+        sink: Sink | None,
+        runner: Runner,
+        *,
+        window: int = 1,
+        retry: bool = False,
     ) -> None:
         self.errors: list[ErrorRecord] = []
         self.done_before = 0
+        self.clock = Clock()
         self._request = request
         self._source = source
         self._sink = sink
         self._runner = runner
+        self._window = window
+        self._retry = retry
         self._under_way: dict[str, Item] = {}
         self._results: Generator[ItemResult, None, None] | None = None
 
@@ -136,6 +155,11 @@ class Run(Iterator[ItemResult]):
     def pipeline(self) -> Pipeline:
         """The checked graph."""
         return self._request.pipeline
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds by stage so far, of all threads; see `Clock`."""
+        return self.clock.seconds
 
     @property
     def total(self) -> int | None:
@@ -163,12 +187,14 @@ class Run(Iterator[ItemResult]):
     def close(self) -> None:
         """End the run; what is finished is written."""
         if self._results is not None:
-            self._results.close()
+            with self.clock.running():
+                self._results.close()
 
     def __next__(self) -> ItemResult:
         self.begin()
         assert self._results is not None
-        return next(self._results)
+        with self.clock.running():
+            return next(self._results)
 
     def __enter__(self) -> Run:
         self.begin()
@@ -184,23 +210,48 @@ class Run(Iterator[ItemResult]):
 
     def _work(self, done: Collection[str]) -> Generator[Any, None, None]:
         complete = False
+        flight = self._open_flight()
         try:
             yield None
+            flight.begin()
             with self._runner as runner:
                 if self._sink:
                     runner.resources.files = self._sink.files
-                for found in runner.run(self._items(done)):
+                for count, found in enumerate(self._run_all(runner, flight, done), start=1):
                     result = replace(found, item=self._under_way.pop(found.id))
                     self.errors += result.errors
                     if self._sink:
                         self._sink.write(result)
+                    if count % ITEMS_BETWEEN == 0:
+                        give_back()
                     yield result
             complete = True
         finally:
+            flight.end()
             if self._sink:
                 with ExitStack() as stack:
                     stack.callback(lambda sink: self.errors.extend(sink.failed), self._sink)
                     self._sink.end(complete=complete)
+
+    def _open_flight(self) -> Flight:
+        place = self._sink.flight_note if isinstance(self._sink, HasFlightNote) else None
+        if self._source.identity is None:
+            place = None
+        resume = self._request.resume
+        return Flight(place, resume=resume, window=self._window, retry=self._retry)
+
+    def _run_all(
+        self, runner: Runner, flight: Flight, done: Collection[str]
+    ) -> Iterator[ItemResult]:
+        """Results of all items; those that may have killed a process come last, one by one."""
+        for result in runner.run(flight.note(self._items(done))):
+            flight.land(result.id)
+            yield result
+        for held in flight.held():
+            if isinstance(held, ItemResult):
+                yield held
+            else:
+                yield from runner.run([held])
 
     def _items(self, done: Collection[str]) -> Iterator[Item]:
         seen: set[str] = set()

@@ -7,6 +7,7 @@ count: a part is there before the manifest names it.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -91,6 +92,7 @@ class Manifest(BaseModel):
         writer: the run that writes now.
         complete: whether all items of the shard were run.
         parts: in the order they were written.
+        categories: of the COCO file that the items are from.
         shared: files for all items that blocks wrote, each with the class of its block.
     """
 
@@ -99,6 +101,7 @@ class Manifest(BaseModel):
     writer: str = ""
     complete: bool = False
     parts: list[Part] = []
+    categories: list[dict[str, Any]] = []
     shared: dict[str, str] = {}
 
 
@@ -180,7 +183,7 @@ class ShardFiles:
         self._write()
 
     def _write(self) -> None:
-        self.store.write(self._name, self.current.model_dump_json(indent=1).encode())
+        self.store.write(self._name, json.dumps(self.current.model_dump(), indent=1).encode())
 
 
 def read_manifests(store: Store) -> Mapping[Shard, Manifest]:
@@ -202,8 +205,8 @@ def _parse(content: bytes | None, where: str) -> Manifest | None:
     if content is None:
         return None
     try:
-        return Manifest.model_validate_json(content)
-    except ValidationError as error:
+        return Manifest.model_validate(json.loads(content))
+    except (ValidationError, ValueError) as error:
         raise UsageError(f"{where}: is no manifest of a shard; delete it ({error}).") from error
 
 

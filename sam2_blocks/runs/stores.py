@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,6 +38,13 @@ class Store(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
+        ...
+
+    def note(self, name: str, content: bytes) -> None:
+        """Write a small file that counts if this process dies, and need not survive the machine.
+
+        It begins with the content; what is after its last line end is of no account.
+        """
         ...
 
     def delete(self, name: str) -> None:
@@ -86,6 +94,15 @@ class LocalStore:
     def write(self, name: str, content: bytes) -> None:
         """See `Store`."""
         write_bytes(self._folder / name, content)
+
+    def note(self, name: str, content: bytes) -> None:
+        """See `Store`; one call of the system writes it, which nobody can kill half-way."""
+        file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.write(file, content)
+            os.ftruncate(file, len(content))
+        finally:
+            os.close(file)
 
     def delete(self, name: str) -> None:
         """See `Store`."""
@@ -153,6 +170,10 @@ class RemoteStore:
     def write(self, name: str, content: bytes) -> None:
         """See `Store`."""
         with_retries(lambda: self._write(name, content))
+
+    def note(self, name: str, content: bytes) -> None:
+        """See `Store`."""
+        self.write(name, content)
 
     def delete(self, name: str) -> None:
         """See `Store`."""

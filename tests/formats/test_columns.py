@@ -80,3 +80,23 @@ def test_kinds_without_a_type_have_no_column():
     assert find_column(["dictionary"]) is None
     assert find_column(["list of embedding"]) is None
     assert find_column(["dictionary", "string"]) is not None
+
+
+def test_what_came_from_a_coco_file_comes_back():
+    found = sv.Detections(
+        np.array([[1, 1, 3, 3], [2, 2, 5, 5]], np.float32),
+        class_id=np.array([4, 4]),
+        data={
+            "class_name": np.array(["cat", "cat"]),
+            "coco_annotation_id": np.array([17, 12]),
+            "iscrowd": np.array([0, 1]),
+        },
+    )
+    cell = find_column(["object_detection_prediction"]).cell(found)
+    assert [(row["annotation_id"], row["iscrowd"]) for row in cell] == [(17, False), (12, True)]
+    back = structs_to_detections(cell, (6, 6))
+    assert back.data["coco_annotation_id"].tolist() == [17, 12]
+    assert back.data["iscrowd"].tolist() == [0, 1]
+    found.data["coco_annotation_id"] = np.array(["x", 2**70], object)
+    cell = find_column(["object_detection_prediction"]).cell(found)
+    assert [row["annotation_id"] for row in cell] == [None, None]

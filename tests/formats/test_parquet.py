@@ -6,9 +6,11 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sam2_blocks.errors import MissingExtraError, UsageError
-from sam2_blocks.formats.parquet import load_pyarrow, open_parquet
+from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
 
 
 def test_a_file_is_opened_and_one_that_was_cut_short_is_named():
@@ -23,3 +25,16 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[data\]'"):
         load_pyarrow()
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("\\ud5cf0\udcff\ud800"))))
+def test_any_name_is_a_cell_and_comes_back(name):
+    cell = text_to_cell(name)
+    cell.encode()
+    assert cell_to_text(cell) == name
+    assert cell == name or "\\ud" in cell
+
+
+def test_a_name_of_other_bytes_is_read_by_people():
+    assert text_to_cell("caf\udce9.jpg") == r"caf\udce9.jpg"
+    assert text_to_cell("c:\\dud\\new café.jpg") == "c:\\dud\\new café.jpg"

@@ -43,6 +43,7 @@ def write_shard(tmp_path):
                 "id": [name for _, name, _ in rows],
                 "place": [place for place, _, _ in rows],
                 "image_hw": [[6, 8]] * len(rows),
+                "coco_image_id": pa.nulls(len(rows), pa.int64()),
                 "found": pa.array([MASKED.cell(found) for *_, found in rows], MASKED.type),
             }
             sink = pa.BufferOutputStream()

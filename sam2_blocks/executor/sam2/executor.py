@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from sam2_blocks.clock import stage
 from sam2_blocks.errors import ImageError, ModelError
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import (
@@ -164,6 +165,7 @@ class Sam2Executor:
             embeddings = embed_images(self._model, [image], embedding_keys([image], self._model))
         self.segment([(embeddings[0], PromptSet.from_boxes([[1, 1, size - 1, size - 1]]))])
 
+    @stage("embed")
     def embed(self, images: Sequence[Image]) -> list[Embedding]:
         """Encode pictures of any sizes, in batches that fit the device.
 
@@ -196,6 +198,7 @@ class Sam2Executor:
             for embedding, image in zip(embeddings, images, strict=True)
         ]
 
+    @stage("segment")
     def segment(
         self,
         items: Sequence[tuple[Embedding, PromptSet]],
@@ -255,6 +258,7 @@ class Sam2Executor:
             for embedding, prompts in asked
         ]
 
+    @stage("segment")
     def propose_masks(
         self,
         embedding: Embedding,

@@ -15,6 +15,8 @@ from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import PipelineError, Problem, Sam2BlocksError
+from sam2_blocks.formats.columns import Column, find_column
+from sam2_blocks.formats.parquet import load_pyarrow
 from sam2_blocks.kinds import BUILTIN_KINDS, parse_value
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.values import Image, VideoFrame
@@ -27,8 +29,9 @@ class PipelineStage:
 
     Each row is one item. A column named like an input of the pipeline feeds it: an image as a path,
     encoded bytes or an RGB array (H, W, 3), other inputs as plain data. Every output becomes a
-    column, in place of one of its name: images as arrays, all else as JSON text, detections with
-    COCO RLE in each row. One more column says why an output is None; it is empty on success.
+    typed column, in place of one of its name: images as arrays, detections as lists of structs, as
+    in the Parquet parts of a run (`sam2_blocks.formats.columns`), and what is text or a number as
+    that. One more column says why an output is None; it is empty on success.
 
     A stage does not know when the data ends, and runs on many machines: steps that write files are
     refused. Write the columns instead.
@@ -40,7 +43,9 @@ class PipelineStage:
         errors_column: name of the column of errors, which may not exist before.
 
     Raises:
-        PipelineError: if the pipeline is wrong, writes files, or has an output of that name.
+        MissingExtraError: if pyarrow is not installed.
+        PipelineError: if the pipeline is wrong, writes files, has an output of that name, or one
+            whose kind has no type in a table, such as embeddings.
     """
 
     def __init__(
@@ -53,14 +58,21 @@ class PipelineStage:
     ) -> None:
         plugins = load_plugins()
         self._pipeline = plugins.load_pipeline(pipeline)
-        _check_fits_stage(self._pipeline, errors_column)
+        outputs = self._pipeline.outputs.items()
+        kinds = {name: self._pipeline.kinds_of(selector) for name, selector in outputs}
+        found = {name: find_column(of) for name, of in kinds.items() if "image" not in of}
+        _check_fits_stage(self._pipeline, errors_column, found)
+        self._typed = {name: column for name, column in found.items() if column is not None}
         self._runner = Runner(self._pipeline, plugins)
         self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})
         self._id_column = id_column
         self._errors_column = errors_column
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, Any]) -> Any:
         """Add the outputs of the pipeline to a batch.
+
+        Returns:
+            An Arrow table.
 
         Raises:
             Sam2BlocksError: if a column is missing, or that of the errors is there already.
@@ -72,12 +84,25 @@ class PipelineStage:
             )
         count = len(next(iter(batch.values())))
         results = list(self._runner.run([self._item(batch, row) for row in range(count)]))
-        outputs = {
-            name: _column([self._to_cell(name, result.outputs.get(name)) for result in results])
+        values = {
+            name: [result.outputs.get(name) for result in results]
             for name in self._pipeline.outputs
         }
+        pictures = {name: values[name] for name in values if name not in self._typed}
         errors = ["; ".join(error.message for error in result.errors) for result in results]
-        return {**batch, **outputs, self._errors_column: np.array(errors, dtype=object)}
+        others = {
+            **{name: column for name, column in batch.items() if name not in values},
+            **{name: _picture_column(column) for name, column in pictures.items()},
+            self._errors_column: np.array(errors, dtype=object),
+        }
+        return self._append_typed(_to_table(others), values)
+
+    def _append_typed(self, table: Any, values: Mapping[str, Sequence[Any]]) -> Any:
+        arrow = load_pyarrow()
+        for name, column in self._typed.items():
+            cells = [None if value is None else column.cell(value) for value in values[name]]
+            table = table.append_column(name, arrow.array(cells, type=column.type))
+        return table
 
     def _item(self, batch: Mapping[str, Any], row: int) -> Item:
         given = {
@@ -94,14 +119,6 @@ class PipelineStage:
             raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
         item_id = row if self._id_column is None else batch[self._id_column][row]
         return Item(str(item_id), given)
-
-    def _to_cell(self, name: str, value: Any) -> Any:
-        """Pictures as arrays, which Arrow takes; all else as JSON, by its kind."""
-        from pydantic_core import to_json
-
-        if value is None or isinstance(value, Image):
-            return None if value is None else value.pixels
-        return to_json(self._pipeline.dump(name, value), inf_nan_mode="null").decode()
 
 
 class VideoStage(PipelineStage):
@@ -134,7 +151,7 @@ class VideoStage(PipelineStage):
         self._video_column = video_column
         self._frame_column = frame_column
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, Any]) -> Any:
         """Add the outputs of the pipeline to the frames of one video or several.
 
         Raises:
@@ -225,7 +242,9 @@ def _read_frame(value: Any, name: str, frame: VideoFrame) -> Image:
     return replace(image, id=name, video=frame)
 
 
-def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:
+def _check_fits_stage(
+    pipeline: Pipeline, errors_column: str, columns: Mapping[str, Column | None]
+) -> None:
     problems = [
         Problem(
             f"{step.manifest.id} writes files, which a stage of a data set cannot. Remove the "
@@ -234,6 +253,11 @@ def _check_fits_stage(pipeline: Pipeline, errors_column: str) -> None:
         )
         for step in pipeline.steps
         if step.manifest.file_access == "write"
+    ]
+    problems += [
+        Problem("has no type in a table. Leave this output out.", f"outputs.{name}")
+        for name, column in columns.items()
+        if column is None
     ]
     if errors_column in pipeline.outputs:
         message = "this column is for errors. Rename the output, or give another errors_column."
@@ -259,3 +283,14 @@ def _column(cells: Sequence[Any]) -> Any:
     column = np.empty(len(cells), object)
     column[:] = cells
     return column
+
+
+def _picture_column(images: Sequence[Image | None]) -> Any:
+    return _column([None if image is None else image.pixels for image in images])
+
+
+def _to_table(columns: Mapping[str, Any]) -> Any:
+    """Make a table as Ray does, which has a type of its own for pictures."""
+    from ray.data.block import BlockAccessor
+
+    return BlockAccessor.batch_to_block(dict(columns))

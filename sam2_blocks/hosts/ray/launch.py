@@ -10,7 +10,7 @@ import os
 import secrets
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -83,6 +83,7 @@ class RayRun(Iterator[Beat]):
         self._waiting: deque[tuple[Shard, bool, int]] = deque()
         self._before: dict[Shard, int] = {}
         self._done: dict[Shard, int] = {}
+        self._seconds: Counter[str] = Counter()
         self._errors: dict[Shard, list[ErrorRecord]] = {}
         self._actor_options: Mapping[str, Any] = {}
         self._most = 0
@@ -133,6 +134,11 @@ class RayRun(Iterator[Beat]):
         return [error for found in self._errors.values() for error in found]
 
     @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds by stage, of all workers whose shards came to an end."""
+        return dict(self._seconds)
+
+    @property
     def done_before(self) -> int:
         """Number of items that an earlier run finished, as far as shards have begun."""
         return sum(self._before.values())
@@ -170,7 +176,7 @@ class RayRun(Iterator[Beat]):
                 actor = self._ray.remote(Worker).options(**self._actor_options)
                 worker = actor.remote(self._job)
             text = f"{shard.number}/{shard.count}"
-            beats = worker.run.options(num_returns="streaming").remote(text, resume)
+            beats = worker.run.options(num_returns="streaming").remote(text, resume, lost == 0)
             self._tasks.append(_Task(worker, shard, beats, lost))
             worker = None
 
@@ -203,6 +209,7 @@ class RayRun(Iterator[Beat]):
             task.lost = 0
             self._done[shard] += beat.items
         self._errors.setdefault(shard, []).extend(beat.errors)
+        self._seconds.update(beat.seconds)
         if beat.error:
             message = f"shard {task.shard.name}, {beat.error}"
             raise (UsageError if beat.wrong else Sam2BlocksError)(message)

@@ -66,6 +66,7 @@ class Beat:
         error: what ended the shard before its time.
         wrong: whether that is a mistake in what was asked for.
         complete: whether the shard is.
+        seconds: of each stage of the shard, in the last beat.
     """
 
     begun: int | None = None
@@ -75,6 +76,7 @@ class Beat:
     error: str = ""
     wrong: bool = False
     complete: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Worker:
@@ -89,15 +91,17 @@ class Worker:
         """End the shard soon; what is finished is written."""
         self._stopped.set()
 
-    def run(self, shard: str, resume: bool) -> Iterator[Beat]:
+    def run(self, shard: str, resume: bool, first: bool = True) -> Iterator[Beat]:
         """Run one shard.
 
         Args:
             shard: such as ``3/16``.
             resume: go on with what is there.
+            first: whether no worker was lost over it; what it set aside is not retried else.
         """
+        retry = {} if first else {"retry_set_aside": False}
         try:
-            with self._start(shard, resume=resume) as run:
+            with self._start(shard, resume=resume, **retry) as run:
                 here = os.getpid(), socket.gethostname()
                 yield Beat(begun=run.done_before, process=here)
                 yield from self._work(run)
@@ -105,7 +109,8 @@ class Worker:
             wrong = isinstance(error, UsageError | DocumentError)
             yield Beat(error=f"{socket.gethostname()}: {message_of(error)}", wrong=wrong)
         else:
-            yield Beat(errors=tuple(run.errors), complete=not self._stopped.is_set())
+            complete = not self._stopped.is_set()
+            yield Beat(errors=tuple(run.errors), complete=complete, seconds=run.seconds)
 
     def _work(self, run: Run) -> Iterator[Beat]:
         count, since = 0, time.monotonic()
@@ -123,7 +128,7 @@ class Worker:
         errors, run.errors = tuple(run.errors), []
         return Beat(items=count, errors=errors)
 
-    def _start(self, shard: str, *, resume: bool) -> Run:
+    def _start(self, shard: str, **more: Any) -> Run:
         job = self._job
         _enter(job)
         if self._loaded is None:
@@ -133,7 +138,7 @@ class Worker:
             self._loaded = plugins, plugins.resources()
         plugins, resources = self._loaded
         try:
-            run = start_run(job, plugins, shard=shard, resume=resume, resources=resources)
+            run = start_run(job, plugins, shard=shard, resources=resources, **more)
         except UsageError as error:  # all was found where the run was asked for
             raise UsageError(f"{error} {_unseen('what is named there')}") from error
         _check_total(run, Shard.parse(shard), job.total)

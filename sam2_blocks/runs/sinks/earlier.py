@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ class EarlierRun:
         self._journal = journal
         self._stamps = stamps
         self._shared: dict[Path, str] = {}
-        self._written: set[Path] = set()
+        self._written: set[str] = set()
         files.on_claim = self.begins
         files.keeps_reads = journal is not None
 
@@ -75,7 +76,7 @@ class EarlierRun:
             known: the outputs that it may have.
         """
         old = {*known, *(self._journal.earlier_files(item) if self._journal else ())}
-        self._written.update(path.resolve() for path in written)
+        self._written.update(map(os.path.realpath, written))
         self._remove(old)
         if self._journal is None:
             return
@@ -86,6 +87,7 @@ class EarlierRun:
             self._journal.add_shared(shared)
         files = [*written, *self.files.of_item(item)]
         reads = self.files.read_for(item)
+        self.files.forget_item(item)
         self._journal.add(item, stamp, files, reads=reads, finished=not failed)
 
     def finish(self) -> None:
@@ -103,7 +105,7 @@ class EarlierRun:
 
     def _remove(self, old: Iterable[Path]) -> None:
         for path in old:
-            needed = path.resolve() in self._written or self.files.is_needed(path)
+            needed = os.path.realpath(path) in self._written or self.files.is_needed(path)
             if not needed and path.is_file():
                 with suppress(OSError):  # what keeps it there keeps new ones out, too
                     path.unlink()

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.exporters import (
     IMAGE,
     JPEG,
@@ -24,9 +26,10 @@ from sam2_blocks.engine.places import RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import write_atomically, write_text
-from sam2_blocks.files.claims import ERRORS_FILE, LOCK_FILE, OutputFiles
+from sam2_blocks.files.claims import ERRORS_FILE, FLIGHT_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
 from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
+from sam2_blocks.runs.stores import LocalStore, Store
 
 WRITERS = 2
 MAX_WAITING = 8
@@ -76,6 +79,11 @@ class FolderSink:
             if not formats
         ]
 
+    @property
+    def flight_note(self) -> tuple[Store, str] | None:
+        """Where it is noted what is under way; see `Flight`. Nobody resumes a single picture."""
+        return None if self._alone else (LocalStore(self.folder), FLIGHT_FILE)
+
     def begin(self, source: Source) -> Collection[str]:
         """Take the folder for this run alone, and see what an earlier one left; see `Sink`."""
         self._alone = source.alone
@@ -99,7 +107,9 @@ class FolderSink:
     def write(self, result: ItemResult) -> None:
         """Write the outputs of one item soon; see `Sink`."""
         self._errors += result.errors
-        self._waiting.append((result, self._writers.submit(self._write, result)))
+        self._waiting.append(
+            (result, self._writers.submit(copy_context().run, self._write, result))
+        )
         self._collect(MAX_WAITING)
 
     def end(self, *, complete: bool) -> None:
@@ -158,6 +168,7 @@ class FolderSink:
             known = [*self._found(self._place(result.id))]
             self._plan.note(result.id, written, failed=failed, known=known)
 
+    @stage("write")
     def _write(self, result: ItemResult) -> tuple[list[Path], Exception | None]:
         """Write the outputs of one item, up to one that cannot be written, and say why."""
         written: list[Path] = []

@@ -7,28 +7,32 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import asdict, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest, Shard, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.formats.columns import DETECTIONS, Column, find_column
-from sam2_blocks.formats.parquet import load_pyarrow, open_parquet
+from sam2_blocks.formats.coco_boxes import SOURCE
+from sam2_blocks.formats.columns import DETECTIONS, Column, find_column, whole_number
+from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
 from sam2_blocks.runs.journal import check_resumable, describe_run
 from sam2_blocks.runs.shards import Manifest, Part, ShardFiles, read_manifests
-from sam2_blocks.runs.stores import LocalStore, open_store
+from sam2_blocks.runs.stores import LocalStore, Store, open_store
 
 PART_ROWS = 1000
 PART_BYTES = 2**25
 PART_S = 60.0
 """A part ends at so many rows, about so many bytes, or after so long, whatever comes first."""
 
-OURS = ("id", "source", "image_hw", "place", "stamp")
+OURS = ("id", "source", "image_hw", "coco_image_id", "place", "stamp")
 """Columns beside the outputs: the item's name, where it is from, the picture's height and width,
-its place among all items, and what changes when it changes."""
+its id in the COCO file it is from, its place among all items, and what changes when it changes."""
 
 
 class ParquetSink:
@@ -76,6 +80,11 @@ class ParquetSink:
             if column is None
         ]
 
+    @property
+    def flight_note(self) -> tuple[Store, str]:
+        """Where it is noted what is under way; see `Flight`."""
+        return self._store, f".flying-{self.shard.name}.json"
+
     def begin(self, source: Source) -> Collection[str]:
         """Take the place for this run of the shard, and see what is finished; see `Sink`."""
         request = self._request
@@ -93,6 +102,7 @@ class ParquetSink:
             self._store.unlock()
             raise
 
+    @stage("write")
     def write(self, result: ItemResult) -> None:
         """Add one row; its part is written when it is full. See `Sink`."""
         if result.errors or not self._add_row(result):
@@ -125,6 +135,7 @@ class ParquetSink:
         manifest = Manifest(run=run, outputs=outputs)
         if kept is not None:
             manifest.shared = kept.shared
+            manifest.categories = kept.categories
             sizes = self._store.sizes()
             manifest.parts = [p for p in kept.parts if not p.errors and sizes.get(p.file) == p.size]
         self._parts.take(manifest)
@@ -174,7 +185,8 @@ class ParquetSink:
         """Id and stamp of each row of a part."""
         with self._store.open(part.file) as file:
             table = open_parquet(file, part.file).read(columns=["id", "stamp"])
-        return list(zip(*(table.column(n).to_pylist() for n in ("id", "stamp")), strict=True))
+        columns = (map(cell_to_text, table.column(n).to_pylist()) for n in ("id", "stamp"))
+        return list(zip(*columns, strict=True))
 
     def _rewrite(self, part: Part, kept: Sequence[bool]) -> None:
         with self._store.open(part.file) as file:
@@ -193,6 +205,7 @@ class ParquetSink:
         """Whether all outputs could be made cells; if not, it is said in `failed`."""
         row = _facts(result)
         row["image_hw"] = None if result.image_hw is None else list(result.image_hw)
+        row["coco_image_id"] = self._take_source(result)
         try:
             for name, column in self._columns.items():
                 if column is not None:
@@ -206,10 +219,21 @@ class ParquetSink:
         self._rows.append(row)
         return True
 
+    def _take_source(self, result: ItemResult) -> int | None:
+        """The picture's id in the COCO file that its boxes are from; its categories are kept."""
+        described = (
+            getattr(value, "metadata", {}).get(SOURCE) for value in result.outputs.values()
+        )
+        source = next(filter(None, described), None)
+        if source is None:
+            return None
+        known = self._parts.current.categories
+        known += [dict(row) for row in source["categories"] if row not in known]
+        return whole_number(source["image_id"])
+
     def _add_failure(self, result: ItemResult) -> None:
         errors = result.errors or (self.failed[-1],)
-        said = [{k: v for k, v in asdict(error).items() if k != "item"} for error in errors]
-        self._failures.append({**_facts(result), "errors": said})
+        self._failures.append({**_facts(result), "errors": [_said(error) for error in errors]})
 
     def _flush(self) -> None:
         """Give what is held to the writer, when it is ready with what it had."""
@@ -217,14 +241,19 @@ class ParquetSink:
         rows, failures = self._rows, self._failures
         self._rows, self._failures, self._bytes = [], [], 0
         self._since = time.monotonic()
+        for found in (rows, failures):  # those that were held back are late
+            found.sort(key=itemgetter("place"))
         if rows or failures:
-            self._behind = self._writer.submit(self._write_parts, rows, failures)
+            self._behind = self._writer.submit(
+                copy_context().run, self._write_parts, rows, failures
+            )
 
     def _wait(self) -> None:
         behind, self._behind = self._behind, None
         if behind is not None:
             behind.result()
 
+    @stage("write")
     def _write_parts(self, rows: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
         arrow = load_pyarrow()
         folder = Path(self._store.address).resolve()
@@ -246,14 +275,23 @@ class ParquetSink:
         arrow = load_pyarrow()
         columns = [(name, column.type) for name, column in self._columns.items() if column]
         ours = [*_fact_fields(), ("image_hw", arrow.list_(arrow.int64()))]
+        ours.append(("coco_image_id", arrow.int64()))
         return arrow.schema([*ours, *columns])
+
+
+def _said(error: ErrorRecord) -> dict[str, Any]:
+    """What a row of failures says of one, without the item."""
+    found = asdict(error)
+    del found["item"]
+    return {k: text_to_cell(v) if isinstance(v, str) else v for k, v in found.items()}
 
 
 def _facts(result: ItemResult) -> dict[str, Any]:
     item = result.item
     if item is None:
         raise RuntimeError("results of a run know their items")
-    return {"id": result.id, "source": item.source, "place": item.place, "stamp": item.stamp}
+    texts = {"id": result.id, "source": item.source, "stamp": item.stamp}
+    return {**{name: text_to_cell(text) for name, text in texts.items()}, "place": item.place}
 
 
 def _fact_fields() -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
@@ -84,6 +85,7 @@ def stamp_of(address: str) -> str:
     return "url" if is_remote(address) else file_stamp(address)
 
 
+@stage("read")
 def read_bytes(address: str) -> bytes:
     """Read what is at an address.
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
@@ -127,7 +128,8 @@ class RemotePictures:
 
     def _read(self, path: str, name: str) -> Image:
         try:
-            content = self._ask(self._system.cat_file, path)
+            with stage("read"):
+                content = self._ask(self._system.cat_file, path)
         except OSError as error:
             raise ImageError(f"{path}: cannot be read: {error}.") from error
         return decode_picture(content, name, self._request)

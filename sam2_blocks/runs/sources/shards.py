@@ -13,6 +13,7 @@ from glob import glob
 from pathlib import PurePosixPath
 from typing import Any
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
@@ -170,6 +171,7 @@ def _members(shard: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
         raise UsageError(f"{shard}: is no whole tar file: {error}.") from error
 
 
+@stage("read")
 def _read(where: tuple[str, int, int]) -> bytes:
     shard, start, size = where
     with open_binary(shard) as file:

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
+from sam2_blocks.formats.columns import _detections_type
 from tests.conftest import PICTURES, ROOT
 from tests.hosts.ray.conftest import QUIET
 from tests.service.conftest import picture
@@ -41,8 +43,9 @@ def test_a_pipeline_is_a_stage_of_a_data_set(cluster):
         PipelineStage, fn_constructor_args=[document], concurrency=1, batch_size=2
     )
     good, bad = data.take_all()
-    [mask] = json.loads(good["predictions"])
+    [mask] = good["predictions"]
     assert mask["segmentation"]["size"] == [400, 600]
+    assert coco_mask.area(mask["segmentation"]) == mask["area"]
     assert good["errors"] == ""
     assert bad["predictions"] is None
     assert "none.jpg: no such file" in bad["errors"]
@@ -54,9 +57,27 @@ def test_a_stage_runs_without_a_cluster():
     stage = PipelineStage(ROOT / "examples" / "points.yaml")
     pixels = np.stack([picture(seed, (400, 600)).pixels for seed in range(2)])
     out = stage({"image": pixels})
-    assert out["errors"].tolist() == ["", ""]
-    assert out["overlay"].shape == (2, 400, 600, 3)
-    assert [len(json.loads(cell)) for cell in out["predictions"]] == [3, 3]
+    assert out["errors"].to_pylist() == ["", ""]
+    assert out["overlay"].combine_chunks().to_numpy().shape == (2, 400, 600, 3)
+    assert out.schema.field("predictions").type == _detections_type()
+    assert [len(cell) for cell in out["predictions"].to_pylist()] == [3, 3]
+
+
+def test_a_batch_without_a_result_has_the_same_types():
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    stage = PipelineStage(ROOT / "examples" / "points.yaml")
+    out = stage({"image": ["none.jpg"]})
+    assert out.schema.field("predictions").type == _detections_type()
+    assert out["predictions"].to_pylist() == [None]
+
+
+def test_an_output_without_a_type_is_refused():
+    from sam2_blocks.errors import PipelineError
+
+    embed = {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}
+    with pytest.raises(PipelineError, match=r"outputs\.e: has no type in a table\. Leave"):
+        stage_of(embed, {"e": "$steps.step.embedding"})
 
 
 def test_a_missing_column_is_named():
@@ -104,8 +125,8 @@ def test_a_column_of_errors_is_never_overwritten():
 def test_a_second_stage_has_errors_of_its_own():
     stage = stage_of(DRAW, {"errors": "$steps.step.image"}, errors_column="why")
     out = stage({"image": ["none.jpg"], "predictions": [None]})
-    assert "none.jpg: no such file" in out["why"][0]
-    assert out["errors"][0] is None
+    assert "none.jpg: no such file" in out["why"].to_pylist()[0]
+    assert out["errors"].to_pylist() == [None]
 
 
 # --- videos -----------------------------------------------------------------------------------
@@ -153,6 +174,10 @@ PROMPTED = {
 }
 
 
+def tracked(row):
+    return [mask["tracker_id"] for mask in row["tracks"]]
+
+
 def test_each_video_of_a_data_set_is_followed_by_itself(cluster, tmp_path):
     from sam2_blocks.hosts.ray import map_videos
 
@@ -164,9 +189,8 @@ def test_each_video_of_a_data_set_is_followed_by_itself(cluster, tmp_path):
     for video, count in counts.items():
         of_one = [row for row in found if row["video"] == video]
         assert [row["frame"] for row in of_one] == list(range(1, count + 1))
-        assert [len(json.loads(row["new"])) for row in of_one] == [1] + [0] * (count - 1)
-        ids = [[mask["tracker_id"] for mask in json.loads(row["tracks"])] for row in of_one]
-        assert ids == [[1]] * count
+        assert [len(row["new"]) for row in of_one] == [1] + [0] * (count - 1)
+        assert [tracked(row) for row in of_one] == [[1]] * count
 
 
 def batch_of(rows):
@@ -190,11 +214,11 @@ def batch_with_boxes(rows):
 def test_frames_are_put_in_order_and_videos_kept_apart(tmp_path):
     rows = frames(tmp_path, {"a": 3, "b": 3})
     out = stage_of_videos()(batch_with_boxes(rows))
-    assert out["errors"].tolist() == [""] * 6
-    assert list(zip(out["video"], out["frame"], strict=True)) == [
+    assert out["errors"].to_pylist() == [""] * 6
+    assert list(zip(out["video"].to_pylist(), out["frame"].to_pylist(), strict=True)) == [
         (video, number) for video in "ab" for number in (1, 2, 3)
     ]
-    ids = [[mask["tracker_id"] for mask in json.loads(cell)] for cell in out["tracks"]]
+    ids = [[mask["tracker_id"] for mask in cell] for cell in out["tracks"].to_pylist()]
     assert ids == [[1]] * 3 + [[1, 2]] * 3
 
 
@@ -203,7 +227,7 @@ def test_the_state_of_a_video_ends_with_its_rows(tmp_path):
     rows = frames(tmp_path, {"b": 2})
     stage(batch_with_boxes(rows))
     again = stage(batch_with_boxes([{**row, "frame": row["frame"] + 2} for row in rows]))
-    ids = [[mask["tracker_id"] for mask in json.loads(cell)] for cell in again["tracks"]]
+    ids = [[mask["tracker_id"] for mask in cell] for cell in again["tracks"].to_pylist()]
     assert ids == [[1, 2]] * 2
 
 
@@ -211,9 +235,10 @@ def test_a_damaged_frame_is_an_error_and_its_video_goes_on(tmp_path):
     rows = frames(tmp_path, {"a": 3})
     (tmp_path / "a-2.png").write_bytes(b"no picture")
     out = stage_of_videos()(batch_with_boxes(rows))
-    assert [bool(error) for error in out["errors"]] == [False, True, False]
-    assert out["tracks"][1] is None
-    assert [mask["tracker_id"] for mask in json.loads(out["tracks"][2])] == [1]
+    assert [bool(error) for error in out["errors"].to_pylist()] == [False, True, False]
+    _, second, third = out["tracks"].to_pylist()
+    assert second is None
+    assert [mask["tracker_id"] for mask in third] == [1]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +259,7 @@ def test_columns_of_videos_are_named(tmp_path, change, message):
         stage_of_videos()(batch_with_boxes(rows))
     names = {f"{name}_column": renamed for name, renamed in change.items()}
     out = stage_of_videos(**names)(batch_with_boxes(rows))
-    assert out["errors"].tolist() == [""]
+    assert out["errors"].to_pylist() == [""]
 
 
 def test_a_frame_needs_a_number(tmp_path):

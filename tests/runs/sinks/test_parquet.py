@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,8 +144,6 @@ def test_results_go_to_any_file_system(start, pictures, tmp_path):
 
 
 def test_a_file_for_all_items_is_one_a_shard(start, pictures, tmp_path):
-    import json
-
     out = tmp_path / "out"
     for number in (1, 2):
         start(pictures, EXPORTING, shard=f"{number}/2")
@@ -259,3 +259,58 @@ def test_shards_that_are_killed_and_resumed_are_one_run(start, tmp_path):
     assert kills >= 2
     start(tmp_path / "in")
     assert merged(tmp_path / "killed") == merged(tmp_path / "out")
+
+
+def test_a_name_that_is_no_text_is_in_a_row_and_comes_back(start, tmp_path):
+    folder = tmp_path / "in"
+    add(folder, "a.png")
+    for name in (b"caf\xe9.png", b"\xff.png"):
+        try:
+            shutil.copy(folder / "a.png", os.fsencode(folder) + b"/" + name)
+        except OSError:
+            pytest.skip("the file system takes no such names")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
+    assert sorted(start(folder)) == ["a.png", "caf\udce9.png", "\udcff.png"]
+    (failure,) = rows_of(tmp_path / "out", "errors")
+    assert failure["id"] == r"\udcff.png"
+    assert [row["id"] for row in merged(tmp_path / "out")] == ["a.png", r"caf\udce9.png"]
+    assert start(folder, resume=True) == ["\udcff.png"]
+    coco = json.loads(merge_parts(tmp_path / "out", "coco").path.read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["a.png", "caf\udce9.png"]
+    merge_parts(tmp_path / "out", "yolo", path=tmp_path / "set")
+    assert (tmp_path / "set" / "labels" / "caf\udce9.txt").exists()
+
+
+def test_an_input_folder_that_is_no_text_is_gone_on_with(start, tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    try:
+        add(folder, "a.png", "b.png")
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    start(folder)
+    assert start(folder, resume=True) == []
+
+
+def test_merged_coco_is_that_of_the_exporter_for_boxes_of_a_coco_file(start, pictures, tmp_path):
+    """Ids of pictures and boxes, and categories that nothing is of."""
+    images = [{"id": 70 - n, "file_name": f"{n}.png", "width": 60, "height": 40} for n in range(3)]
+    row = {"category_id": 8, "bbox": [5, 5, 20, 20]}
+    annotations = [
+        {"id": 31, "image_id": 70, **row},
+        {"id": 30, "image_id": 68, **row, "iscrowd": 1},
+        {"id": 33, "image_id": 68, **row, "category_id": 2},
+    ]
+    categories = [
+        {"id": i, "name": n, "supercategory": "x"} for i, n in ((8, "b"), (2, "a"), (5, "c"))
+    ]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (pictures / "boxes.json").write_text(json.dumps(content))
+    for number in (1, 2):
+        start(pictures / "boxes.json", EXPORTING, shard=f"{number}/2")
+    coco = json.loads(merge_parts(tmp_path / "out", "coco").path.read_text())
+    start(pictures / "boxes.json", EXPORTING, out=tmp_path / "whole", form="folder")
+    expected = json.loads((tmp_path / "whole" / "coco.json").read_text())
+    for name in ("images", "annotations", "categories"):
+        assert coco[name] == expected[name], name
+    assert [image["id"] for image in coco["images"]] == [70, 69, 68]
+    assert [row["id"] for row in coco["annotations"]] == [31, 33]  # a crowd is no prompt

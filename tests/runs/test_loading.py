@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from sam2_blocks import load_dataset, run_pipeline
+from sam2_blocks.errors import UsageError
+from sam2_blocks.testing import FakeExecutor
+from tests.runs.sinks.test_parquet import SEGMENT
+
+
+@pytest.fixture
+def start(plugins, tmp_path, monkeypatch):
+    monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", FakeExecutor)
+
+    def run(inputs, **settings):
+        out = tmp_path / "out"
+        options = {"form": "parquet", "plugins": plugins, "out": out}
+        return list(run_pipeline(SEGMENT, inputs, settings=settings, **options)), out
+
+    return run
+
+
+def add(path):
+    pixels = np.full((40, 60, 3), 9, np.uint8)
+    Pil.fromarray(pixels).save(path)
+    return str(path)
+
+
+def test_parts_are_a_data_set_of_supervision(start, tmp_path):
+    """Classes in alphabetical order, ids from 0; pictures are opened when they are looked at."""
+    paths = [add(tmp_path / f"{n}.png") for n in range(2)]
+    boxes = [{"box_xyxy": [5, 5, 30, 30], "class_name": name, "class_id": 70} for name in "bab"]
+    rows = [{"image": paths[0], "boxes": boxes}, {"image": paths[1], "boxes": boxes[1:2]}]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results, out = start(tmp_path / "all.jsonl")
+    assert not [error for result in results for error in result.errors]
+    dataset = load_dataset(out)
+    assert (dataset.classes, dataset.image_paths) == (["a", "b"], paths)
+    path, picture, found = dataset[0]
+    assert (path, picture.shape, found.class_id.tolist()) == (paths[0], (40, 60, 3), [1, 0, 1])
+    expected = results[0].outputs["found"]
+    np.testing.assert_array_equal(np.asarray(found.mask), np.asarray(expected.mask))
+    dataset.as_coco(annotations_path=str(tmp_path / "coco.json"))
+    assert len(json.loads((tmp_path / "coco.json").read_text())["annotations"]) == 4
+
+
+def test_what_is_no_file_and_what_is_there_twice_is_refused(start, tmp_path):
+    import fsspec
+
+    path = add(tmp_path / "a.png")
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    with open(path, "rb") as file:
+        system.pipe_file("/in/a.png", file.read())
+    _, out = start("memory:///in/a.png")
+    with pytest.raises(UsageError, match=r"the picture of 'a\.png' is no file of this machine"):
+        load_dataset(out)
+    with pytest.raises(UsageError, match="holds no parts; run with --format parquet"):
+        load_dataset(tmp_path)
+    for file in out.iterdir():
+        file.unlink()
+    rows = [{"id": name, "image": path} for name in "ab"]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, out = start(tmp_path / "all.jsonl")
+    with pytest.raises(UsageError, match="two items are of the picture"):
+        load_dataset(out)

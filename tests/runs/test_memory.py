@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from sam2_blocks.runs import memory
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the heap of glibc")
+def test_holes_in_the_heap_are_given_back():
+    if memory._find_trim() is None:
+        pytest.skip("another allocator than that of glibc")
+    pieces = [bytearray(100_000) for _ in range(2000)]
+    pieces = pieces[::2]
+    held = resident_bytes()
+    pieces = pieces[::50]
+    memory.give_back()
+    assert held - resident_bytes() > 50_000_000
+    assert len(pieces) == 20
+
+
+def test_where_there_is_no_such_call_nothing_happens(monkeypatch):
+    memory._find_trim.cache_clear()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    memory.give_back()
+    memory._find_trim.cache_clear()
