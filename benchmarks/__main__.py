@@ -35,6 +35,10 @@ DEFAULT_PEERS = [label for label in LABELS if label not in SLOW_TO_START]
 TINY, LARGE = "sam2.1/hiera_tiny", "sam2.1/hiera_large"
 OURS = "'sam2_blocks strict' 'sam2_blocks fast' 'sam2_blocks fast + compile'"
 MAIN = "'official float32' 'tuned dense float32' 'sam2_blocks strict' 'sam2_blocks fast'"
+ON_CPU = (
+    f"{MAIN} 'official bf16' 'transformers float32' "
+    "'sam2_blocks strict + openvino' 'sam2_blocks fast + openvino'"
+)
 
 
 class Preset(NamedTuple):
@@ -79,14 +83,16 @@ PRESETS = {
         60,
         "--device cpu --warmups 1 --runs 5 --seconds 10",
         (
-            f"boxes --models {TINY} --sizes 1080p 4K --counts 100 --masks small --peers {MAIN}",
+            f"encoder --models {TINY} --batches 1 --runs 3 --peers {ON_CPU}",
+            f"boxes --models {TINY} --sizes 1080p 4K --counts 100 --masks small --peers {ON_CPU}",
+            f"folder --models {TINY} --pictures 20 --peers {ON_CPU}",
             f"click --models {TINY} nano --runs 10 --peers {MAIN}",
             "rle --counts 100",
             f"boxes --models {TINY} nano --sizes 1080p --counts 10 --masks small",
             f"memory --models {TINY} --sizes 1080p 4K --counts 100 --peers {MAIN}",
             f"folder --models nano --pictures 20 --peers {MAIN}",
             f"cold --models {TINY} nano --runs 3",
-            f"encoder --models {TINY} nano --batches 1 --runs 3",
+            "encoder --models nano --batches 1 --runs 3",
             f"boxes --models nano --sizes 1080p --counts 100 --peers {MAIN}",
         ),
     ),

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,7 @@ def environment(device: str) -> dict[str, Any]:
         "commit": _git_commit(),
         "processor": torch.cuda.get_device_name(device) if "cuda" in device else _cpu_name(),
         "cores": os.cpu_count(),
+        "instructions": _cpu_instructions(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -224,6 +226,15 @@ def _cpu_name() -> str:
     with open("/proc/cpuinfo") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _cpu_instructions() -> list[str]:
+    """Which of the instructions that decide a network's speed the processor has."""
+    wanted = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+    about = Path("/proc/cpuinfo")  # of Linux
+    lines = about.read_text().splitlines() if about.exists() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return sorted(wanted & set(flags))
 
 
 def _git_commit() -> str:

@@ -29,6 +29,7 @@ from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.executor import load
+from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import load_model
@@ -244,6 +245,25 @@ class OursFast(Ours):
     mode = "fast"
     exact = False
     options: ClassVar[dict[str, str]] = {"mode": "fast"}
+
+
+class OursOpenVino(Ours):
+    """The executor with OpenVINO, in float32."""
+
+    mode = "strict + openvino"
+    options: ClassVar[dict[str, str]] = {"mode": "strict", "backend": "openvino"}
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if has_openvino() else "needs: pip install 'sam2-blocks[openvino]'"
+
+
+class OursOpenVinoFast(OursOpenVino):
+    """The same in half precision."""
+
+    mode = "fast + openvino"
+    exact = False
+    options: ClassVar[dict[str, str]] = {"mode": "fast", "backend": "openvino"}
 
 
 class OursCompiled(OursFast):

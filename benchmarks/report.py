@@ -12,13 +12,19 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import Official, Ours, OursCompiled, OursFast
+from benchmarks.peers import Official, Ours, OursCompiled, OursFast, OursOpenVino, OursOpenVinoFast
 from benchmarks.scenarios import Row
 
 LEFT = ("scenario", "model", "case", "peer", "mode")
 RIGHT = ("runs", "p50 ms", "p90 ms", "cpu ms", "extra MB", "ratio")
 LAST = ("masks", "note")
-COLOURS = {Ours.mode: "#5b8def", OursFast.mode: "#f0a04b", OursCompiled.mode: "#c65d3b"}
+COLOURS = {
+    Ours.mode: "#5b8def",
+    OursFast.mode: "#f0a04b",
+    OursOpenVino.mode: "#2f4fa0",
+    OursOpenVinoFast.mode: "#a06a1f",
+    OursCompiled.mode: "#c65d3b",
+}
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -40,6 +40,8 @@ from benchmarks.peers import (
     Ours,
     OursCompiled,
     OursFast,
+    OursOpenVino,
+    OursOpenVinoFast,
     Peer,
     TunedDense,
     Weights,
@@ -49,6 +51,7 @@ from benchmarks.peers import (
 )
 from benchmarks.scenes import Scene, make_photo_scene, make_scene
 from benchmarks.third_party import Roboflow, Transformers
+from sam2_blocks.executor.device.chunks import even_sizes
 from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
 from sam2_blocks.masks.rle import rle_to_coco
@@ -64,6 +67,8 @@ PEERS: tuple[type[Peer], ...] = (
     Roboflow,
     Ours,
     OursFast,
+    OursOpenVino,
+    OursOpenVinoFast,
     OursCompiled,
 )
 LABELS = {peer.label(): peer for peer in PEERS}
@@ -379,7 +384,11 @@ def _logits_jobs(device: str) -> dict[str, Callable[[Scene], Any]]:
         best = scene.iou.argmax(1)
         chosen = scene.logits[torch.arange(len(best), device=best.device), best]
         return (
-            encode(chosen) if workers is None else workers.map_chunks(encode, chosen, JOBS_AT_ONCE)
+            encode(chosen)
+            if workers is None
+            else workers.map_chunks(
+                encode, chosen, even_sizes(len(chosen), JOBS_AT_ONCE, workers.count)
+            )
         )
 
     return {Official.label(): official, TunedDense.label(): tuned, Ours.label(): ours}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sam2_blocks.executor.backends import BackendChoice
+from sam2_blocks.executor.backends import BACKEND_VARIABLE, BackendChoice
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     mode: Literal["strict", "fast"] | None = None,
     compile: Literal["off", "encoder", "all"] = "off",
-    backend: BackendChoice = "torch",
+    backend: BackendChoice | None = None,
     config: str | Path | None = None,
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -60,7 +60,8 @@ def load(
             the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says.
         backend: what computes on a CPU: ``torch``; ``openvino``, which is faster and wants the
             extra of that name; or ``auto``, which is torch in mode ``strict`` and the faster of
-            those installed in ``fast``. What OpenVINO compiles is kept beside the weights.
+            those installed in ``fast``. By default the variable ``SAM2_BLOCKS_BACKEND`` says it,
+            and if it does not it is torch. What OpenVINO compiles is kept beside the weights.
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
@@ -95,7 +96,7 @@ def load(
         dtype=dtype,
         mode=mode,
         compile=compile,
-        backend=backend,
+        backend=backend or os.environ.get(BACKEND_VARIABLE) or "torch",
         config=config,
         seed=seed,
         offline=offline,

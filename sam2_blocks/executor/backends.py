@@ -11,6 +11,9 @@ Backend = Literal["torch", "openvino"]
 BackendChoice = Literal["torch", "openvino", "auto"]
 
 BACKENDS: tuple[str, ...] = get_args(BackendChoice)
+BACKEND_VARIABLE = "SAM2_BLOCKS_BACKEND"
+"""Environment variable: the backend where nobody names one."""
+
 OPENVINO_MISSING = (
     "backend 'openvino' needs the package 'openvino', which is not installed. "
     "Run: pip install 'sam2-blocks[openvino]', or use backend 'torch' or 'auto'."

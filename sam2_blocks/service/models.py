@@ -141,6 +141,7 @@ def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
     return partial(
         load_sam2,
         compile=settings.compile,
+        backend=settings.backend,
         cache_bytes=settings.embedding_bytes,
         cache_entries=settings.embedding_entries,
         host_cache_bytes=settings.embedding_host_bytes,

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from pydantic import AllowInfNan, ConfigDict, TypeAdapter
 
 from sam2_blocks.environment import read_count, read_switch
+from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.executor.cache.lru import DEFAULT_DISK_CACHE_BYTES
 
 NETWORK, MODELS, LIMITS, IMAGES, VIDEO = "Network", "Models", "Limits", "Images", "Video"
@@ -194,6 +195,16 @@ class ServiceSettings:
             "compile",
         ),
     ] = "off"
+    backend: Annotated[
+        Literal["torch", "openvino", "auto"],
+        Setting(
+            "What computes on a CPU: torch, openvino (the extra of that name), or auto, which is "
+            "the faster one in half precision and torch else.",
+            MODELS,
+            "backend",
+            variable=BACKEND_VARIABLE,
+        ),
+    ] = "torch"
     embedding_entries: Annotated[
         int,
         Ge(0),

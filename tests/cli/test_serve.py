@@ -68,6 +68,7 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
         (["--max-open-images", "9"], "max_open_images", 9),
         (["--url-timeout", "2.5"], "url_timeout_s", 2.5),
         (["--compile", "encoder"], "compile", "encoder"),
+        (["--backend", "auto"], "backend", "auto"),
         (["--cache-mb", "3"], "embedding_bytes", 3 * 2**20),
         (["--host-cache-mb", "4"], "embedding_host_bytes", 4 * 2**20),
         (["--cache-dir", "kept"], "embedding_dir", Path("kept")),

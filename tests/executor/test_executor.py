@@ -4,6 +4,7 @@ import pytest
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor import CACHE_DIR_VARIABLE, load
+from sam2_blocks.executor.backends import BACKEND_VARIABLE
 
 
 def test_the_environment_names_the_folder_of_embeddings_unless_nothing_is_kept(
@@ -26,3 +27,10 @@ def test_what_is_loaded_says_what_it_is():
     spec = load("nano", device="cpu", seed=1).spec
     assert (spec.device, spec.dtype) == ("cpu", "float32")
     assert spec.model.startswith("nano")
+
+
+def test_the_environment_names_the_backend_where_nobody_does(monkeypatch):
+    monkeypatch.setenv(BACKEND_VARIABLE, "openvin")
+    with pytest.raises(ModelError, match=r"no backend 'openvin'. Did you mean 'openvino'"):
+        load("nano", device="cpu", seed=1)
+    assert load("nano", device="cpu", seed=1, backend="torch").spec.backend == "torch"

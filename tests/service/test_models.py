@@ -102,6 +102,7 @@ def test_a_model_is_loaded_as_the_settings_say(monkeypatch, tmp_path):
     )
     settings = ServiceSettings(
         compile="encoder",
+        backend="auto",
         embedding_entries=3,
         embedding_bytes=5,
         embedding_host_bytes=7,
@@ -113,6 +114,7 @@ def test_a_model_is_loaded_as_the_settings_say(monkeypatch, tmp_path):
         "device": "auto",
         "dtype": "auto",
         "compile": "encoder",
+        "backend": "auto",
         "cache_bytes": 5,
         "cache_entries": 3,
         "host_cache_bytes": 7,

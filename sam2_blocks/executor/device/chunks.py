@@ -28,6 +28,18 @@ def fill_bucket(items: Sequence[Item], most: int) -> list[Item]:
     return [*items, *[items[-1]] * (bucket_size(len(items), most) - len(items))]
 
 
+def even_sizes(count: int, most: int, cores: int) -> list[int]:
+    """Return sizes of chunks that keep all cores busy.
+
+    Args:
+        count: items at hand, any number.
+        most: items in the largest chunk, at least 1.
+        cores: that take chunks, at least 1.
+    """
+    size = max(1, min(most, -(-count // cores)))
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
 def map_chunks(
     function: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item], size: int
 ) -> list[Result]:

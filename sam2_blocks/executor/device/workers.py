@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
@@ -66,17 +67,17 @@ class Workers:
         self,
         function: Callable[[Sequence[Item]], Iterable[Result]],
         items: Sequence[Item],
-        size: int,
+        sizes: Sequence[int],
     ) -> list[Result]:
         """Apply a function to consecutive chunks, one chunk a core at a time.
 
         Args:
             function: maps a chunk to one result an item; called from several threads.
             items: any number of items.
-            size: the most items in a chunk; chunks are smaller where that keeps all cores busy.
+            sizes: how many items each chunk has; see `even_sizes`.
         """
-        size = max(1, min(size, -(-len(items) // self.count)))
-        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        ends = list(accumulate(sizes))
+        chunks = [items[end - size : end] for end, size in zip(ends, sizes, strict=True)]
         return [
             result for results in self._started_pool().map(function, chunks) for result in results
         ]

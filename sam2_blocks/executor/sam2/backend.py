@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sam2_blocks.errors import MissingExtraError, ModelError
+from sam2_blocks.errors import MissingExtraError, ModelError, message_of
 from sam2_blocks.executor.backends import Backend, find_backend_problem, has_openvino
 from sam2_blocks.executor.device.graphs import TensorFunction
-from sam2_blocks.executor.openvino.functions import Plan, compile_plan
+from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
+from sam2_blocks.forks import after_fork
 
 if TYPE_CHECKING:
     from sam2_blocks.executor.sam2.model import LoadedModel
+
+LOGGER = logging.getLogger(__name__)
+
+DECODED_AT_ONCE = 8
+"""Prompts that OpenVINO decodes in one call: it is as fast as with more, in less memory."""
+
+WORTH_FILLING = 5
+"""Prompts in a call from which on, in half precision, it is faster than torch even if filled up."""
 
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 FASTER_ON = ("x86_64", "AMD64")
@@ -95,3 +107,89 @@ def openvino_encoder(model: LoadedModel) -> TensorFunction:
         return [torch.cat(level) for level in zip(*levels, strict=True)]
 
     return encode
+
+
+class OpenVinoDecoder:
+    """The mask decoder's tensor function: full chunks in OpenVINO, what is less in torch.
+
+    Compiled at the first full chunk, for any number of tokens and for one picture or several.
+    Threads call it at once, each computing with one core; see `Workers`.
+
+    Args:
+        model: the network.
+        function: prompt tokens (N, T, C), the four tensors of `ImageSide` and two high-resolution
+            features, of one picture or N, to logits and predicted IoU.
+    """
+
+    def __init__(self, model: LoadedModel, function: TensorFunction) -> None:
+        self._model = model
+        self._function = function
+        self._threads = torch.get_num_threads()
+        self._compiled: CompiledFunction | None = None
+        self._failed = False
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """Free the lock in a forked child, where whoever held it is not."""
+        self._compiling = threading.Lock()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Decode at most `DECODED_AT_ONCE` prompts; see the class."""
+        count = len(inputs[0])
+        compiled = None
+        if WORTH_FILLING <= count <= DECODED_AT_ONCE:
+            compiled = self._compile()
+        if compiled is None:
+            return list(self._function(*inputs))
+        filled = inputs
+        if count < DECODED_AT_ONCE:
+            filled = tuple(_filled(x) if len(x) == count else x for x in inputs)
+        return [output[:count] for output in compiled(*_channels_last(filled))]
+
+    def _compile(self) -> CompiledFunction | None:
+        with self._compiling:
+            if self._compiled is None and not self._failed:
+                try:
+                    self._compiled = compile_plan(self._plan())
+                except RuntimeError as error:
+                    self._failed = True
+                    LOGGER.warning(
+                        "OpenVINO cannot compute the mask decoder of %r here: %s. It is computed "
+                        "by torch instead.",
+                        self._model.spec.model,
+                        message_of(error),
+                    )
+            return self._compiled
+
+    def _plan(self) -> Plan:
+        network, (height, width) = self._model.network, self._model.low_res_hw
+        channels, places = network.hidden_dim, height * width // 16
+        side = [(1, places, channels), *[(1, places, channels // 2)] * 3]
+        maps = [(1, channels // 8, height, width), (1, channels // 4, height // 2, width // 2)]
+        tokens = (DECODED_AT_ONCE, 9, channels)
+        example = [torch.zeros(shape) for shape in (tokens, *side, *maps)]
+        return Plan(
+            function=lambda *inputs: self._function(*inputs[:5], *_channels_first(inputs[5:])),
+            example=_channels_last(example),
+            name=f"decoder of {self._model.key}",
+            precision=PRECISIONS[self._model.dtype],
+            threads=self._threads,
+            streams=self._threads,
+            free_axes=frozenset({(0, 1), *((index, 0) for index in range(1, 7))}),
+            network=network,
+        )
+
+
+def _filled(x: Tensor) -> Tensor:
+    """Repeat the last of N rows until there are as many as are decoded at once."""
+    return torch.cat([x, *[x[-1:]] * (DECODED_AT_ONCE - len(x))])
+
+
+def _channels_last(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Have the feature maps as they are in memory, so that nothing is copied."""
+    return [*inputs[:5], *(x.permute(0, 2, 3, 1) for x in inputs[5:])]
+
+
+def _channels_first(maps: Sequence[Tensor]) -> list[Tensor]:
+    return [x.permute(0, 3, 1, 2) for x in maps]

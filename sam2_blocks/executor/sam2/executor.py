@@ -337,10 +337,10 @@ class Sam2Executor:
         self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]
     ) -> list[Result]:
         """Apply a function to chunks of rows of one shape, one result a row."""
-        size = self._decoder.chunk_size
         if self._workers is not None and len(rows) > 1:
-            return self._workers.map_chunks(function, rows, size)
-        return map_chunks(function, rows, size)
+            sizes = self._decoder.chunk_sizes(len(rows), self._workers.count)
+            return self._workers.map_chunks(function, rows, sizes)
+        return map_chunks(function, rows, self._decoder.chunk_size)
 
     def _checked(
         self, place: int, item: tuple[Embedding, PromptSet]

@@ -223,7 +223,7 @@ def load_model(
     )
     if chosen == "openvino":
         loaded = _in_openvino(loaded, required=backend == "openvino")
-    store_weights_as(torch_dtype, network)
+    store_weights_as(torch_dtype, network, decoder=loaded.backend == "torch")
     return loaded
 
 
@@ -304,13 +304,18 @@ def resolve_dtype(
     return DTYPES[name], mode or ("strict" if name == "float32" else "fast")
 
 
-def store_weights_as(dtype: torch.dtype, network: Any) -> None:
+def store_weights_as(dtype: torch.dtype, network: Any, *, decoder: bool = True) -> None:
     """Store the weights of linear layers and convolutions in the dtype autocast runs them in.
 
     Else it would convert them anew in every pass. Everything else stays float32, and so does the
     prompt encoder, which costs nothing and whose coordinates need the precision.
+
+    Args:
+        dtype: of the weights.
+        network: whose they are.
+        decoder: those of the mask decoder, too; OpenVINO converts it later, from float32.
     """
-    for part in (network.image_encoder, network.sam_mask_decoder):
+    for part in (network.image_encoder, *[network.sam_mask_decoder] * decoder):
         for module in part.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
                 module.to(dtype)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.device.chunks import bucket_size, fill_bucket, map_chunks
+from sam2_blocks.executor.device.chunks import bucket_size, even_sizes, fill_bucket, map_chunks
 
 
 def doubling(limit: int, calls: list[int]):
@@ -48,3 +48,11 @@ def test_batches_have_few_sizes():
 def test_a_batch_is_filled_with_its_last_item():
     assert fill_bucket("abc", 8) == ["a", "b", "c", "c"]
     assert fill_bucket("abc", 3) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "cores", "sizes"),
+    [(0, 4, 2, []), (1, 4, 2, [1]), (2, 64, 2, [1, 1]), (9, 64, 2, [5, 4]), (9, 4, 2, [4, 4, 1])],
+)
+def test_few_items_are_shared_out_evenly(count, most, cores, sizes):
+    assert even_sizes(count, most, cores) == sizes

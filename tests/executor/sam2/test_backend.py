@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import backend, model
-from sam2_blocks.executor.sam2.backend import choose_backend
+from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, OpenVinoDecoder, choose_backend
+from sam2_blocks.executor.sam2.decode import Decoder
+from sam2_blocks.executor.sam2.rows import prompts_to_rows
 from sam2_blocks.testing import sample_image
-from sam2_blocks.values import PromptSet
+from sam2_blocks.values import Prompt, PromptSet
 from tests.executor.conftest import NEEDS_OPENVINO, SEED
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -130,3 +133,60 @@ def test_tracking_encodes_with_the_backend():
             found.append(session.step(picture).prediction.low_res_logits)
     assert not np.array_equal(*found)  # rounded otherwise: it was not torch
     np.testing.assert_allclose(*found, atol=1e-3)
+
+
+def prompts_of(kind: str, count: int, low_res_hw) -> PromptSet:
+    """Boxes, clicks of one or three points, or boxes with masks."""
+    rng = np.random.default_rng(count)
+    corners = np.sort(rng.uniform(0, 60, (count, 2, 2)), 1).reshape(count, 4)
+    boxes = PromptSet.from_boxes(corners)
+    if kind == "boxes":
+        return boxes
+    if kind == "masks":
+        mask = rng.normal(size=(1, *low_res_hw)).astype(np.float32)
+        return PromptSet(tuple(replace(prompt, mask_input=mask) for prompt in boxes.prompts))
+    points = 1 if kind == "a point" else 3
+    coords = rng.uniform(0, 60, (count, points, 2)).astype(np.float32)
+    labels = np.ones(points, np.int32)
+    return PromptSet(tuple(Prompt(point_coords=xy, point_labels=labels) for xy in coords))
+
+
+@NEEDS_OPENVINO
+@pytest.mark.parametrize("pictures_asked", [1, 2])
+@pytest.mark.parametrize("kind", ["boxes", "a point", "points", "masks"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_full_chunks_are_decoded_as_torch_decodes_them(pictures, kind, pictures_asked, dtype):
+    executor = load("nano", device="cpu", seed=SEED, backend="openvino", dtype=dtype)
+    embeddings = executor.embed(list(pictures.values())[:pictures_asked])
+    low_res_hw, count = executor.model.low_res_hw, DECODED_AT_ONCE // pictures_asked
+    rows = prompts_to_rows(
+        [(embedding, prompts_of(kind, count, low_res_hw)) for embedding in embeddings],
+        image_size=executor.model.image_size,
+        low_res_hw=low_res_hw,
+    )
+    ours, theirs = Decoder(executor.model), Decoder(executor.model)
+    assert isinstance(ours._forward, OpenVinoDecoder) == (dtype == "bfloat16")
+    ours._forward = OpenVinoDecoder(executor.model, ours._decode_tokens)
+    theirs._forward = theirs._decode_tokens
+    tolerance = 1e-5 if dtype == "float32" else 0.1
+    for asked in (rows, rows[:5]):
+        found = ours.decode(asked, multimask_output=True)
+        expected = theirs.decode(asked, multimask_output=True)
+        for one, other in zip(found, expected, strict=True):
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=0)
+    assert ours._forward._compiled is not None
+
+
+@NEEDS_OPENVINO
+def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog):
+    executor = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
+    [embedding] = executor.embed([sample_image()])
+    prompts = prompts_of("boxes", 2 * DECODED_AT_ONCE * torch.get_num_threads(), (0, 0))
+    expected = executor.segment([(embedding, prompts)])[0]
+    other = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
+    monkeypatch.setattr(backend, "compile_plan", fail)
+    found = other.segment([(embedding, prompts)])[0]
+    assert "cannot compute the mask decoder of 'nano' here: unsupported" in caplog.text
+    assert len([r for r in caplog.records if "mask decoder" in r.message]) == 1
+    np.testing.assert_allclose(found.low_res_logits, expected.low_res_logits, atol=0.1)

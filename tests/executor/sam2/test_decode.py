@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sam2_blocks.executor.sam2 import decode
+from sam2_blocks.executor.sam2.backend import OpenVinoDecoder
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
@@ -82,3 +83,17 @@ def test_prompts_of_masks_alone_can_be_filled_up_too(monkeypatch, nano, embeddin
     monkeypatch.setattr(type(nano.model), "has_fixed_shapes", lambda self, part: True)
     answer, _ = Decoder(nano.model).decode(rows, multimask_output=True)
     torch.testing.assert_close(answer, expected, atol=1e-4, rtol=0)
+
+
+def test_all_cores_take_full_chunks_as_often_as_they_can(monkeypatch, nano):
+    decoder = Decoder(nano.model)
+    monkeypatch.setattr(Decoder, "chunk_size", 1)
+    assert decoder.chunk_sizes(3, cores=2) == [1, 1, 1]
+    if nano.spec.backend == "torch":
+        assert decoder.chunk_sizes(40, cores=2) == [1] * 40
+        return
+    decoder._forward = OpenVinoDecoder(nano.model, decoder._decode_tokens)
+    assert decoder.chunk_sizes(100, cores=2) == [8] * 12 + [1] * 4
+    assert decoder.chunk_sizes(42, cores=2) == [8] * 4 + [5, 5]
+    assert decoder.chunk_sizes(15, cores=2) == [8, 7]
+    assert decoder.chunk_sizes(8, cores=2) == [1] * 8

@@ -84,7 +84,7 @@ def test_fast_is_never_slower_for_want_of_bfloat16(monkeypatch, supported, dtype
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_stored_weights_are_those_autocast_would_make(monkeypatch, dtype):
     stored = load_model("nano", device="cpu", seed=1, dtype=dtype)
-    monkeypatch.setattr(model, "store_weights_as", lambda dtype, network: None)
+    monkeypatch.setattr(model, "store_weights_as", lambda dtype, network, **_: None)
     converted = load_model("nano", device="cpu", seed=1, dtype=dtype)
     assert stored.network.sam_mask_decoder.conv_s0.weight.dtype == stored.dtype
     assert converted.network.sam_mask_decoder.conv_s0.weight.dtype == torch.float32
