@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict, replace
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sam2_blocks.engine.places import RunRequest, Shard, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import OutputFiles
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.coco_boxes import SOURCE
 from sam2_blocks.formats.columns import DETECTIONS, Column, find_column, whole_number
 from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
@@ -30,9 +32,10 @@ PART_BYTES = 2**25
 PART_S = 60.0
 """A part ends at so many rows, about so many bytes, or after so long, whatever comes first."""
 
-OURS = ("id", "source", "image_hw", "coco_image_id", "place", "stamp")
+OURS = ("id", "source", "image_hw", "coco_image_id", "place", "stamp", "reads")
 """Columns beside the outputs: the item's name, where it is from, the picture's height and width,
-its id in the COCO file it is from, its place among all items, and what changes when it changes."""
+its id in the COCO file it is from, its place among all items, what changes when it changes, and
+the files it was made from besides, each with its own."""
 
 
 class ParquetSink:
@@ -148,6 +151,7 @@ class ParquetSink:
             order=order,
             shard=self.shard.name if self.shard.count > 1 else "",
         )
+        self._files.keeps_reads = True
         return done
 
     def _check_others(self, run: Mapping[str, Any]) -> None:
@@ -167,26 +171,31 @@ class ParquetSink:
             for place, item in enumerate(source.items())
         }
         rows = {part.file: self._noted(part) for part in self._parts.current.parts}
+        stamp_of = lru_cache(maxsize=1024)(file_stamp)  # many items share a file of boxes
         done = {
             name
             for noted in rows.values()
-            for name, stamp in noted
+            for name, stamp, reads in noted
             if stamp and name in items and items[name].stamp == stamp
+            if all(stamp_of(path) == then for path, then in reads)
         }
         broken = {item.group for item in items.values() if item.group and item.id not in done}
         done -= {item.id for item in items.values() if item.group in broken}
         for part in list(self._parts.current.parts):
-            true = [name in done for name, _ in rows[part.file]]
+            true = [name in done for name, _, _ in rows[part.file]]
             if not all(true):
                 self._rewrite(part, true)
         return done, {item.id: item.place or 0 for item in items.values()}
 
-    def _noted(self, part: Part) -> list[tuple[str, str]]:
-        """Id and stamp of each row of a part."""
+    def _noted(self, part: Part) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """Id and stamp of each row of a part, and what was read for it, with stamps."""
         with self._store.open(part.file) as file:
-            table = open_parquet(file, part.file).read(columns=["id", "stamp"])
-        columns = (map(cell_to_text, table.column(n).to_pylist()) for n in ("id", "stamp"))
-        return list(zip(*columns, strict=True))
+            table = open_parquet(file, part.file).read(columns=["id", "stamp", "reads"])
+        ids, stamps = (map(cell_to_text, table.column(n).to_pylist()) for n in ("id", "stamp"))
+        reads = (
+            [(cell_to_text(p), s) for p, s in row] for row in table.column("reads").to_pylist()
+        )
+        return list(zip(ids, stamps, reads, strict=True))
 
     def _rewrite(self, part: Part, kept: Sequence[bool]) -> None:
         with self._store.open(part.file) as file:
@@ -206,6 +215,8 @@ class ParquetSink:
         row = _facts(result)
         row["image_hw"] = None if result.image_hw is None else list(result.image_hw)
         row["coco_image_id"] = self._take_source(result)
+        read = self._files.read_for(result.id)
+        row["reads"] = [(text_to_cell(path), stamp) for path, stamp in read.items()]
         try:
             for name, column in self._columns.items():
                 if column is not None:
@@ -276,6 +287,7 @@ class ParquetSink:
         columns = [(name, column.type) for name, column in self._columns.items() if column]
         ours = [*_fact_fields(), ("image_hw", arrow.list_(arrow.int64()))]
         ours.append(("coco_image_id", arrow.int64()))
+        ours.append(("reads", arrow.map_(arrow.string(), arrow.string())))
         return arrow.schema([*ours, *columns])
 
 

@@ -220,6 +220,22 @@ def test_what_a_table_has_no_type_for_is_said(plugins, pictures, tmp_path):
     assert "output 'rows' has no type in a table and is not written" in run.notes
 
 
+def test_items_whose_boxes_changed_are_run_again(start, tmp_path):
+    add(tmp_path / "in", "a.png", "b.png")
+    boxes = {name: tmp_path / "in" / f"{name}.json" for name in "ab"}
+    for path in boxes.values():
+        path.write_text("[[5, 5, 20, 20]]")
+    load = {"use": "detections/load@v1", "with": {"image": "$inputs.image"}}
+    find = {**SEGMENT["steps"]["find"]["with"], "boxes": "$steps.load.detections"}
+    steps = {"load": load, "find": {**SEGMENT["steps"]["find"], "with": find}}
+    pipeline = {**SEGMENT, "steps": steps}
+    start(tmp_path / "in", pipeline)
+    boxes["b"].write_text("[[5, 5, 20, 20], [1, 1, 9, 9]]")
+    assert start(tmp_path / "in", pipeline, resume=True) == ["b.png"]
+    assert [len(row["found"]) for row in merged(tmp_path / "out")] == [1, 2]
+    assert start(tmp_path / "in", pipeline, resume=True) == []
+
+
 PROGRAM = """
 import sys, time
 import sam2_blocks.engine.builtin as builtin
