@@ -114,11 +114,15 @@ def boxes_of(label: Any, image_hw: Hw) -> sv.Detections:
 def prompts_of(label: Any, image_hw: Hw) -> tuple[list[dict[str, Any]], list[str]]:
     """Read ``fiftyone.Keypoints`` as prompts, one an object, and their labels.
 
-    Points that are not there (NaN) are left out; all are on the object unless an attribute of
-    `POINT_LABELS` says which are beside it.
+    Points that are not there (NaN) are left out, and with the last one the object; all are on it
+    unless an attribute of `POINT_LABELS` says which are beside it.
+
+    Raises:
+        ValueError: if an object has another number of these than of points.
     """
     height, width = image_hw
-    prompts = []
+    prompts: list[dict[str, Any]] = []
+    names: list[str] = []
     for one in label.keypoints:
         points = np.array(one.points, np.float64).reshape(-1, 2) * (width, height)
         said = next((_said(one, name) for name in POINT_LABELS if _said(one, name)), None)
@@ -128,13 +132,11 @@ def prompts_of(label: Any, image_hw: Hw) -> tuple[list[dict[str, Any]], list[str
                 f"key points of {one.label!r}: {len(points)} points, {len(labels)} labels"
             )
         is_there = np.isfinite(points).all(axis=1)
-        prompts.append(
-            {
-                "point_coords": points[is_there].tolist(),
-                "point_labels": labels[is_there].tolist(),
-            }
-        )
-    return prompts, [one.label or NO_LABEL for one in label.keypoints]
+        if is_there.any():
+            found = {"point_coords": points[is_there], "point_labels": labels[is_there]}
+            prompts.append({name: array.tolist() for name, array in found.items()})
+            names.append(one.label or NO_LABEL)
+    return prompts, names
 
 
 def _said(keypoint: Any, name: str) -> Sequence[int] | None:

@@ -110,8 +110,8 @@ class LabelStudioBackend:
         config = read_config(request.label_config)
         drawn = (request.params.context or {}).get("result")
         if drawn:
-            if not isinstance(drawn, list) or not request.tasks:
-                raise RequestError("context.result must be a list, and there must be a task.")
+            if not _is_drawn(drawn) or not request.tasks:
+                raise RequestError("context.result must be a list of regions, of some task.")
             made = await self._segment(request.tasks[0], config, read_clicks(drawn), caller)
             return {"results": [made]}
         if not self._pipeline:
@@ -209,6 +209,10 @@ class LabelStudioBackend:
     ) -> dict[str, Any]:
         found = [row_to_found(row, target, image_hw) for row in rows]
         return to_prediction([one for one in found if one], target, self.version)
+
+
+def _is_drawn(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(one, Mapping) for one in given)
 
 
 def _check_size(image_hw: tuple[int, int], clicks: Clicks) -> None:

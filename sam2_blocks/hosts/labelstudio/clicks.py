@@ -62,7 +62,7 @@ def read_clicks(results: Sequence[Mapping[str, Any]]) -> Clicks:
         try:
             picture, image_hw = str(result["to_name"]), _size_of(result)
             _take(drawn.setdefault(labels.get(_id_of(result), ()), _Drawn()), result, form)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RequestError(f"context.result: a {form} is malformed: {error!r}.") from error
     objects = [(label, prompt) for label, one in drawn.items() for prompt in _prompts(one)]
     if not objects:

@@ -11,7 +11,7 @@ import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 
@@ -42,7 +42,7 @@ class TaskPictures:
         settings = service.settings
         self._service = service
         self._base = (settings.label_studio_url or "").rstrip("/")
-        self._origin = origin_of(self._base) if self._base else ""
+        self._origin = _checked_origin(self._base) if self._base else ""
         self._token = _Token(self._base, settings.label_studio_key or "", settings.url_timeout_s)
 
     @asynccontextmanager
@@ -99,19 +99,26 @@ class TaskPictures:
     def _is_own(self, url: str) -> bool:
         if not self._origin or origin_of(url) != self._origin:
             return False
-        path = urlsplit(url).path.removeprefix(urlsplit(self._base).path)
+        path = unquote(urlsplit(url).path).removeprefix(urlsplit(self._base).path)
         return path.startswith(WITH_TOKEN) and ".." not in path.split("/")
 
     async def _limits(self, *, with_token: bool) -> FetchLimits:
         settings, trusted = self._service.settings, {}
         if with_token:
-            trusted[self._origin] = await self._service.in_thread(self._token.headers)
+            trusted[self._origin] = await self._service.at_length(self._token.headers)
         return FetchLimits(
             max_bytes=settings.max_body_bytes,
             timeout_s=settings.url_timeout_s,
             allow_private=settings.allow_private_urls,
             trusted=trusted,
         )
+
+
+def _checked_origin(base: str) -> str:
+    try:
+        return origin_of(base)
+    except ImageRefusedError as error:
+        raise ImageRefusedError(f"label_studio_url, {base!r}: {error}") from error
 
 
 class _Token:

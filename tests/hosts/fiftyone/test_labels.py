@@ -93,7 +93,8 @@ def test_points_prompt_an_object_each(labels):
     nan = float("nan")
     first = labels.Keypoint(label="cup", points=[(0.5, 0.5), (nan, nan), (0.25, 0.1)])
     second = labels.Keypoint(points=[(0.1, 0.1), (0.2, 0.2)], sam_labels=[1, 0])
-    prompts, names = prompts_of(labels.Keypoints(keypoints=[first, second]), HW)
+    nowhere = labels.Keypoint(label="dog", points=[(nan, nan)])
+    prompts, names = prompts_of(labels.Keypoints(keypoints=[first, nowhere, second]), HW)
     assert names == ["cup", "object"]
     assert prompts == [
         {"point_coords": [[20, 10], [10, 2]], "point_labels": [1, 1]},

@@ -105,7 +105,8 @@ def test_many_tasks_are_to_be_asked_for_one_by_one(connect):
 @pytest.mark.parametrize(
     ("drawn", "given", "message"),
     [
-        ([click(8, 9)], {"tasks": []}, "there must be a task"),
+        ([click(8, 9)], {"tasks": []}, "must be a list of regions, of some task"),
+        ([3], {}, "must be a list of regions, of some task"),
         ([click(8, 9, "fork")], {}, "the label 'fork' is none of 'mask'"),
         ([click(8, 9)], {"other": ADDRESS}, "no address of a picture in 'picture'"),
         ([click(8, 9)], {"label_config": "<View>"}, "the labelling config is no XML"),

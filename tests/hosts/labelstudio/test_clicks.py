@@ -78,6 +78,7 @@ def test_a_rectangle_without_a_size_is_a_speck():
         ([click(3, 4, image_rotation=90)], "the picture is turned. Turn it back"),
         ([click(3, 4, original_width=0)], "a keypoint is malformed.*0 x 24 pixels"),
         ([region("rectangle", {"x": 1, "y": 2})], "a rectangle is malformed: KeyError..width"),
+        ([click(3, 4, original_width=float("inf"))], "a keypoint is malformed"),
         ([click(float("nan"), 4)], "a keypoint is malformed"),
         ([{**click(3, 4), "value": None}], "a keypoint is malformed"),
     ],
