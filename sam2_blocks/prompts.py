@@ -178,6 +178,8 @@ def _advice(given: object) -> str:
         return " For the boxes of its masks give to_detections(masks)."
     if isinstance(given, MaskPrediction):
         return " For the boxes of its masks give PromptSet.from_boxes(prediction.mask_box_xyxy)."
+    if isinstance(given, Mapping):
+        return " For one prompt give a list of one mapping."
     return ""
 
 

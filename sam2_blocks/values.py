@@ -269,6 +269,7 @@ _BOX_HINTS = {
     5: " Rows of 5 are usually xyxy and a confidence: give boxes[:, :4].",
     6: " Rows of 6 are usually xyxy, confidence, class: give boxes[:, :4].",
     7: " Rows of 7 are usually xyxy, track id, confidence, class: give boxes[:, :4].",
+    8: " Rows of 8 are usually four corners: give the least and the largest x and y of each.",
 }
 _POINT_HINTS = {
     1: " For one point give a list of one row, [[x, y]].",
@@ -278,14 +279,30 @@ _POINT_HINTS = {
 
 def _rows_of(given: object, width: int, name: str, hints: Mapping[int, str]) -> Float32Array:
     """Make (N, width) of rows, which are never reshaped into something else."""
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{name} wants rows of {width} numbers each, {_odd_row(given)}") from None
+    if array.dtype.kind not in "iufOU" and array.size:
+        hint = " For the boxes of masks give sv.mask_to_xyxy(masks)." if array.ndim == 3 else ""
+        raise ValueError(f"{name} wants numbers, got {array.dtype} {array.shape}.{hint}")
     with np.errstate(over="ignore"):  # becomes inf, which the check of prompts refuses by name
-        rows = np.asarray(given).astype(np.float32)
+        rows = array.astype(np.float32)
     if rows.shape == (0,):
         return rows.reshape(0, width)
     if rows.ndim != 2 or rows.shape[1] != width:
         hint = hints.get(rows.shape[-1] if rows.ndim == 2 else rows.ndim, "")
+        if rows.ndim == 2 and not hint and len(rows) == width:
+            hint = " Rows and columns are probably swapped: give its transpose, .T."
         raise ValueError(f"{name} wants shape (N, {width}), got {rows.shape}.{hint}")
     return rows
+
+
+def _odd_row(given: Any) -> str:
+    """Which row is unlike the first one."""
+    lengths = [len(row) if isinstance(row, Sequence | np.ndarray) else None for row in given]
+    odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), 0)
+    return f"row 0 is {given[0]!r}, row {odd} is {given[odd]!r}"
 
 
 @dataclass(frozen=True, eq=False)

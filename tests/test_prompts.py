@@ -253,3 +253,8 @@ def test_checked_boxes_are_no_longer_those_of_the_caller():
     checked = check_prompts(PromptSet.from_boxes(boxes), HW)
     boxes[:] = 0
     assert checked.prompts[0].box_xyxy.tolist() == [1, 2, 30, 40]
+
+
+def test_one_mapping_is_told_to_be_a_list():
+    with pytest.raises(TypeError, match=r"got dict\. For one prompt give a list of one mapping"):
+        to_prompt_set({"box_xyxy": [1, 2, 3, 4]})

@@ -68,6 +68,12 @@ def test_automatic_masks_keep_points_and_scores_with_their_masks():
         ([1, 2, 3, 4], r"got \(4,\).*a list of one row"),
         (np.zeros((0, 6)), r"got \(0, 6\)"),
         (np.zeros((1, 2, 2)), r"got \(1, 2, 2\)"),
+        (np.zeros((4, 9)), r"got \(4, 9\).*probably swapped: give its transpose"),
+        (np.zeros((3, 8)), r"got \(3, 8\).*usually four corners"),
+        ([[1, 2, 3, 4], [1, 2, 3]], r"rows of 4 numbers.*row 0 is \[1, 2, 3, 4\], row 1 is \[1,"),
+        ([[1, 2, 3, 4], {"box": 1}], r"rows of 4 numbers each, row 0 is .*, row 1 is \{"),
+        (np.ones((1, 8, 9), bool), r"got bool \(1, 8, 9\).*give sv.mask_to_xyxy"),
+        (np.ones((2, 4), complex), r"wants numbers, got complex128"),
     ],
 )
 def test_boxes_are_never_reshaped(boxes, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +26,9 @@ BAND_PIXELS = 2**20
 """Pixels converted at once."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+
+
+_log = logging.getLogger(__name__)
 
 
 def read_image(
@@ -77,6 +81,10 @@ def read_image(
             picture.seek(frame)
             _refuse_bomb(picture, label, max_pixels)
             value_range = value_range or _range_of_clip(path, path.stat().st_mtime_ns)
+        elif picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
+            _log.warning(
+                "%s: an animation, the first frame is read; for the next end its path in #1", label
+            )
         ImageOps.exif_transpose(picture, in_place=True)
         pixels = _join_bands(picture, value_range)
     return Image(pixels, name, path)
@@ -111,7 +119,9 @@ def open_picture(
     except (IsADirectoryError, PermissionError) as error:
         raise ImageError(f"{label}: {error.strerror}.") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{label}: not a picture that Pillow can read.") from error
+        empty = len(source) == 0 if isinstance(source, bytes) else Path(source).stat().st_size == 0
+        what = "the file is empty" if empty else "not a picture that Pillow can read"
+        raise ImageError(f"{label}: {what}.") from error
     except Pil.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Pil.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(

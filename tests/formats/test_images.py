@@ -168,7 +168,7 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path):
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="the file is empty"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -269,3 +269,19 @@ def test_a_value_of_any_band_counts_for_all(value, grey, monkeypatch):
     assert pixels[7, 2].tolist() == [grey] * 3
     others = 128 if not np.isfinite(value) else round(0.5 / value * 255)
     assert pixels[1, 0].tolist() == [others] * 3
+
+
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"a\.png: the file is empty\."):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="the file is empty"):
+        read_image(b"")
+
+
+def test_of_an_animated_png_it_is_said_that_one_frame_is_read(tmp_path, caplog):
+    frames = [Pil.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.png").pixels[0, 0].tolist() == [255, 0, 0]
+    assert "a.png: an animation, the first frame is read" in caplog.text
+    assert read_image(tmp_path / "a.png#1").pixels[0, 0].tolist() == [0, 0, 255]

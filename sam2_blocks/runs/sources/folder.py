@@ -37,11 +37,12 @@ ACCEPTED = (
 MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
 """Endings of files that may hold several pictures."""
 
-RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, CLOSED = (
+RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, LINKED_NOWHERE, CLOSED = (
     "in the output folder",
     "hidden",
     "not named like a picture",
     "linked folders seen before",
+    "links that lead nowhere",
     "folders that may not be read",
 )
 
@@ -129,7 +130,7 @@ def picture_suffixes() -> frozenset[str]:
     return frozenset(
         suffix
         for suffix, name in Pil.registered_extensions().items()
-        if name in Pil.OPEN and name not in NOT_OPENED
+        if (name in Pil.OPEN or name == "MPO") and name not in NOT_OPENED  # MPO opens as JPEG
     )
 
 
@@ -198,7 +199,7 @@ def _search(folder: Path, left_out: Counter[str]) -> list[Path]:
             elif path.suffix.lower() in picture_suffixes() and entry.is_file():
                 files.append(path)
             else:
-                left_out[NO_PICTURES] += 1
+                left_out[NO_PICTURES if path.exists() else LINKED_NOWHERE] += 1
     return files
 
 

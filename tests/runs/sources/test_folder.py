@@ -132,3 +132,15 @@ def test_frames_of_a_file_are_pictures(find, tmp_path):
     assert len({item.stamp for item in items[1:]}) == 1
     assert not find(tmp_path / "b.tif").alone
     assert find(tmp_path / "a.tif").alone
+
+
+def test_links_that_lead_nowhere_are_counted_as_such(find, folder):
+    (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
+    assert find(folder).notes == [
+        "left out: 2 hidden, 1 links that lead nowhere, 1 not named like a picture"
+    ]
+
+
+def test_stereo_pictures_of_cameras_are_pictures(find, folder):
+    (folder / "twin.mpo").write_text("")
+    assert "twin.mpo" in find(folder).pictures
