@@ -14,6 +14,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import requests
 from PIL import Image as Pil
 
 from sam2_blocks import run_pipeline
@@ -35,6 +36,7 @@ def server(monkeypatch):
     running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     running.start()
     port = running.get_host_and_port()[1]
+    requests.post(f"http://127.0.0.1:{port}/moto-api/reset", timeout=10)  # servers share buckets
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
