@@ -5,7 +5,8 @@
 Each way runs a pipeline with an export on all pictures: `folder` as one process with a folder a
 picture, `shards` as two processes side by side with Parquet parts, `ray` with two workers that are
 killed by turns. SIGKILL comes at random moments. At the end the results must be those of a run that
-nobody disturbed, row for row, and nothing twice.
+nobody disturbed, row for row, and nothing twice. Pictures are run one by one: scores of a picture
+differ in the last digit with the number of those beside it, and after a death that is another.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ outputs:
   masks: $steps.segment.predictions
 """
 PARQUET = ("--format", "parquet")
+ONE = ("--batch-size", "1")
 PART_S = 3.0
 """Parts are closed so often here, so that runs of seconds leave some."""
 
@@ -82,7 +84,7 @@ class Place:
     def command(self, out: str, *more: str) -> list[str]:
         """The run into one folder, as a program."""
         program = [sys.executable, "-c", CHILD, "run", str(self.pipeline)]
-        return [*program, "-i", str(self.pictures), "-o", str(self.folder / out), "-q", *more]
+        return [*program, "-i", str(self.pictures), "-o", str(self.folder / out), "-q", *ONE, *more]
 
     def start(self, out: str, *more: str) -> subprocess.Popen[bytes]:
         """Start it."""
@@ -136,7 +138,8 @@ def run_ray(place: Place, kills: int, most_s: float) -> int:
 
     done, until = 0, time.monotonic() + place.random.uniform(0, most_s)
     options = RayOptions(workers=2, gpus_per_worker=0)
-    run = run_on_ray(place.pipeline, [str(place.pictures)], place.folder / "ray", options)
+    inputs, out = [str(place.pictures)], place.folder / "ray"
+    run = run_on_ray(place.pipeline, inputs, out, options, batch_size=1)
     with run:
         for _ in run:
             workers = [task.process[0] for task in run._tasks if task.process[0]]

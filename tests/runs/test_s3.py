@@ -14,6 +14,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import requests
 from PIL import Image as Pil
 
 from sam2_blocks import run_pipeline
@@ -35,6 +36,7 @@ def server(monkeypatch):
     running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     running.start()
     port = running.get_host_and_port()[1]
+    requests.post(f"http://127.0.0.1:{port}/moto-api/reset", timeout=10)  # servers share buckets
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -104,15 +106,15 @@ def test_a_bucket_that_answers_503_three_times_is_asked_again(
     failures = Counter()
 
     def unwilling(name):
-        ask = getattr(type(bucket), name)
+        ask = getattr(bucket, name)
 
-        def answer(self, path, *arguments, **options):
+        def answer(path, *arguments, **options):
             failures[name, path] += 1
             if failures[name, path] % 4:
                 raise OSError(errno.EBUSY, "503 Slow Down")
-            return ask(self, path, *arguments, **options)
+            return ask(path, *arguments, **options)
 
-        monkeypatch.setattr(type(bucket), name, answer)
+        monkeypatch.setattr(bucket, name, answer)
 
     for name in ("pipe_file", "cat_file", "ls"):
         unwilling(name)
@@ -125,15 +127,15 @@ def test_a_bucket_that_answers_503_three_times_is_asked_again(
 def test_a_bucket_that_takes_no_more_ends_the_run_and_loses_nothing(
     start, bucket, url, tmp_path, monkeypatch
 ):
-    write = type(bucket).pipe_file
+    write = bucket.pipe_file
 
-    def full(self, path, *arguments, **options):
+    def full(path, *arguments, **options):
         if path.endswith("part-1-of-1-00001.parquet"):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(self, path, *arguments, **options)
+        return write(path, *arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(bucket), "pipe_file", full)
+        patched.setattr(bucket, "pipe_file", full)
         with pytest.raises(OSError, match="No space left on device"):
             start()
     assert start(resume=True) == [f"{n}.png" for n in range(3, 8)]
