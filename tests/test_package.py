@@ -77,6 +77,9 @@ def test_the_wheel_carries_manifests_schemas_and_weights(wheel):
         assert f"sam2_blocks/executor/weights/nano.{suffix}" in names
     assert "sam2_blocks/__init__.pyi" in names  # read at run time: the public names
     assert "sam2_blocks/py.typed" in names
+    page = ROOT / "sam2_blocks" / "hosts" / "http" / "page" / "static"
+    for path in filter(Path.is_file, page.rglob("*")):
+        assert path.relative_to(ROOT).as_posix() in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
 
 

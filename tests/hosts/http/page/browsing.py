@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -36,13 +37,12 @@ def serving(models, folder=None, **settings):
     from sam2_blocks.cli.click import OWN_PICTURES
     from sam2_blocks.engine.plugins import load_plugins
     from sam2_blocks.hosts.http import create_app
-    from sam2_blocks.hosts.http.server import _listen
 
     served = ServedModels(models)
     plugins = load_plugins(strict=True, points=[])
     chosen = ServiceSettings(**{**OWN_PICTURES, **settings})
     app = create_app(served, chosen, plugins=plugins, page=folder or PageFolder())
-    listener = _listen("127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
     thread.start()

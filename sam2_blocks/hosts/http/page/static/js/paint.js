@@ -59,12 +59,11 @@ function colour({ cells, width, height }, [red, green, blue]) {
   const rgb = (blue << 16) | (green << 8) | red;
   const inside = ((INSIDE_ALPHA << 24) | rgb) >>> 0;
   const border = ((255 << 24) | rgb) >>> 0;
-  for (let y = 1; y < height - 1; y++) {
-    for (let x = 1; x < width - 1; x++) {
-      const at = y * width + x;
+  for (let y = 1, word = 0; y < height - 1; y++) {
+    for (let at = y * width + 1, end = at + width - 2; at < end; at++, word++) {
       if (!cells[at]) continue;
       const within = cells[at - 1] & cells[at + 1] & cells[at - width] & cells[at + width];
-      words[(y - 1) * (width - 2) + x - 1] = within ? inside : border;
+      words[word] = within ? inside : border;
     }
   }
   return pixels;
@@ -73,29 +72,25 @@ function colour({ cells, width, height }, [red, green, blue]) {
 /** The edges between inside and outside as an SVG path in pixels of the picture. */
 function outline({ cells, width, height }, [x0, y0], scale) {
   const parts = [];
+  const begun = new Int32Array(width); // row in which the edge left of a column began
   for (let y = 1; y < height; y++) {
-    for (let x = 1; x < width; ) {
-      const at = y * width + x;
-      if (cells[at] === cells[at - width]) {
-        x++;
-        continue;
-      }
-      const from = x;
-      while (x < width && cells[y * width + x] !== cells[(y - 1) * width + x]) x++;
-      parts.push(`M${x0 + (from - 1) * scale} ${y0 + (y - 1) * scale}h${(x - from) * scale}`);
-    }
-  }
-  for (let x = 1; x < width; x++) {
-    for (let y = 1; y < height; ) {
-      const at = y * width + x;
-      if (cells[at] === cells[at - 1]) {
-        y++;
-        continue;
-      }
-      const from = y;
-      while (y < height && cells[y * width + x] !== cells[y * width + x - 1]) y++;
-      parts.push(`M${x0 + (x - 1) * scale} ${y0 + (from - 1) * scale}v${(y - from) * scale}`);
+    let from = 0;
+    for (let x = 1, at = y * width + 1; x < width; x++, at++) {
+      if (cells[at] !== cells[at - width]) from ||= x;
+      else if (from) from = across(from, x, y);
+      if (cells[at] !== cells[at - 1]) begun[x] ||= y;
+      else if (begun[x]) begun[x] = down(begun[x], x, y);
     }
   }
   return parts.join("");
+
+  function across(from, x, y) {
+    parts.push(`M${x0 + (from - 1) * scale} ${y0 + (y - 1) * scale}h${(x - from) * scale}`);
+    return 0;
+  }
+
+  function down(from, x, y) {
+    parts.push(`M${x0 + (x - 1) * scale} ${y0 + (from - 1) * scale}v${(y - from) * scale}`);
+    return 0;
+  }
 }
