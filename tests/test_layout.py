@@ -40,6 +40,7 @@ ABOUT_MORE = {
     "hosts/test_pages.py": "the pages of docs/hosts, with their hosts",
     "runs/test_s3.py": "a whole run from a bucket into a bucket",
     "test_benchmarks.py": "the folder benchmarks/",
+    "test_dataset_kills.py": "runs that are killed, of benchmarks/dataset_kills.py",
     "test_detector_plugins.py": "examples/plugin_onnx and others with detectors, installed",
     "test_docs.py": "docs/ and mkdocs.yml",
     "test_docstrings.py": "the example of every public name",
