@@ -179,9 +179,9 @@ def test_full_chunks_are_decoded_as_torch_decodes_them(pictures, kind, pictures_
 
 
 @NEEDS_OPENVINO
-def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog):
+def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog, pictures):
     executor = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
-    [embedding] = executor.embed([sample_image()])
+    [embedding] = executor.embed([pictures["photo"]])
     prompts = prompts_of("boxes", 2 * DECODED_AT_ONCE * torch.get_num_threads(), (0, 0))
     expected = executor.segment([(embedding, prompts)])[0]
     other = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
