@@ -15,11 +15,18 @@ Videos, a row a frame, each video on one actor::
     map_videos(ds, "track.yaml", video_column="clip", frame_column="number", concurrency=2)
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
-from sam2_blocks.hosts.ray.data import PipelineStage, VideoStage, map_videos
-from sam2_blocks.hosts.ray.launch import RayOptions, RayRun, run_on_ray
-from sam2_blocks.hosts.ray.serve import ServeOptions, build_app
+
+if TYPE_CHECKING:
+    from sam2_blocks.hosts.ray.data import PipelineStage, VideoStage, map_videos
+    from sam2_blocks.hosts.ray.launch import RayOptions, RayRun, run_on_ray
+    from sam2_blocks.hosts.ray.serve import ServeOptions, build_app
 
 __all__ = [
     "PipelineStage",
@@ -48,3 +55,17 @@ def report(plugins: Plugins) -> HostReport:
             dict.fromkeys(sorted(writers), reason),
         ),
     )
+
+
+_HOMES = {
+    "data": ("PipelineStage", "VideoStage", "map_videos"),
+    "launch": ("RayOptions", "RayRun", "run_on_ray"),
+    "serve": ("ServeOptions", "build_app"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

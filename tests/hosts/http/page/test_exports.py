@@ -37,7 +37,7 @@ def test_yolo_numbers_classes_in_the_order_of_the_page():
     archive = zipfile.ZipFile(io.BytesIO(content))
     assert name == "yolo.zip"
     assert archive.namelist() == ["data.yaml", "labels/a.txt", "labels/deep/b.txt"]
-    assert archive.read("labels/a.txt").startswith(b"2 0.625 0.166667 ")
+    assert archive.read("labels/a.txt").startswith(b"2 0.618125 0.1675 ")
     assert archive.read("labels/deep/b.txt").startswith(b"1 ")
     assert b'2: "cup"' in archive.read("data.yaml")
 
