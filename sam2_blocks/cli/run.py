@@ -159,11 +159,7 @@ def run(
     out.quiet = quiet
     logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
     Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
-    plugins = load_plugins(strict=strict_plugins)
-    screen.warn_of_broken(plugins)
-    graph = plugins.load_pipeline(pipeline)
-    for warning in graph.warnings:
-        screen.print_warning(warning.render(graph.source))
+    plugins, graph = _load(pipeline, strict=strict_plugins)
     values = parse_settings(settings or [], graph)
     for name, value in (("model", model), ("device", device)):
         if value is not None:
@@ -184,15 +180,8 @@ def run(
         from sam2_blocks.hosts.ray.launch import RayOptions, run_on_ray
 
         options = RayOptions(address, workers or 1, gpus_per_worker)
-        run = run_on_ray(
-            pipeline,
-            inputs,
-            folder,
-            options,
-            plugins=plugins,
-            strict_plugins=strict_plugins,
-            **chosen,
-        )
+        known: dict[str, Any] = {"plugins": plugins, "strict_plugins": strict_plugins}
+        run = run_on_ray(pipeline, inputs, folder, options, **known, **chosen)
         finished = on_ray.follow(run, folder, quiet=quiet)
         sum_up(run, finished, folder, seconds=time.perf_counter() - started)
         return
@@ -211,6 +200,16 @@ def run(
     with _traced(plugins, trace, under_way.clock), _reported(plugins, sheet, under_way, folder):
         finished = _follow(under_way, folder, quiet=quiet, sheet=sheet)
     sum_up(under_way, finished, folder, seconds=time.perf_counter() - started)
+
+
+def _load(pipeline: Path, *, strict: bool) -> tuple[Plugins, Pipeline]:
+    """Load plugins and the pipeline, and say what is to be said of them."""
+    plugins = load_plugins(strict=strict)
+    screen.warn_of_broken(plugins)
+    graph = plugins.load_pipeline(pipeline)
+    for warning in graph.warnings:
+        screen.print_warning(warning.render(graph.source))
+    return plugins, graph
 
 
 def parse_settings(pairs: Sequence[str], pipeline: Pipeline) -> dict[str, Any]:

@@ -334,7 +334,12 @@ def _by_name(what: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_free(name: str, what: str, taken: Mapping[str, object]) -> None:
     if name in taken:
-        raise PluginError(f"{what} {name!r} is registered already; choose another name.")
+        hint = (
+            "a kind has one exporter, so give it to a kind of your own"
+            if what == "exporter"
+            else "choose another name"
+        )
+        raise PluginError(f"{what} {name!r} is registered already; {hint}.")
 
 
 def _manifests_in(folders: Iterable[Path], kinds: Mapping[str, Kind]) -> dict[str, Manifest]:
