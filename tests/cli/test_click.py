@@ -98,6 +98,7 @@ def test_ctrl_c_ends_it_without_a_word_of_trouble():
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "SAM2_BLOCKS_PLUGINS": "", "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background
     )
     for line in process.stdout:
         if found := re.search(r"http://\S+/page/", line):

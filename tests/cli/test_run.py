@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -184,7 +185,7 @@ def test_a_picture_that_fails_does_not_take_the_file_of_another_with_it(exportin
 def test_the_file_of_a_finished_picture_is_not_taken(exporting, folder):
     exporting.run()
     before = (exporting.labels / "a.txt").stat().st_mtime_ns
-    add_picture(folder / "a.png")
+    shutil.copy(folder / "a.jpg", folder / "a.png")  # whose boxes are those of the other
     code, _, err = exporting.run("--resume")
     assert code == options.ITEMS_FAILED
     assert "is the file of 'a.jpg', which an earlier run finished" in err
@@ -263,11 +264,11 @@ def test_a_coco_file_that_is_gone_is_missed_also_when_nothing_is_left(exporting)
 
 
 def test_an_interruption_while_the_coco_file_is_written_loses_nothing(exporting, monkeypatch):
-    def interrupt(path, text):
+    def interrupt(path, write):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sam2_blocks.formats.coco.write_text", interrupt)
+        patched.setattr("sam2_blocks.formats.coco.write_atomically", interrupt)
         assert exporting.run()[0] == options.INTERRUPTED
     assert not (exporting.target / "coco.json").exists()
     code, out, _ = exporting.run("--resume")
@@ -366,7 +367,9 @@ def test_an_output_may_not_have_the_name_of_the_errors(call, tmp_path):
 def test_a_trace_is_written(call, tmp_path):
     call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path, "--trace", tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert [event["name"] for event in events] == ["boxes", "segment", "draw"]
+    steps = [event["name"] for event in events if event.get("cat") == "step"]
+    assert steps == ["boxes", "segment", "draw"]
+    assert {"decode", "write"} <= {event["name"] for event in events if event["cat"] == "stage"}
 
 
 def test_a_picture_over_the_limit_is_refused(call, tmp_path):

@@ -152,7 +152,13 @@ def test_an_interruption_ends_workers_and_keeps_what_is_finished(place):
     command = [sys.executable, "-m", "sam2_blocks", "run", "p.yaml", "-i", "all.txt", "--on"]
     command += ["ray", "--workers", "1", "--gpus-per-worker", "0", "--batch-size", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    program = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE)
+    program = subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background
+    )
     writer = os.open(fifo, os.O_WRONLY)  # waits until the worker reads
     program.send_signal(signal.SIGINT)
     time.sleep(2)
