@@ -54,7 +54,7 @@ def test_a_header_is_measured_as_it_is_in_the_file():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a picture that Pillow can read"),
+        (b"", "the file is empty"),
         (PNG[:60], "cannot be decoded, is it cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
         (of_mode("L", "PNG", (1001, 1000)), "1001x1000 pixels, the limit is 1000000"),

@@ -15,7 +15,10 @@ from sam2_blocks.service.watched import PARTS, watched
 from sam2_blocks.testing import FakeDetector, FakeExecutor, sample_image
 from sam2_blocks.values import PromptSet
 
-OF_OPERATORS = {"WarmsUp", "CountsCache", "Loaded", "Tracker", "TrackSession"}
+OF_OPERATORS = {
+    *("WarmsUp", "CountsCache", "HoldsMemory", "KnowsDevice", "Loaded"),
+    *("Tracker", "TrackSession"),
+}
 """Abilities that no run gets: add one to `PARTS`, with its limits, or here."""
 NO_ABILITY = {"TrackSession"}
 """What a call of an ability returns; it is watched there."""

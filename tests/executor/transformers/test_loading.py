@@ -25,7 +25,7 @@ def loading(torchvision_operators):
 
 def test_spec_says_what_was_asked_for(load, tiny_detector):
     spec = load("rt_detr_v2").spec
-    assert spec == (str(tiny_detector("rt_detr_v2")), "cpu", "float32", "transformers")
+    assert spec[:4] == (str(tiny_detector("rt_detr_v2")), "cpu", "float32", "transformers")
 
 
 def test_a_folder_is_loaded_without_asking_anybody(load, monkeypatch):
