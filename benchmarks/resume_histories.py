@@ -12,14 +12,17 @@ fills boxes, and runs are forked, so that a second holds a few of them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,24 +216,32 @@ def live(seed: int, root: Path, whole_s: float) -> Life:
 
 
 def main() -> None:
-    """Live as many histories as fit, and print what was found."""
+    """Live as many histories as fit, and print what was found; fail if one is unlike a fresh run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--count", type=int, help="how many histories, whatever the minutes")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    until, seed, wrong, ends = time.monotonic() + given.minutes * 60, given.seed, 0, Counter[str]()
-    whole_s = 0.5
-    while time.monotonic() < until:
+    wrong, whole_s, ends = 0, 0.5, Counter[str]()
+    for seed in _seeds(given.seed, given.count, given.minutes):
         with tempfile.TemporaryDirectory() as root:
             life = live(seed, Path(root), whole_s)
         ends, whole_s = ends + life.ends, life.whole_s
         wrong += bool(life.differing)
         if life.differing:
             print(f"seed {seed}: {life.differing[:8]}", flush=True)
-        seed += 1
-    lived = seed - given.seed
+    lived = seed + 1 - given.seed
     print(f"{lived} histories, {wrong} unlike a fresh run; their runs ended: {dict(ends)}")
+    sys.exit(bool(wrong))
+
+
+def _seeds(first: int, count: int | None, minutes: float) -> Iterator[int]:
+    until = time.monotonic() + minutes * 60
+    for number in itertools.count():
+        if number == count or (count is None and number and time.monotonic() > until):
+            return
+        yield first + number
 
 
 if __name__ == "__main__":
