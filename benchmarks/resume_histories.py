@@ -216,7 +216,7 @@ def live(seed: int, root: Path, whole_s: float) -> Life:
 
 
 def main() -> None:
-    """Live as many histories as fit, and print what was found; fail if one is unlike a fresh run."""
+    """Live as many histories as fit, and fail if one is unlike a fresh run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--count", type=int, help="how many histories, whatever the minutes")
