@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.memory_attention import attend, is_known
 
 SIDE, OBJECTS, POINTERS = 16, 3, 8
 
 
-@pytest.fixture(params=["nano", "tiny"])
+@pytest.fixture(scope="module", params=["nano", "sam2.1/hiera_tiny"])
 def attention(request):
-    return request.getfixturevalue(request.param).model.network.memory_attention
+    """Its module of a network with random weights; no backend computes it otherwise."""
+    return load(request.param, device="cpu", seed=7).model.network.memory_attention
 
 
 @pytest.fixture
