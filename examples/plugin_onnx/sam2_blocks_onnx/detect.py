@@ -11,6 +11,7 @@ import numpy as np
 import supervision as sv
 
 from sam2_blocks import Image, ModelError, Resources
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks_onnx import FAMILY
 from sam2_blocks_onnx.layouts import NEEDS_NMS, Found, Reader, reader_of
 from sam2_blocks_onnx.model import Arrays
@@ -63,16 +64,10 @@ class Detect:
 
     def run(self, items: Sequence[DetectItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
-        groups: dict[str, list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault(_asked(item), []).append(index)
-        answers: dict[int, sv.Detections] = {}
-        for indices in groups.values():
-            found = self._find([items[index] for index in indices])
-            answers.update(zip(indices, found, strict=True))
-        return [{"detections": answers[index]} for index in range(len(items))]
+        found = map_groups(items, _asked, self._find)
+        return [{"detections": of_item} for of_item in found]
 
-    def _find(self, items: Sequence[DetectItem]) -> list[sv.Detections]:
+    def _find(self, _: str, items: Sequence[DetectItem]) -> list[sv.Detections]:
         asked = items[0]
         model = self._resources.model(asked.model, RunsPictures, family=FAMILY, device=asked.device)
         input_hw = model.input_hw(asked.size_px)

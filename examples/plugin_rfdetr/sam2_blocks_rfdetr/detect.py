@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from operator import attrgetter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import supervision as sv
 
 from sam2_blocks import Image, Resources
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks_rfdetr import FAMILY
 
 
@@ -43,17 +45,20 @@ class Detect:
 
     def run(self, items: Sequence[DetectItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
-        groups: dict[tuple[str, str, float], list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault((item.model, item.device, item.threshold), []).append(index)
-        answers: dict[int, sv.Detections] = {}
-        for (name, device, threshold), indices in groups.items():
-            model = self._resources.model(name, FindsObjects, family=FAMILY, device=device)
-            for index in indices:
-                _check_classes(items[index], model.class_names)
-            found = model.find([items[index].image for index in indices], threshold)
-            answers.update(zip(indices, found, strict=True))
-        return [{"detections": _chosen(answers[i], item)} for i, item in enumerate(items)]
+        found = map_groups(items, attrgetter("model", "device", "threshold"), self._find)
+        return [
+            {"detections": _chosen(of_item, item)}
+            for item, of_item in zip(items, found, strict=True)
+        ]
+
+    def _find(
+        self, asked: tuple[str, str, float], items: Sequence[DetectItem]
+    ) -> list[sv.Detections]:
+        name, device, threshold = asked
+        model = self._resources.model(name, FindsObjects, family=FAMILY, device=device)
+        for item in items:
+            _check_classes(item, model.class_names)
+        return model.find([item.image for item in items], threshold)
 
 
 def _chosen(found: sv.Detections, item: DetectItem) -> sv.Detections:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import supervision as sv
 
 from sam2_blocks import Image, Resources
+from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks_ultralytics import FAMILY
 
 
@@ -44,16 +45,10 @@ class Detect:
 
     def run(self, items: Sequence[DetectItem]) -> Sequence[Mapping[str, Any]]:
         """See the manifest."""
-        groups: dict[str, list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault(_asked(item), []).append(index)
-        answers: dict[int, sv.Detections] = {}
-        for indices in groups.values():
-            found = self._find([items[index] for index in indices])
-            answers.update(zip(indices, found, strict=True))
-        return [{"detections": answers[index]} for index in range(len(items))]
+        found = map_groups(items, _asked, self._find)
+        return [{"detections": of_item} for of_item in found]
 
-    def _find(self, items: Sequence[DetectItem]) -> list[sv.Detections]:
+    def _find(self, _: str, items: Sequence[DetectItem]) -> list[sv.Detections]:
         asked = items[0]
         model = self._resources.model(asked.model, FindsObjects, family=FAMILY, device=asked.device)
         return model.find(
