@@ -84,6 +84,8 @@ class LoadDetections:
         )
 
     def _note_reads(self, item: LoadDetectionsItem, path: Path) -> None:
+        if not self._files.keeps_reads:  # looking for the files of a data set takes a while
+            return
         files = [path]
         if item.reference:
             files.append(Path(item.reference))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ def file_stamp(path: str | Path) -> str:
     except OSError:  # reading it says so
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+class FileStamps:
+    """Stamps of many files at one moment; those that were asked for lately are not looked up again.
+
+    Many items share a file of boxes.
+    """
+
+    def __init__(self) -> None:
+        self._stamp_of = lru_cache(maxsize=1024)(file_stamp)
+
+    def are(self, then: Iterable[tuple[str, str]]) -> bool:
+        """Whether all files have the stamps that they had, as (path, stamp)."""
+        return all(self._stamp_of(path) == stamp for path, stamp in then)
 
 
 def read_text(path: Path) -> str:

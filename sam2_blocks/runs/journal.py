@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +17,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.files.atomic import json_text, unfinished_path
 from sam2_blocks.files.claims import JOURNAL_FILE
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
-from sam2_blocks.files.reading import file_stamp
+from sam2_blocks.files.reading import FileStamps
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.started import StartedFiles
 
@@ -75,7 +74,7 @@ class Journal:
         self._run = describe_run(request, identity)
         self._entries: dict[str, Entry] = {}
         self._started = StartedFiles(folder)
-        self._stamp_of = lru_cache(maxsize=1024)(file_stamp)  # many items share a file of boxes
+        self._stamps = FileStamps()
         self._lines: JsonLines | None = None
         if request.resume:
             check_resumable(request.pipeline)
@@ -198,7 +197,7 @@ class Journal:
             and bool(stamp)
             and entry.stamp == stamp
             and all(file.exists() for file in self.earlier_files(item))
-            and all(self._stamp_of(path) == stamp for path, stamp in entry.reads.items())
+            and self._stamps.are(entry.reads.items())
         )
 
     def _append(self, note: BaseModel) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2_blocks.files.reading import read_json, read_text
+from sam2_blocks.files.reading import FileStamps, file_stamp, read_json, read_text
 
 
 def test_a_mark_at_the_beginning_is_no_text(tmp_path):
@@ -20,3 +20,16 @@ def test_a_wrong_file_is_named(tmp_path, content, message):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.json: {message}"):
         read_json(tmp_path / "a.json")
+
+
+def test_files_have_the_stamps_they_had_until_they_change_come_or_go(tmp_path):
+    path, gone = tmp_path / "a.json", tmp_path / "b.json"
+    path.write_text("[]")
+    then = [(str(path), file_stamp(path)), (str(gone), "")]
+    assert FileStamps().are(then)
+    assert FileStamps().are([])
+    gone.write_text("[]")
+    assert not FileStamps().are(then)
+    gone.unlink()
+    path.write_text("[1]")
+    assert not FileStamps().are(then)

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict, replace
-from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sam2_blocks.engine.places import RunRequest, Shard, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError
 from sam2_blocks.files.claims import OutputFiles
-from sam2_blocks.files.reading import file_stamp
+from sam2_blocks.files.reading import FileStamps
 from sam2_blocks.formats.coco_boxes import SOURCE
 from sam2_blocks.formats.columns import DETECTIONS, Column, find_column, whole_number
 from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
@@ -171,13 +170,13 @@ class ParquetSink:
             for place, item in enumerate(source.items())
         }
         rows = {part.file: self._noted(part) for part in self._parts.current.parts}
-        stamp_of = lru_cache(maxsize=1024)(file_stamp)  # many items share a file of boxes
+        stamps = FileStamps()
         done = {
             name
             for noted in rows.values()
             for name, stamp, reads in noted
             if stamp and name in items and items[name].stamp == stamp
-            if all(stamp_of(path) == then for path, then in reads)
+            if stamps.are(reads)
         }
         broken = {item.group for item in items.values() if item.group and item.id not in done}
         done -= {item.id for item in items.values() if item.group in broken}

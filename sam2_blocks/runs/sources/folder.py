@@ -16,6 +16,7 @@ from PIL import Image as Pil
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.images import count_frames, read_image, split_frame
 
 NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
@@ -246,8 +247,4 @@ def _is_below(file: Path, out: Path | None) -> bool:
 
 
 def _stamp(picture: Path) -> str:
-    try:
-        status = split_frame(picture)[0].stat()
-    except OSError:  # gone meanwhile; reading it says so
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return file_stamp(split_frame(picture)[0])

@@ -14,6 +14,7 @@ from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.clips import frame_id
 from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
 from sam2_blocks.runs.sources.folder import OTHER_FILES, PictureFiles
@@ -65,8 +66,7 @@ class VideoFrames:
     def items(self) -> Iterator[Item]:
         """List the frames; see `Source`."""
         reader = FrameReader(self._path, self._path.name, self._facts.fps)
-        status = self._path.stat()
-        stamp = f"{status.st_size} {status.st_mtime_ns}"
+        stamp = file_stamp(self._path)
         clip = Clip(self._path.name, self._path, self._indices, fps=self._facts.fps)
         clips = dict.fromkeys(self._clip_inputs, clip)
         for index in self._indices:
