@@ -17,8 +17,9 @@ Videos, a row a frame, each video on one actor::
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lazy_loader import attach  # type: ignore[import-untyped]
 
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.hosts.bridge import HostReport, Offer, installed_version, offer_in_pipelines
@@ -57,15 +58,11 @@ def report(plugins: Plugins) -> HostReport:
     )
 
 
-_HOMES = {
-    "data": ("PipelineStage", "VideoStage", "map_videos"),
-    "launch": ("RayOptions", "RayRun", "run_on_ray"),
-    "serve": ("ServeOptions", "build_app"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, _ = attach(
+    __name__,
+    submod_attrs={
+        "data": ["PipelineStage", "VideoStage", "map_videos"],
+        "launch": ["RayOptions", "RayRun", "run_on_ray"],
+        "serve": ["ServeOptions", "build_app"],
+    },
+)
