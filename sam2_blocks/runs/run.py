@@ -20,14 +20,16 @@ from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
+from sam2_blocks.heap import give_back
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
-from sam2_blocks.runs.memory import ITEMS_BETWEEN, give_back
 from sam2_blocks.runs.opening import open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
 
 ALL_FRAMES = FrameChoice()
+ITEMS_BETWEEN = 32
+"""Items after which the heap gives free memory back."""
 
 
 def run_pipeline(

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from math import prod
 
+from sam2_blocks.heap import give_back
 from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service.decoders import Decoders
 from sam2_blocks.service.errors import TooLargeError
@@ -25,6 +26,10 @@ from sam2_blocks.service.threads import Workers, in_thread
 from sam2_blocks.values import Image
 
 FETCHERS = 16
+LARGE_BYTES = 16 * 2**20
+"""Pictures of so many bytes leave holes in the heap."""
+TIDY_AFTER_S = 0.5
+"""By then whoever asked for them has let go of them."""
 
 Given = Mapping[str, InferenceRequestImage]
 """Images by their field in the request, which messages name."""
@@ -49,6 +54,7 @@ class ImageOpener:
         self._downloads = asyncio.Semaphore(min(FETCHERS, at_once))
         self._places = Room(settings.max_open_images)
         self._bytes = Room(settings.max_open_bytes)
+        self._tidying: asyncio.TimerHandle | None = None
 
     @property
     def workers(self) -> tuple[Workers, ...]:
@@ -61,6 +67,8 @@ class ImageOpener:
 
     def close(self) -> None:
         """Let go of threads and processes; a download that runs ends by itself."""
+        if self._tidying is not None:
+            self._tidying.cancel()
         self._decoders.close()
         self._fetchers.shutdown(wait=False, cancel_futures=True)
 
@@ -113,7 +121,18 @@ class ImageOpener:
                 f"{self._bytes.size}. Scale it down."
             )
         await held.enter_async_context(self._bytes.held(nbytes))
+        if nbytes >= LARGE_BYTES:
+            held.callback(self._tidy_soon)
         return {field: await self._decode(file, field) for field, file in files.items()}
+
+    def _tidy_soon(self) -> None:
+        """Give memory back to the system when pictures have been let go of, once for several."""
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(TIDY_AFTER_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._workers.submit(give_back)
 
     @asynccontextmanager
     async def _fetched(self, given: Given) -> AsyncIterator[Given]:

@@ -158,3 +158,25 @@ def test_more_pixels_than_there_is_room_for_are_refused(make_opener):
 
     with pytest.raises(TooLargeError, match="a, b: the pixels take 28800 bytes, the limit is"):
         asyncio.run(two())
+
+
+@pytest.mark.parametrize(("large_bytes", "times"), [(0, 1), (10**9, 0)], ids=["large", "small"])
+def test_memory_is_given_back_once_large_pictures_are_let_go_of(
+    make_opener, monkeypatch, large_bytes, times
+):
+    given_back = []
+    monkeypatch.setattr(opening_module, "LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(opening_module, "TIDY_AFTER_S", 0.05)
+    monkeypatch.setattr(opening_module, "give_back", lambda: given_back.append(len(held)))
+    opener, held = make_opener(), []
+
+    async def open_two():
+        for _ in range(2):
+            async with opener.opened({"image": SENT}):
+                held.append(1)
+        assert not given_back
+        await asyncio.sleep(0.2)
+
+    asyncio.run(open_two())
+    opener._workers.shutdown()
+    assert given_back == [2] * times

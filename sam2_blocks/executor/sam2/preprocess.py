@@ -49,8 +49,9 @@ def pictures_to_batch(pictures: Sequence[UInt8Array], size: int, device: torch.d
         group = list(same)
         at_once = max(1, GROUP_BYTES // (math.prod(shape) * torch.float32.itemsize))
         for start in range(0, len(group), at_once):
-            uploaded = [upload(pixels, device) for pixels in group[start : start + at_once]]
-            batches.append(_resize(torch.stack(uploaded), size))
+            uploaded = [upload(pixels, device)[None] for pixels in group[start : start + at_once]]
+            together = torch.cat(uploaded) if len(uploaded) > 1 else uploaded[0]
+            batches.append(_resize(together, size))
     return torch.cat(batches)
 
 
@@ -63,7 +64,7 @@ def _resize(pixels: Tensor, size: int) -> Tensor:
     parts = 3 if pixels.numel() * torch.float32.itemsize > CHANNEL_BYTES else 1
     resized = [
         F.interpolate(
-            some.contiguous().float().div_(255),
+            some.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
             (size, size),
             mode="bilinear",
             antialias=True,

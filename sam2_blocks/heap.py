@@ -1,7 +1,7 @@
 """Memory that is free within the process goes back to the system, so that long runs stay flat.
 
 Results of a few hundred kilobytes that stay a while between activations of many megabytes that do
-not leave holes in the heap of glibc, which it keeps.
+not leave holes in the heap of glibc, which it keeps; large pictures leave larger ones.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import functools
 import sys
 from collections.abc import Callable
 
-ITEMS_BETWEEN = 32
-"""Items after which memory is given back; once takes some milliseconds."""
-
 
 def give_back() -> None:
-    """Give back what is free, where the system's allocator can."""
+    """Give back what is free, where the system's allocator can; it takes some milliseconds."""
     trim = _find_trim()
     if trim is not None:
         trim(0)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sam2_blocks.runs import memory
+from sam2_blocks import heap
 
 
 def resident_bytes():
@@ -14,19 +14,19 @@ def resident_bytes():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the heap of glibc")
 def test_holes_in_the_heap_are_given_back():
-    if memory._find_trim() is None:
+    if heap._find_trim() is None:
         pytest.skip("another allocator than that of glibc")
     pieces = [bytearray(100_000) for _ in range(2000)]
     pieces = pieces[::2]
     held = resident_bytes()
     pieces = pieces[::50]
-    memory.give_back()
+    heap.give_back()
     assert held - resident_bytes() > 50_000_000
     assert len(pieces) == 20
 
 
 def test_where_there_is_no_such_call_nothing_happens(monkeypatch):
-    memory._find_trim.cache_clear()
+    heap._find_trim.cache_clear()
     monkeypatch.setattr(sys, "platform", "darwin")
-    memory.give_back()
-    memory._find_trim.cache_clear()
+    heap.give_back()
+    heap._find_trim.cache_clear()
