@@ -5,8 +5,10 @@
 Each history begins with a folder of small pictures with boxes beside them. A few times over, a run
 into one output folder is let finish, killed or interrupted at a random moment; then pictures come,
 go, break, or change with their boxes. When the last run has been resumed to its end, its folder has
-to hold what a fresh run over the same pictures writes, byte for byte. The model is a stand-in that
-fills boxes, and runs are forked, so that a second holds a few of them.
+to hold what a fresh run over the same pictures writes, byte for byte. An item that twice was alone
+in a killed run is set aside, as it cannot know that the kill came from outside; the last run tries
+it again, as its user would, and their number is printed. The model is a stand-in that fills boxes,
+and runs are forked, so that a second holds a few of them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from PIL import Image as PilImage
 
 from sam2_blocks import load_plugins, run_pipeline
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.runs.flight import MOST_DEATHS
 from sam2_blocks.testing import FakeExecutor
 
 HW = (40, 60)
@@ -130,7 +133,7 @@ class Pictures:
         return {"label": label, "shape_type": "rectangle", "points": corners}
 
 
-def start_run(pictures: Path, out: Path, *, resume: bool) -> int:
+def start_run(pictures: Path, out: Path, *, resume: bool, retry: bool = False) -> int:
     """Start a run in a child and return its process id."""
     child = os.fork()
     if child:
@@ -138,7 +141,7 @@ def start_run(pictures: Path, out: Path, *, resume: bool) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 1
     try:
-        _run(pictures, out, resume=resume)
+        _run(pictures, out, resume=resume, retry=retry)
         status = 0
     except KeyboardInterrupt:
         status = 130
@@ -148,12 +151,12 @@ def start_run(pictures: Path, out: Path, *, resume: bool) -> int:
         os._exit(status)
 
 
-def _run(pictures: Path, out: Path, *, resume: bool) -> None:
+def _run(pictures: Path, out: Path, *, resume: bool, retry: bool) -> None:
     plugins = load_plugins(strict=True, points=[])
     resources = Resources({"sam2": FakeExecutor}, out)
     run = run_pipeline(
-        PIPELINE, pictures, out=out, resume=resume, batch_size=2, plugins=plugins,
-        resources=resources,
+        PIPELINE, pictures, out=out, resume=resume, retry_set_aside=retry, batch_size=2,
+        plugins=plugins, resources=resources,
     )  # fmt: skip
     for _ in run:
         time.sleep(0.002)  # a model's work, so that signals come while there is some
@@ -173,11 +176,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def count_set_aside(out: Path) -> int:
+    """How many items the next run would leave alone, because they seem to kill it."""
+    note = out / ".flying.json"
+    suspects = json.loads(note.read_text())["suspects"] if note.is_file() else {}
+    return sum(suspect["deaths"] >= MOST_DEATHS for suspect in suspects.values())
+
+
 class Life(NamedTuple):
-    """What came of a history: how its runs ended, which files are not those of a fresh run, and
-    for how long that one ran."""
+    """What came of a history: how its runs ended, how many items had been set aside, which files
+    are not those of a fresh run, and for how long that one ran."""
 
     ends: Counter[str]
+    set_aside: int
     differing: list[str]
     whole_s: float
 
@@ -201,18 +212,20 @@ def live(seed: int, root: Path, whole_s: float) -> Life:
             os.kill(child, chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT]))
         ends[str(wait(child))] += 1
     pictures.edit()
-    ended = wait(start_run(root / "in", out, resume=True))
+    set_aside = count_set_aside(out)
+    ended = wait(start_run(root / "in", out, resume=True, retry=True))
     started = time.monotonic()
     fresh_ended = wait(start_run(root / "in", root / "fresh", resume=False))
     whole_s = time.monotonic() - started
     if ended or fresh_ended:
-        return Life(ends, [f"runs to the end ended with {ended} and {fresh_ended}"], whole_s)
+        differing = [f"runs to the end ended with {ended} and {fresh_ended}"]
+        return Life(ends, set_aside, differing, whole_s)
     ours, fresh = contents(out), contents(root / "fresh")
     for failure in json.loads(fresh.get("errors.json", "[]")):
         if failure["step"] != "inputs":  # those are the broken pictures
-            return Life(ends, [f"a step failed: {failure}"], whole_s)
+            return Life(ends, set_aside, [f"a step failed: {failure}"], whole_s)
     differing = sorted(n for n in ours.keys() | fresh.keys() if ours.get(n) != fresh.get(n))
-    return Life(ends, differing, whole_s)
+    return Life(ends, set_aside, differing, whole_s)
 
 
 def main() -> None:
@@ -223,16 +236,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    wrong, whole_s, ends = 0, 0.5, Counter[str]()
+    wrong, set_aside, whole_s, ends = 0, 0, 0.5, Counter[str]()
     for seed in _seeds(given.seed, given.count, given.minutes):
         with tempfile.TemporaryDirectory() as root:
             life = live(seed, Path(root), whole_s)
         ends, whole_s = ends + life.ends, life.whole_s
-        wrong += bool(life.differing)
+        wrong, set_aside = wrong + bool(life.differing), set_aside + life.set_aside
         if life.differing:
             print(f"seed {seed}: {life.differing[:8]}", flush=True)
     lived = seed + 1 - given.seed
     print(f"{lived} histories, {wrong} unlike a fresh run; their runs ended: {dict(ends)}")
+    print(f"{set_aside} items were set aside before the last run and tried again in it")
     sys.exit(bool(wrong))
 
 
