@@ -36,7 +36,7 @@ TINY, LARGE = "sam2.1/hiera_tiny", "sam2.1/hiera_large"
 OURS = "'sam2_blocks strict' 'sam2_blocks fast' 'sam2_blocks fast + compile'"
 MAIN = "'official float32' 'tuned dense float32' 'sam2_blocks strict' 'sam2_blocks fast'"
 ON_CPU = (
-    f"{MAIN} 'official bf16' 'transformers float32' "
+    f"{MAIN} 'official bf16' 'transformers float32' 'openvino plain' "
     "'sam2_blocks strict + openvino' 'sam2_blocks fast + openvino'"
 )
 
@@ -128,6 +128,8 @@ def _run(steps: Sequence[Step], path: Path, *, deadline: float) -> list[Row]:
         "steps": [{"scenarios": names, **asdict(settings)} for names, settings in steps],
         "cut_short_in": [],
     }
+    about = document["environment"]
+    print(f"{about['processor']}, {about['cores']} cores: {' '.join(about['instructions'])}")
     rows: list[Row] = []
     for names, settings in steps:
         for case in itertools.chain.from_iterable(SCENARIOS[name](settings) for name in names):

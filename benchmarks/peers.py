@@ -244,7 +244,7 @@ class OursFast(Ours):
 
     mode = "fast"
     exact = False
-    options: ClassVar[dict[str, str]] = {"mode": "fast"}
+    options: ClassVar[dict[str, str]] = {"mode": "fast", "backend": "torch"}
 
 
 class OursOpenVino(Ours):
@@ -270,7 +270,7 @@ class OursCompiled(OursFast):
     """The same, compiled."""
 
     mode = "fast + compile"
-    options: ClassVar[dict[str, str]] = {"mode": "fast", "compile": "all"}
+    options: ClassVar[dict[str, str]] = {"mode": "fast", "compile": "all", "backend": "torch"}
 
 
 class Official(Peer):

@@ -32,6 +32,7 @@ from benchmarks.measure import (
     synchronise,
     time_interleaved,
 )
+from benchmarks.openvino_plain import OpenVinoPlain
 from benchmarks.peers import (
     SEED,
     Official,
@@ -65,6 +66,7 @@ PEERS: tuple[type[Peer], ...] = (
     TunedDense,
     Transformers,
     Roboflow,
+    OpenVinoPlain,
     Ours,
     OursFast,
     OursOpenVino,

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -372,6 +372,8 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 ExecutorFactory = Callable[..., Loaded]
 """``factory(model, *, device, dtype) -> Loaded``; ``model`` is the name as it was asked for."""
 
+FamilyOption = Literal["backend", "input_px"]
+
 
 def is_checkpoint(model: str) -> bool:
     """Whether a model's name is the path of a checkpoint."""
@@ -386,6 +388,7 @@ class Family:
         load: ``load(model, *, device, dtype)``, called once a model, device and dtype; may take
             long, and may ask the registry for other models. What it raises is reported as that
             model's error.
+        options: what ``load`` takes beside; where somebody chooses another one, it is an error.
         exhaustive: whether it loads nothing but what ``register_models`` lists for it, and files.
             Then a misspelt name is found when a pipeline is checked, before anything loads.
         is_file: whether a name means a file of this machine, which strangers may not name.
@@ -397,6 +400,7 @@ class Family:
 
     load: ExecutorFactory
     exhaustive: bool = False
+    options: frozenset[FamilyOption] = frozenset()
     is_file: Callable[[str], bool] = is_checkpoint
     is_download: Callable[[str], bool] = lambda name: False
     find_problem: Callable[[str], str] = lambda name: ""

@@ -79,9 +79,17 @@ class FakeExecutor:
         embedded: ids of the pictures it encoded, in order.
     """
 
-    def __init__(self, model: str = "fake", *, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        model: str = "fake",
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        backend: str = "auto",
+        input_px: int = 0,
+    ) -> None:
         family = model.partition(":")[0] if ":" in model else DEFAULT_FAMILY
-        self.spec = ExecutorSpec(model, "cpu", "float32", family)
+        self.spec = ExecutorSpec(model, "cpu", "float32", family, input_px=input_px)
         self.embedded: list[str] = []
 
     def embed(self, images: Sequence[Image]) -> list[Embedding]:

@@ -131,6 +131,7 @@ class ExecutorSpec(NamedTuple):
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         family: the one that loaded it; two families may use one name.
         backend: what computes it: ``torch`` or ``openvino``.
+        input_px: side of the square the network sees, where it is not the one it was trained with.
     """
 
     model: str
@@ -138,6 +139,7 @@ class ExecutorSpec(NamedTuple):
     dtype: str
     family: str = DEFAULT_FAMILY
     backend: str = "torch"
+    input_px: int = 0
 
     @property
     def full_name(self) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.files.atomic import write_text
+from sam2_blocks.language.documents import parse_yaml
+from sam2_blocks.language.manifest import iter_yaml_files, load_manifest, manifest_dir
+from sam2_blocks.language.read_before import FILE_NAME, ReadBefore, digest_of
 from sam2_blocks.language.reference import block_overview, block_table, describe
 from sam2_blocks.language.schema import manifest_schema, pipeline_schema
 
@@ -26,10 +29,33 @@ def generated_files(root: Path = ROOT) -> dict[Path, str]:
     schemas = root / "sam2_blocks" / "schemas"
     return {
         schemas / "manifest.schema.json": _json(manifest_schema()),
+        schemas / FILE_NAME: _compact(manifests_read(manifest_dir())),
         schemas / "pipeline.schema.json": _json(pipeline_schema(manifests)),
         root / "manifests" / "README.md": "\n\n".join([block_table(manifests), *pages]) + "\n",
         root / "README.md": TABLE.sub(rf"\g<1>{block_overview(manifests)}\g<2>", readme),
     }
+
+
+def manifests_read(folder: Path) -> dict[str, ReadBefore]:
+    """What the manifests of a folder say, by content; they are found good first."""
+    kinds = load_plugins(strict=True, points=[]).kinds
+    entries: dict[str, ReadBefore] = {}
+    for file in iter_yaml_files(folder):
+        text = file.read_text(encoding="utf-8")
+        manifest = load_manifest(text, file.name, kinds)
+        sockets = (*manifest.inputs.values(), *manifest.outputs.values())
+        named = sorted({kind for socket in sockets for kind in socket.kinds})
+        entries[digest_of(text)] = {"kinds": named, "manifest": parse_yaml(text, file.name).data}
+    return entries
+
+
+def _compact(entries: dict[str, ReadBefore]) -> str:
+    """One line an entry, so that a change shows as one."""
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(entry, ensure_ascii=False)}"
+        for key, entry in entries.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _json(schema: dict[str, object]) -> str:

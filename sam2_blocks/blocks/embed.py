@@ -17,6 +17,8 @@ class ModelItem(Protocol):
     model: str
     device: str
     dtype: str
+    backend: str
+    input_px: int
 
 
 class EmbedItem(ModelItem, Protocol):
@@ -43,4 +45,10 @@ def executor_for(
     """Return the executor that made the embedding, or the one that the item names."""
     if embedding is not None:
         return resources.executor_of(embedding)
-    return resources.executor(item.model, device=item.device, dtype=item.dtype)
+    return resources.executor(
+        item.model,
+        device=item.device,
+        dtype=item.dtype,
+        backend=item.backend,
+        input_px=item.input_px,
+    )

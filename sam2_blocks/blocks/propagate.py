@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from sam2_blocks.blocks.embed import ModelItem, executor_for
 from sam2_blocks.clips import Clip, ClipPrompt
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError, ModelError
@@ -28,7 +29,7 @@ MOST_CLIPS = 2
 Result = Mapping[str, Any] | Exception
 
 
-class PropagateItem(Protocol):
+class PropagateItem(ModelItem, Protocol):
     """One frame and its clip; see the manifest."""
 
     image: Image
@@ -41,9 +42,6 @@ class PropagateItem(Protocol):
     mask_threshold: float
     max_prompt_frames: int
     memory_frames: int | None
-    model: str
-    device: str
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Propagate:
             if not prompts:
                 return _Followed()
             placed = [replace(prompt, frame=clip.place_of(prompt.frame)) for prompt in prompts]
-            loaded = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+            loaded = executor_for(self._resources, item)
             executor, read = require(loaded, Tracker), ClipReader(clip).read
             propagation = Propagation(executor, read, len(clip), placed, settings)
             propagation.prepare()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from sam2_blocks.blocks.embed import executor_for
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executors import Tracker, require
@@ -139,7 +140,7 @@ class Track:
         return made
 
     def _begin(self, item: Any, frame: VideoFrame) -> _Video:
-        loaded = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+        loaded = executor_for(self._resources, item)
         session = require(loaded, Tracker).track(TrackSettings(**dict(_settings(item))))
         keeper = TrackKeeper(session, TrackPolicy(**dict(_policy(item))))
         return _Video(keeper, item.image.hw, frame.index, time.monotonic())
@@ -154,7 +155,7 @@ class Track:
         """Segment everything on the first frame, where nothing is asked for."""
         if video.keeper.has_started:
             return _Wanted()
-        executor = self._resources.executor(item.model, device=item.device, dtype=item.dtype)
+        executor = executor_for(self._resources, item)
         [embedding] = executor.embed([item.image])
         settings = AutomaticSettings(
             points_per_side=item.points_per_side,

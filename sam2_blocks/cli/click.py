@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from sam2_blocks.cli.options import use_backend
 from sam2_blocks.cli.screen import out as screen
 from sam2_blocks.errors import PromptWarning
 
@@ -48,6 +49,9 @@ def click(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option(help="What computes on a CPU: torch, openvino or auto.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
@@ -57,6 +61,8 @@ def click(
     from sam2_blocks.service import ServiceSettings, load_models
 
     create_app, run = http.create_app, http.serve  # fails now if the extra is missing
+    if backend is not None:
+        use_backend(backend)
     settings = ServiceSettings.from_environment(**OWN_PICTURES)
     folder = http.PageFolder(pictures, out).checked()
     warnings.simplefilter("ignore", PromptWarning)  # nobody reads them

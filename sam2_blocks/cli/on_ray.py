@@ -16,7 +16,7 @@ from sam2_blocks.errors import UsageError
 if TYPE_CHECKING:
     from sam2_blocks.hosts.ray.launch import RayRun
 
-ELSEWHERE = ("--shard", "--trace", "--report")
+ELSEWHERE = ("--shard", "--trace", "--report", "--backend")
 """Options of a run in this process that say nothing on a cluster."""
 
 ALONE = ("--address", "--workers", "--gpus-per-worker")

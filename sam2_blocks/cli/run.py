@@ -15,8 +15,8 @@ from PIL import Image as Pil
 from rich.progress import Progress
 
 from sam2_blocks.cli import on_ray, screen
-from sam2_blocks.cli.late import load_plugins
-from sam2_blocks.cli.options import INTERRUPTED, PipelineFile, Strict
+from sam2_blocks.cli.late import import_supervision, load_plugins
+from sam2_blocks.cli.options import INTERRUPTED, PipelineFile, Strict, use_backend
 from sam2_blocks.cli.screen import err, out, safe, safe_name
 from sam2_blocks.cli.summary import sum_up
 from sam2_blocks.errors import UsageError, did_you_mean
@@ -80,6 +80,13 @@ def run(
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Value of the pipeline input 'device'.")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Value of the pipeline input 'backend' if it has one, else what all steps that "
+            "say nothing else compute with on a CPU: torch, openvino or auto."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip pictures that an earlier run finished.")
@@ -146,23 +153,26 @@ def run(
     strict_plugins: Strict = False,
 ) -> None:
     """Run a pipeline on pictures and write its outputs."""
+    import_supervision()
     from sam2_blocks.engine.places import FrameChoice
     from sam2_blocks.runs.report import Report
     from sam2_blocks.runs.run import run_pipeline
 
     _refuse_more(context.args)
     alone = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker}
-    elsewhere = {"--shard": shard, "--trace": trace, "--report": report}
+    elsewhere = {"--shard": shard, "--trace": trace, "--report": report, "--backend": backend}
     on_ray.check_options(
         on_ray=on is Where.RAY, form=form.value if form else None, given={**alone, **elsewhere}
     )
     out.quiet = quiet
     logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
     Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
+    if backend is not None:
+        use_backend(backend)
     plugins, graph = _load(pipeline, strict=strict_plugins)
     values = parse_settings(settings or [], graph)
-    for name, value in (("model", model), ("device", device)):
-        if value is not None:
+    for name, value in (("model", model), ("device", device), ("backend", backend)):
+        if value is not None and (name != "backend" or name in graph.inputs):
             values[name] = _value_of_option(name, value, graph)
     chosen: dict[str, Any] = {
         "settings": values,

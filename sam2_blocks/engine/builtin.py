@@ -72,6 +72,7 @@ def register_executors() -> Mapping[str, Family]:
     sam2 = Family(
         load_sam2,
         exhaustive=True,
+        options=frozenset({"backend", "input_px"}),
         is_file=_is_sam2_file,
         is_download=_is_sam2_download,
         find_problem=names.find_problem,

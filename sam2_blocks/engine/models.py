@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sam2_blocks.engine.resources import family_of
 from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.executor.backends import find_backend_problem
 from sam2_blocks.executors import Family, KnownModel
 from sam2_blocks.language.manifest import Manifest, Param
 from sam2_blocks.language.selectors import InputRef
@@ -32,7 +33,7 @@ class ModelNames:
     @property
     def checks(self) -> Mapping[str, ValueCheck]:
         """What is wrong with a value, by format of its parameter; see `load_pipeline`."""
-        return {"model": self.check_model}
+        return {"model": self.check_model, "backend": check_backend}
 
     def find(self, name: str, family: str) -> KnownModel | None:
         """Return what is known of a model.
@@ -106,6 +107,11 @@ class ModelNames:
                     full = known.full_name if known else full_name(name, family)
                     found[full] = known or full
         yield from found.values()
+
+
+def check_backend(param: Param, name: str) -> str:
+    """Say what is wrong with a backend; empty if it is here."""
+    return find_backend_problem(name)
 
 
 def _written(pipeline: Pipeline, value: object) -> object:

@@ -33,9 +33,22 @@ class Asked(NamedTuple):
     model: str
     device: str
     dtype: str
+    backend: str = "auto"
+    input_px: int = 0
 
     def __str__(self) -> str:
         return f"model {self.model!r}"
+
+    def of(self, family: Family) -> Asked:
+        """Leave out what a family has no choice in."""
+        defaults = self._field_defaults.items()
+        return self._replace(
+            **{name: value for name, value in defaults if name not in family.options}
+        )
+
+
+NO_CHOICE = {"backend": ("auto", "torch"), "input_px": (0,)}
+"""What may be asked of a family that does not let it be chosen."""
 
 
 class Resources:
@@ -80,19 +93,35 @@ class Resources:
         """The folder that relative paths of written files start from."""
         return self.files.folder
 
-    def executor(self, model: str, *, device: str = "auto", dtype: str = "auto") -> Executor:
-        """Return the executor of this configuration, loading it on first use.
+    def executor(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        backend: str = "auto",
+        input_px: int = 0,
+    ) -> Executor:
+        """Return the executor of this configuration, loading it on first use; see `model`.
 
         Raises:
             ModelError: if the model, its device or its dtype is not to be had, or it is no
                 executor.
         """
-        return self.model(model, Executor, device=device, dtype=dtype)
+        return self.model(
+            model, Executor, device=device, dtype=dtype, backend=backend, input_px=input_px
+        )
 
     def executor_of(self, embedding: Embedding) -> Executor:
         """Return the executor that made this embedding."""
         spec = embedding.spec
-        return self.executor(spec.full_name, device=spec.device, dtype=spec.dtype)
+        return self.executor(
+            spec.full_name,
+            device=spec.device,
+            dtype=spec.dtype,
+            backend=spec.backend,
+            input_px=spec.input_px,
+        )
 
     def model(
         self,
@@ -102,6 +131,8 @@ class Resources:
         family: str = DEFAULT_FAMILY,
         device: str = "auto",
         dtype: str = "auto",
+        backend: str = "auto",
+        input_px: int = 0,
     ) -> Ability:
         """Return a loaded model that can do what is needed, of whatever family.
 
@@ -112,11 +143,17 @@ class Resources:
             family: of names without a prefix.
             device: as the family understands it.
             dtype: as the family understands it.
+            backend: what computes it, of families that have several.
+            input_px: side of the square the network sees, of families that let it be chosen; 0
+                is what the model was trained with.
 
         Raises:
             ModelError: if it cannot be loaded, or lacks the ability.
         """
-        return require(self.loaded(name, family=family, device=device, dtype=dtype), ability)
+        loaded = self.loaded(
+            name, family=family, device=device, dtype=dtype, backend=backend, input_px=input_px
+        )
+        return require(loaded, ability)
 
     def loaded(
         self,
@@ -125,6 +162,8 @@ class Resources:
         family: str = DEFAULT_FAMILY,
         device: str = "auto",
         dtype: str = "auto",
+        backend: str = "auto",
+        input_px: int = 0,
     ) -> Loaded:
         """Return a loaded model, whatever it can do; see `model`."""
         family = family_of(name, self._families, family)
@@ -134,7 +173,7 @@ class Resources:
             raise ModelError(f"no executor is registered as {family!r} to load {name!r}.{hint}")
         if not self._local_models:
             _check_stranger(registered, name, family)
-        asked = Asked(full_name(name, family), device, dtype)
+        asked = _ask(registered, Asked(full_name(name, family), device, dtype, backend, input_px))
         found = self._loads.get(asked, lambda: self._load(registered, name, family, asked))
         self._make_room(found)
         return found
@@ -151,7 +190,8 @@ class Resources:
     def _load(self, registered: Family, name: str, family: str, asked: Asked) -> Loaded:
         LOGGER.info("loading %s", name)
         try:
-            made = registered.load(name, device=asked.device, dtype=asked.dtype)
+            chosen = {option: getattr(asked, option) for option in registered.options}
+            made = registered.load(name, device=asked.device, dtype=asked.dtype, **chosen)
             if not isinstance(made, Loaded):
                 raise TypeError(f"it returned {type(made).__name__}, which has no 'spec'")
             loaded = qualify(made, family)
@@ -163,9 +203,26 @@ class Resources:
                 f"the family {family!r} could not load {asked.model!r}: "
                 f"{type(cause).__name__}: {message_of(cause)}"
             ) from cause
-        spec = loaded.spec
         # "auto" and what it resolves to are one model, whichever is asked for first.
-        return self._loads.keep(Asked(spec.full_name, spec.device, spec.dtype), loaded)
+        spec = loaded.spec
+        resolved = Asked(spec.full_name, spec.device, spec.dtype, spec.backend, spec.input_px)
+        return self._loads.keep(resolved.of(registered), loaded)
+
+
+def _ask(registered: Family, asked: Asked) -> Asked:
+    """Return by what a model of a family is known.
+
+    Raises:
+        ModelError: if something is chosen in which its family has no choice.
+    """
+    for option, unchosen in NO_CHOICE.items():
+        value = getattr(asked, option)
+        if option not in registered.options and value not in unchosen:
+            raise ModelError(
+                f"{asked} is of a family that has no {option!r}, and {value!r} is asked for. "
+                f"Leave {option!r} out."
+            )
+    return asked.of(registered)
 
 
 def _check_stranger(registered: Family, name: str, family: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sam2_blocks.executor.backends import BACKEND_VARIABLE, BackendChoice
+from sam2_blocks.executor.backends import BackendChoice, default_backend
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def load(
     mode: Literal["strict", "fast"] | None = None,
     compile: Literal["off", "encoder", "all"] = "off",
     backend: BackendChoice | None = None,
+    input_px: int = 0,
     config: str | Path | None = None,
     seed: int | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -59,9 +60,11 @@ def load(
             the mask decoder too. It takes minutes the first time; what is compiled is kept beside
             the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says.
         backend: what computes on a CPU: ``torch``; ``openvino``, which is faster and wants the
-            extra of that name; or ``auto``, which is torch in mode ``strict`` and the faster of
-            those installed in ``fast``. By default the variable ``SAM2_BLOCKS_BACKEND`` says it,
-            and if it does not it is torch. What OpenVINO compiles is kept beside the weights.
+            extra of that name; or ``auto``, as by default: what the variable
+            ``SAM2_BLOCKS_BACKEND`` says, else torch in mode ``strict`` and the faster of those
+            installed in ``fast``. What OpenVINO compiles is kept beside the weights.
+        input_px: side of the square the network sees, a multiple of 32; 0 is what it was trained
+            with. Half of it is a quarter of the work, and coarser masks.
         config: architecture of a local checkpoint: a catalogue name or the path of a YAML file
             laid out like those of the ``sam2`` package; by default it is recognised.
         seed: use random weights from this seed and read no checkpoint; for tests and benchmarks.
@@ -79,7 +82,7 @@ def load(
 
     Raises:
         ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype,
-            compiler or backend cannot be used here.
+            compiler, backend or size cannot be used here.
         MissingExtraError: if the backend is not installed.
 
     Example:
@@ -96,7 +99,8 @@ def load(
         dtype=dtype,
         mode=mode,
         compile=compile,
-        backend=backend or os.environ.get(BACKEND_VARIABLE) or "torch",
+        backend=default_backend() if backend in (None, "auto") else backend,
+        input_px=input_px,
         config=config,
         seed=seed,
         offline=offline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Literal, get_args
 
 from sam2_blocks.errors import did_you_mean
@@ -12,7 +13,7 @@ BackendChoice = Literal["torch", "openvino", "auto"]
 
 BACKENDS: tuple[str, ...] = get_args(BackendChoice)
 BACKEND_VARIABLE = "SAM2_BLOCKS_BACKEND"
-"""Environment variable: the backend where nobody names one."""
+"""Environment variable: what ``auto`` is."""
 
 OPENVINO_MISSING = (
     "backend 'openvino' needs the package 'openvino', which is not installed. "
@@ -34,6 +35,11 @@ def find_backend_problem(name: str) -> str:
     if name == "openvino" and not has_openvino():
         return OPENVINO_MISSING
     return ""
+
+
+def default_backend() -> str:
+    """Return what ``auto`` is here: itself, unless the environment says otherwise."""
+    return os.environ.get(BACKEND_VARIABLE) or "auto"
 
 
 def has_openvino() -> bool:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+PLAIN = frozenset(map(chr, range(33, 127)))
+"""What the font that ships has for certain: for these nothing needs to be read, or imported."""
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -27,7 +30,7 @@ def font_for(text: str, size_px: float, family: str = "") -> tuple[Font, str]:
     """
     wanted = frozenset(character for character in text if not character.isspace())
     for path in _fonts(family):
-        if wanted <= _characters(path):
+        if (wanted <= PLAIN and path == _shipped()) or wanted <= _characters(path):
             return ImageFont.truetype(str(path), size_px), text
     shipped = _shipped()
     known = _characters(shipped) if shipped else frozenset(map(chr, range(32, 127)))

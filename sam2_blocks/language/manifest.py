@@ -43,6 +43,7 @@ from sam2_blocks.language.fields import (
     unless_selector,
     written_value,
 )
+from sam2_blocks.language.read_before import read_before
 from sam2_blocks.values import DEFAULT_FAMILY
 
 BLOCK_ID_PATTERN = r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*@v[1-9][0-9]*$"
@@ -138,9 +139,9 @@ class Param(Section):
     A parameter without ``default`` is required; ``default: null`` makes it optional.
 
     Attributes:
-        format: what a string names: a ``model`` to load, or the ``device`` to load it on. Names
-            are checked with the pipeline, before anything loads, and hosts and editors offer
-            those that are known; any other may be written, too.
+        format: what a string names: a ``model`` to load, the ``device`` to load it on, or the
+            ``backend`` to compute it with. Names are checked with the pipeline, before anything
+            loads, and hosts and editors offer those that are known; any other may be written, too.
         family: of a model: the family of names without a prefix; ``sam2`` if not given.
         suggestions: values to offer beside free text; of a model, those that plugins registered.
     """
@@ -156,7 +157,7 @@ class Param(Section):
     exclusiveMaximum: float | None = None  # noqa: N815
     pattern: str | None = None
     items: dict[Literal["type"], ParamType] | None = None
-    format: Literal["model", "device"] | None = None
+    format: Literal["model", "device", "backend"] | None = None
     family: Name | None = None
     suggestions: list[str] = []
 
@@ -426,6 +427,9 @@ def load_manifest(text: str, source: str, kinds: Mapping[str, Kind]) -> Manifest
     Raises:
         ManifestError: with every problem found, each with line and column.
     """
+    known = read_before(text)
+    if known is not None and all(find_kind(kind, kinds) for kind in known["kinds"]):
+        return Manifest.model_validate(known["manifest"])
     document = parse_yaml(text, source)
     if document.problems:
         raise ManifestError(source, document.problems)

@@ -32,6 +32,8 @@ def segment(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    backend: str = "auto",
+    input_px: int = 0,
     options: SegmentOptions | None = None,
     min_confidence: float = 0.0,
     tile_px: int = 0,
@@ -51,6 +53,8 @@ def segment(
         model: catalogue name such as ``nano`` or ``hiera_tiny``, or the path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        backend: ``auto``, ``torch`` or ``openvino``; see `load_executor`.
+        input_px: side of the square the network sees; 0 is what it was trained with.
         options: of the mask decoder.
         min_confidence: drop masks whose predicted IoU is lower.
         tile_px: answer each prompt on a tile of this side length around it; 0 takes the picture.
@@ -84,6 +88,8 @@ def segment(
         model=model,
         device=device,
         dtype=dtype,
+        backend=backend,
+        input_px=input_px,
         min_confidence=min_confidence,
         tile_px=tile_px,
         on_bad_prompt=on_bad_prompt,
@@ -120,6 +126,8 @@ class _Item:
     model: str
     device: str
     dtype: str
+    backend: str
+    input_px: int
     min_confidence: float
     tile_px: int
     on_bad_prompt: Literal["auto", "error", "skip"]

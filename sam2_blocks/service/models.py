@@ -79,11 +79,14 @@ class ServedModels(Resources):
         family: str = DEFAULT_FAMILY,
         device: str = "auto",
         dtype: str = "auto",
+        backend: str = "auto",
+        input_px: int = 0,
     ) -> Loaded:
         """Return the model of this name; see `Resources.loaded`.
 
         Raises:
-            UnknownModelError: if it is not served, or not on that device in that dtype.
+            UnknownModelError: if it is not served, or not on that device in that dtype, by that
+                backend or at that size.
         """
         model = self._find([name, full_name(name, family)])
         spec = model.spec
@@ -91,6 +94,11 @@ class ServedModels(Resources):
             raise UnknownModelError(
                 f"{name!r} is served on {spec.device!r} in {spec.dtype!r} here, not on "
                 f"{device!r} in {dtype!r}. Leave device and dtype out."
+            )
+        if backend not in ("auto", spec.backend) or input_px not in (0, spec.input_px):
+            raise UnknownModelError(
+                f"{name!r} is computed by {spec.backend!r} here, at {_size_of(spec.input_px)}, "
+                f"not by {backend!r} at {_size_of(input_px)}. Leave backend and input_px out."
             )
         return model
 
@@ -100,6 +108,10 @@ class ServedModels(Resources):
                 return self._by_name[name]
         hint = did_you_mean(names[0], self._by_name)
         raise UnknownModelError(f"there is no model {names[0]!r} here.{hint}")
+
+
+def _size_of(input_px: int) -> str:
+    return f"{input_px} px" if input_px else "the size it was trained with"
 
 
 def load_models(
@@ -138,6 +150,7 @@ def load_models(
 
 
 def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
+    """Load as the settings say; they have the backend, so nobody is asked for one."""
     return partial(
         load_sam2,
         compile=settings.compile,

@@ -138,9 +138,13 @@ class RunModels(Resources):
         family: str = DEFAULT_FAMILY,
         device: str = "auto",
         dtype: str = "auto",
+        backend: str = "auto",
+        input_px: int = 0,
     ) -> Loaded:
         """Return what the run may use of a model; see `ServedModels.loaded`."""
-        model = self._models.loaded(name, family=family, device=device, dtype=dtype)
+        model = self._models.loaded(
+            name, family=family, device=device, dtype=dtype, backend=backend, input_px=input_px
+        )
         return watched(model, self._run)
 
 

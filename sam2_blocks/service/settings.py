@@ -199,12 +199,12 @@ class ServiceSettings:
         Literal["torch", "openvino", "auto"],
         Setting(
             "What computes on a CPU: torch, openvino (the extra of that name), or auto, which is "
-            "the faster one in half precision and torch else.",
+            "torch in float32 and the faster one in half precision.",
             MODELS,
             "backend",
             variable=BACKEND_VARIABLE,
         ),
-    ] = "torch"
+    ] = "auto"
     embedding_entries: Annotated[
         int,
         Ge(0),

@@ -35,6 +35,7 @@ def test_automatic_takes_pictures_and_embeddings_mixed(plugins):
     [embedding] = executor.embed(images[1:2])
     block = Automatic(Resources({"sam2": lambda *_, **__: executor}))
     params = {"points_per_side": 1, "model": "fake", "device": "auto", "dtype": "auto"}
+    params |= {"backend": "auto", "input_px": 0}
     settings = asdict(AutomaticSettings()) | asdict(CropSettings()) | params
     items = [SimpleNamespace(image=image, embedding=None, **settings) for image in images]
     items[1] = SimpleNamespace(image=None, embedding=embedding, **settings)

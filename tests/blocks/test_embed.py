@@ -17,7 +17,14 @@ def test_pictures_that_ask_for_one_model_share_a_call_and_keep_their_order():
 
     block = Embed(Resources({"sam2": Recording}))
     items = [
-        SimpleNamespace(image=sample_image(name), model=model, device="auto", dtype="auto")
+        SimpleNamespace(
+            image=sample_image(name),
+            model=model,
+            device="auto",
+            dtype="auto",
+            backend="auto",
+            input_px=0,
+        )
         for name, model in (("a", "one"), ("b", "two"), ("c", "one"))
     ]
     found = [result["embedding"] for result in block.run(items)]

@@ -13,6 +13,7 @@ from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import ModelError
+from sam2_blocks.executors import Family
 from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.testing import FakeExecutor, check_block
 from sam2_blocks.values import Image, PromptSet, VideoFrame
@@ -324,6 +325,7 @@ def step_item(image: Image, **params):
         "lost": "keep", "min_confidence": 0, "non_overlap": False, "mask_threshold": 0,
         "max_prompt_frames": 4, "memory_frames": None, "max_videos": 8, "idle_s": 600,
         "model": "nano", "device": "auto", "dtype": "auto",
+        "backend": "auto", "input_px": 0,
         "boxes": boxes(), "masks": None, "prompts": None,
     }  # fmt: skip
     return SimpleNamespace(image=image, **(values | params))
@@ -348,3 +350,18 @@ def test_finish_frees_every_video(executor, tmp_path):
     block.run([step_item(frame(0, video)) for video in "abc"])
     block.finish()
     assert [session.closed for session in executor.sessions] == [True] * 3
+
+
+def test_the_network_is_the_one_asked_for(plugins, executor, tmp_path):
+    asked = []
+
+    def load(model, **options):
+        asked.append((options["backend"], options["input_px"]))
+        return executor
+
+    family = Family(load, options=frozenset({"backend", "input_px"}))
+    items = [Item("0", {"image": frame(0), "boxes": boxes(0)})]
+    resources = Resources({"sam2": family}, tmp_path)
+    [result] = run_frames(plugins, resources, items, backend="torch", input_px=512)
+    assert ids(result) == [1]
+    assert asked == [("torch", 512)]

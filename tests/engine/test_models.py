@@ -33,6 +33,8 @@ def test_names_that_load(plugins, name):
         ({"model": "hiera_lage"}, "there is no model 'hiera_lage'. Did you mean 'hiera_large'?"),
         ({"model": "sam2:nanno"}, "there is no model 'sam2:nanno'. Did you mean 'nano'?"),
         ({"model": "min:nano"}, "there is no model 'min:nano'. Did you mean 'nano'?"),
+        ({"backend": "openvin"}, "'torch' or 'openvino', got 'openvin'"),
+        ({"input_px": -32}, "greater than or equal to 0"),
         ({"device": "cudda"}, "there is no device 'cudda'. Did you mean 'cuda'?"),
     ],
 )
@@ -63,3 +65,26 @@ def test_which_models_a_pipeline_needs(plugins):
 def test_known_names_are_suggested(plugins):
     param = plugins.manifests["sam2/embed@v1"].params["model"]
     assert param.suggestions[:2] == ["nano", "hiera_tiny"]
+
+
+@pytest.mark.parametrize("block", ["embed", "segment", "automatic", "track", "propagate"])
+def test_a_backend_that_is_not_installed_is_a_problem_of_the_pipeline(plugins, block, monkeypatch):
+    wired = {"image": "$inputs.image", "backend": "openvino"}
+    inputs = {"image": {"kind": "image"}}
+    if block == "segment":
+        wired["prompts"] = [{"box_xyxy": [0, 0, 9, 9]}]
+    if block == "propagate":
+        inputs["clip"] = {"kind": "clip"}
+        wired["clip"] = "$inputs.clip"
+    output = "embedding" if block == "embed" else "predictions"
+    asked = {
+        "pipeline_version": 1,
+        "inputs": inputs,
+        "steps": {"it": {"use": f"sam2/{block}@v1", "with": wired}},
+        "outputs": {"found": f"$steps.it.{output}"},
+    }
+    monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: True)
+    assert plugins.load_pipeline(asked).steps
+    monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: False)
+    with pytest.raises(PipelineError, match=r"pip install 'sam2-blocks\[openvino\]'"):
+        plugins.load_pipeline(asked)

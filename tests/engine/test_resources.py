@@ -5,7 +5,7 @@ import pytest
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import Executor, Family
-from sam2_blocks.testing import FakeExecutor
+from sam2_blocks.testing import FakeExecutor, sample_image
 from tests.test_executors import Counter, CountsOnly
 
 
@@ -103,3 +103,36 @@ def test_strangers_download_only_what_the_operator_listed(monkeypatch):
     assert isinstance(strict.executor("mine:a/b"), Executor)
     with pytest.raises(ModelError, match="none that whoever operates this host listed"):
         strict.executor("mine:a/b@other")
+
+
+def test_a_family_is_asked_for_what_it_lets_be_chosen():
+    asked = []
+
+    def load(model, **options):
+        asked.append(options)
+        made = FakeExecutor(model)
+        made.spec = made.spec._replace(backend="openvino", input_px=512)
+        return made
+
+    free = Family(load, options=frozenset({"backend", "input_px"}))
+    resources = Resources({"sam2": free})
+    executor = resources.executor("nano", backend="openvino", input_px=512)
+    assert asked == [
+        {"device": "auto", "dtype": "auto", "backend": "openvino", "input_px": 512},
+    ]
+    [embedding] = executor.embed([sample_image()])
+    assert resources.executor_of(embedding) is executor
+    assert resources.executor("nano") is executor  # what "auto" was resolved to
+    assert [options["input_px"] for options in asked] == [512, 0]
+
+
+def test_what_a_family_does_not_let_be_chosen_is_refused():
+    resources = Resources({"mine": FakeExecutor})
+    executor = resources.executor("mine:a")
+    assert resources.executor("mine:a", backend="torch") is executor
+    [embedding] = executor.embed([sample_image()])
+    assert resources.executor_of(embedding) is executor
+    with pytest.raises(ModelError, match=r"has no 'backend', and 'openvino' is asked for. Leave"):
+        resources.executor("mine:a", backend="openvino")
+    with pytest.raises(ModelError, match=r"has no 'input_px', and 512 is asked for. Leave"):
+        resources.executor("mine:a", input_px=512)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image as PilImage
 
 from sam2_blocks.executor import load
-from sam2_blocks.executor.backends import has_openvino
+from sam2_blocks.executor.backends import BACKEND_VARIABLE, has_openvino
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.values import Embedding, Image
@@ -34,8 +34,9 @@ BACKENDS = ("torch", pytest.param("openvino", marks=NEEDS_OPENVINO))
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests compile is kept for the tests alone."""
+    """What tests compile is kept for the tests alone; what names no backend is torch."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(BACKEND_VARIABLE, "torch")
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
 

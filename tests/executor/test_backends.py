@@ -24,3 +24,10 @@ def test_a_missing_backend_names_its_extra(monkeypatch):
 @pytest.mark.parametrize("name", ["openvin", "openvino2"])
 def test_a_misspelt_backend_is_named(name):
     assert "Did you mean 'openvino'?" in find_backend_problem(name)
+
+
+def test_the_environment_says_what_auto_is(monkeypatch):
+    monkeypatch.delenv(backends.BACKEND_VARIABLE)
+    assert backends.default_backend() == "auto"
+    monkeypatch.setenv(backends.BACKEND_VARIABLE, "openvino")
+    assert backends.default_backend() == "openvino"

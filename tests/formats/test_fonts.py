@@ -19,6 +19,12 @@ def test_the_font_that_ships_has_most_letters(alone, text):
     assert font.getname()[0] == "DejaVu Sans"
 
 
+def test_plain_letters_need_nothing_of_matplotlib(alone, monkeypatch):
+    assert fonts._characters(fonts._shipped()) >= fonts.PLAIN
+    monkeypatch.setattr(fonts, "_characters", lambda path: pytest.fail("read"))
+    assert font_for("cup 0.93", 12)[0].getname()[0] == "DejaVu Sans"
+
+
 def test_what_no_font_has_is_written_out(alone):
     assert font_for("汽车 1", 12)[1] == r"\u6c7d\u8f66 1"
 

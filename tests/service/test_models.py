@@ -81,6 +81,15 @@ def test_pipelines_get_the_served_models_and_no_other():
         models.executor("nano", device="cuda")
 
 
+def test_a_model_is_not_served_by_another_backend_or_at_another_size():
+    models = serve("nano")
+    assert models.executor("nano", backend="torch") is models.default
+    with pytest.raises(UnknownModelError, match="computed by 'torch' here, at the size it was"):
+        models.executor("nano", backend="openvino")
+    with pytest.raises(UnknownModelError, match=r"not by 'auto' at 512 px. Leave backend and inp"):
+        models.executor("nano", input_px=512)
+
+
 def test_a_service_without_models_is_refused():
     with pytest.raises(ModelError, match="at least one model"):
         ServedModels({})

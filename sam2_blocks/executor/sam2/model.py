@@ -42,7 +42,7 @@ from sam2_blocks.executor.weights.checkpoint import (
 from sam2_blocks.executor.weights.download import Progress, ensure_weights, sha256_of
 from sam2_blocks.executor.weights.layouts import lacks_memory
 from sam2_blocks.executor.weights.places import find_checkpoint
-from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
+from sam2_blocks.executor.weights.upstream import build_network, own_input_px, sam2_folder
 from sam2_blocks.values import ExecutorSpec, Hw
 
 LOGGER = logging.getLogger(__name__)
@@ -50,6 +50,12 @@ LOGGER = logging.getLogger(__name__)
 Mode = Literal["strict", "fast"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INPUT_STEP = 32
+"""Pixels to a token of the coarsest stage: sizes between would be padded."""
+
+INPUT_PX = 64, 4096
+"""Least and most that a network may see."""
+
 NANO_FOLDER = Path(str(files("sam2_blocks.executor.weights")))
 
 _log = logging.getLogger(__name__)
@@ -184,6 +190,7 @@ def load_model(
     config: str | Path | None = None,
     compile: CompileLevel = "off",
     backend: str = "torch",
+    input_px: int = 0,
     seed: int | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
@@ -199,22 +206,24 @@ def load_model(
     chosen = choose_backend(backend, torch_device, torch_dtype, resolved_mode, compile)
     prepare_compiler(compile, resolved_mode, torch_device)
     spec, checkpoint = _resolve_model(str(model), config, offline)
-    network = _build(_config_path(spec, config), seed if seed is not None else 0)
+    path = _config_path(spec, config)
+    input_px = resolve_input_px(path, input_px)
+    network = _build(path, seed if seed is not None else 0, input_px)
     if seed is not None:
         weights, images_only = f"seed-{seed}", False
     elif checkpoint is not None:
         weights, images_only = _fill(network, checkpoint, sha256_of(checkpoint))
     elif spec is not None and not spec.embedded:
-        path = ensure_weights(spec, offline=offline, progress=progress)
-        weights, images_only = _fill(network, path, spec.sha256 or "")
+        found = ensure_weights(spec, offline=offline, progress=progress)
+        weights, images_only = _fill(network, found, spec.sha256 or "")
     else:
         weights, images_only = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
-    rounding = _name_rounding(dtype_name, resolved_mode, compile)
+    rounding = _name_rounding(dtype_name, resolved_mode, compile, input_px)
     name = spec.name if spec is not None and checkpoint is None else str(model)
     loaded = LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
-        spec=ExecutorSpec(name, str(torch_device), dtype_name),
+        spec=ExecutorSpec(name, str(torch_device), dtype_name, input_px=input_px),
         key=f"{_name_architecture(spec, config)}@{weights}/{rounding}",
         mode=resolved_mode,
         dtype=torch_dtype,
@@ -321,9 +330,27 @@ def store_weights_as(dtype: torch.dtype, network: Any, *, decoder: bool = True) 
                 module.to(dtype)
 
 
-def _name_rounding(dtype: str, mode: Mode, level: CompileLevel) -> str:
-    """Name what decides how an embedding is rounded."""
-    return "-".join([dtype, *["fast"] * (mode == "fast"), *["compiled"] * (level != "off")])
+def resolve_input_px(config: Path, asked: int) -> int:
+    """Return the side of the square a network sees, or 0 if it is the one of its configuration.
+
+    Raises:
+        ModelError: if there cannot be a network of this size.
+    """
+    if asked == 0:
+        return 0
+    least, most = INPUT_PX
+    if asked % INPUT_STEP or not least <= asked <= most:
+        raise ModelError(
+            f"input_px must be a multiple of {INPUT_STEP} from {least} to {most}, or 0 for what "
+            f"the model was trained with; got {asked}."
+        )
+    return 0 if asked == own_input_px(config) else asked
+
+
+def _name_rounding(dtype: str, mode: Mode, level: CompileLevel, input_px: int) -> str:
+    """Name what decides how an embedding comes out."""
+    said = [dtype, *["fast"] * (mode == "fast"), *["compiled"] * (level != "off")]
+    return "-".join([*said, *[f"{input_px}px"] * (input_px > 0)])
 
 
 def _resolve_model(
@@ -362,10 +389,10 @@ def _is_yaml(config: str | Path) -> bool:
     return Path(config).suffix in (".yaml", ".yml")
 
 
-def _build(config: Path, seed: int) -> nn.Module:
+def _build(config: Path, seed: int, input_px: int) -> nn.Module:
     """Build with seeded weights, leaving the process's random state as it is."""
     with Seeded(seed):
-        return build_network(config)
+        return build_network(config, input_px=input_px)
 
 
 def _fill(network: nn.Module, path: Path, sha256: str) -> tuple[str, bool]:

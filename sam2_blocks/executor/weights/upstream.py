@@ -30,6 +30,7 @@ _importing = threading.Lock()
 
 TARGET = "_target_"
 TARGET_PREFIX = "sam2.modeling."
+UPSTREAM_INPUT_PX = 512  # of `SAM2Base` where nobody says it
 # What the official `build_sam2(apply_postprocessing=True)`, its default, sets in every model.
 POSTPROCESSING = {
     "dynamic_multimask_via_stability": True,
@@ -63,23 +64,20 @@ def sam2_folder() -> Path:
     return folder
 
 
-def build_network(config: Path) -> nn.Module:
+def build_network(config: Path, *, input_px: int = 0) -> nn.Module:
     """Build the network a YAML file describes, with freshly initialised weights.
 
     Args:
         config: laid out like the configurations of the ``sam2`` package: a mapping ``model`` of
             nested ``_target_`` classes and their arguments.
+        input_px: side of the square it sees; 0 is what the file says. No weight depends on it.
 
     Raises:
         ModelError: if the file cannot be read, or names anything outside ``sam2.modeling``.
     """
-    try:
-        document = YAML(typ="safe").load(config)
-    except (OSError, YAMLError) as error:
-        raise ModelError(f"cannot read the model configuration {config}: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
-        raise ModelError(f"{config} is no model configuration: it has no mapping 'model'.")
-    arguments: dict[str, Any] = document["model"]
+    arguments = _read_arguments(config)
+    if input_px:
+        arguments["image_size"] = input_px
     extra = arguments.get("sam_mask_decoder_extra_args") or {}
     arguments["sam_mask_decoder_extra_args"] = {**extra, **POSTPROCESSING}
     try:
@@ -88,6 +86,26 @@ def build_network(config: Path) -> nn.Module:
         raise ModelError(f"{config} does not describe a SAM 2 model: {error}") from error
     assert isinstance(network, nn.Module), network
     return network
+
+
+def own_input_px(config: Path) -> int:
+    """Return the side of the square that a YAML file says a network sees.
+
+    Raises:
+        ModelError: as `build_network`.
+    """
+    return int(_read_arguments(config).get("image_size", UPSTREAM_INPUT_PX))
+
+
+def _read_arguments(config: Path) -> dict[str, Any]:
+    try:
+        document = YAML(typ="safe").load(config)
+    except (OSError, YAMLError) as error:
+        raise ModelError(f"cannot read the model configuration {config}: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        raise ModelError(f"{config} is no model configuration: it has no mapping 'model'.")
+    arguments: dict[str, Any] = document["model"]
+    return arguments
 
 
 def _instantiate(node: Any, config: Path) -> Any:

@@ -12,6 +12,7 @@ import torch
 
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
+from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.executor.sam2 import backend, model
 from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, OpenVinoDecoder, choose_backend
 from sam2_blocks.executor.sam2.decode import Decoder
@@ -29,6 +30,7 @@ def installed(monkeypatch):
     monkeypatch.setattr(backend, "has_openvino", lambda: True)
     monkeypatch.setattr(backend, "find_backend_problem", lambda name: "")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
 
 
 @pytest.mark.usefixtures("installed")

@@ -15,7 +15,7 @@ from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import model
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.model import load_model, resolve_device, resolve_dtype
-from sam2_blocks.values import ExecutorSpec
+from sam2_blocks.values import ExecutorSpec, PromptSet
 
 
 def test_importing_the_executor_imports_no_torch():
@@ -185,3 +185,30 @@ def nano_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """A package folder with the configuration of nano and no weights."""
     (folder / "nano.yaml").write_text((model.NANO_FOLDER / "nano.yaml").read_text())
     monkeypatch.setattr(model, "NANO_FOLDER", folder)
+
+
+def test_the_network_may_see_less_or_more(pictures):
+    plain = load("nano", device="cpu", seed=1)
+    assert plain.spec.input_px == 0
+    assert load("nano", device="cpu", seed=1, input_px=256).model.key == plain.model.key
+    prompts = PromptSet.from_boxes([[100, 80, 400, 400]])
+    for side in (128, 512):
+        other = load("nano", device="cpu", seed=1, input_px=side)
+        assert other.spec == plain.spec._replace(input_px=side)
+        assert other.model.key == f"{plain.model.key}-{side}px"
+        [embedding] = other.embed([pictures["photo"]])
+        assert embedding.image_embed.shape[-2:] == (side // 16, side // 16)
+        [found] = other.segment([(embedding, prompts)])
+        assert found.low_res_logits.shape == (1, side // 4, side // 4)
+        assert tuple(found.rles[0].size) == pictures["photo"].hw
+        with other.track() as session:
+            session.step(pictures["photo"], prompts)
+            assert len(session.step(pictures["photo"]).prediction.rles) == 1
+        with pytest.raises(ValueError, match=f"made by .*-{side}px' on 'cpu', but this executor"):
+            plain.segment([(embedding, prompts)])
+
+
+@pytest.mark.parametrize("side", [32, 100, 8192, -64])
+def test_a_size_that_cannot_be_is_refused(side):
+    with pytest.raises(ModelError, match=f"a multiple of 32 from 64 to 4096, or 0 .* got {side}"):
+        load("nano", device="cpu", seed=1, input_px=side)

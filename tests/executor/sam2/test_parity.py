@@ -9,9 +9,11 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.preprocess import pixels_to_input
 from sam2_blocks.values import Embedding, Image, MaskPrediction, Prompt, PromptSet, Rle
+from tests.executor.conftest import NEEDS_OPENVINO, SEED
 
 # The official predictor scripts its transforms.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -129,6 +131,20 @@ def test_twenty_boxes(tiny, tiny_embedding, official_class):
     masks, iou, logits = predictor.predict(box=boxes)
     [ours] = tiny.segment([(tiny_embedding, PromptSet.from_boxes(boxes))])
     assert_same(ours, masks, iou, logits)
+
+
+@NEEDS_OPENVINO
+def test_openvino_from_the_picture_on(tiny, pictures, official_class):
+    """The whole way at 1024 px, encoder included: what `strict` promises with this backend, too."""
+    ours = load("sam2.1/hiera_tiny", device="cpu", seed=SEED, backend="openvino")
+    boxes = boxes_in(SIZES_WH[0], 8, seed=5)
+    predictor = official_class(tiny.model.network)
+    predictor.set_image(pictures["photo"].pixels)
+    masks, iou, logits = predictor.predict(box=boxes)
+    [embedding] = ours.embed([pictures["photo"]])
+    [found] = ours.segment([(embedding, PromptSet.from_boxes(boxes))])
+    assert embedding.spec.backend == "openvino"
+    assert_same(found, masks, iou, logits)
 
 
 PROMPTS = {
