@@ -21,7 +21,7 @@ def forgetful():
     before._entries.cache_clear()
 
 
-@pytest.mark.parametrize("file", iter_yaml_files(manifest_dir()), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*iter_yaml_files(manifest_dir())], ids=lambda file: file.stem)
 def test_a_built_in_manifest_is_what_its_yaml_says(file, monkeypatch):
     text = file.read_text()
     known = before.read_before(text)
