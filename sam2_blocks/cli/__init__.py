@@ -5,6 +5,7 @@ What this module imports is imported before Ctrl-C can be answered: nearly nothi
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,10 +17,14 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 
+OBJECTS_BETWEEN = 100_000
+"""New objects between two looks for garbage: imports make many more, and none is garbage."""
+
 
 def main() -> None:
     """Run the program; Ctrl-C and SIGTERM end it with 130, and what is finished is kept."""
     _on_interruption(_leave)  # nothing is begun yet
+    gc.set_threshold(OBJECTS_BETWEEN, *gc.get_threshold()[1:])
     try:
         from sam2_blocks.cli.app import main as run
 
@@ -30,6 +35,7 @@ def main() -> None:
             _on_interruption(_leave)  # all is done: what is left is Python's tidying up
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
+            gc.freeze()  # it goes with the process: nobody needs to look for garbage in it
     except KeyboardInterrupt:
         _leave()
     except BrokenPipeError:  # nobody reads stdout any more

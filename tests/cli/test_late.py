@@ -30,7 +30,8 @@ import supervision as sv
 boxes = np.array([[0.0, 0, 4, 4]])
 trace = sv.TraceAnnotator(smooth=True)
 for shift in range(6):
-    found = sv.Detections(boxes + shift * (shift % 3 + 1), tracker_id=np.array([1]))
+    at = boxes + shift * (shift % 3 + 1)
+    found = sv.Detections(at, class_id=np.array([0]), tracker_id=np.array([1]))
     trace.annotate(np.zeros((64, 64, 3), np.uint8), found)
 assert "scipy.interpolate" in sys.modules
 from supervision.dataset import utils

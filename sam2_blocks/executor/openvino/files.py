@@ -1,22 +1,27 @@
 """What OpenVINO made of a network, on disk: one file each, named by its content, whole or absent.
 
-A file is the SHA-256 of the rest, then what OpenVINO exports. Nothing here fails a caller: what is
-damaged is deleted, and a folder that cannot be written is only read.
+A file is what OpenVINO exports, then its SHA-256. It is mapped, not read: the weights in it are
+needed once, and the system may have that memory back. Nothing here fails a caller: what is damaged
+is deleted, and a folder that cannot be written is only read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from sam2_blocks.executor.weights.download import cache_dir
 from sam2_blocks.files.atomic import write_bytes
+from sam2_blocks.values import UInt8Array
 
 LOGGER = logging.getLogger(__name__)
-VERSION = 1  # of the layout above
+VERSION = 2  # of the layout above
 SUFFIX = ".blob"
 MAX_BYTES = 8 * 2**30
 """Bound of the folder: the largest network is 0.9 GiB."""
@@ -30,18 +35,25 @@ def compiled_path(identity: str) -> Path:
     return cache_dir() / "openvino" / f"{name}{SUFFIX}"
 
 
-def read_compiled(path: Path) -> bytes | None:
-    """Return what was exported, or None if it is not there or not what was written."""
+def map_compiled(path: Path) -> UInt8Array | None:
+    """Return what was exported, or None if it is not there or not what was written.
+
+    It is a mapping of the file; what somebody writes to it stays with this process.
+    """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else b""
     except OSError:
         return None
-    if hashlib.sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
-        discard_compiled(path, "its content is not what was written (the checksum differs)")
-        return None
+    with memoryview(mapped) as content:
+        end = max(0, size - DIGEST_BYTES)
+        if hashlib.sha256(content[:end]).digest() != content[end:]:
+            discard_compiled(path, "its content is not what was written (the checksum differs)")
+            return None
     with suppress(OSError):  # another process dropped it, or the folder is read-only
         os.utime(path)
-    return content[DIGEST_BYTES:]
+    return np.frombuffer(mapped, np.uint8, count=end)
 
 
 def write_compiled(path: Path, exported: bytes) -> None:
@@ -50,7 +62,7 @@ def write_compiled(path: Path, exported: bytes) -> None:
         return
     try:
         _make_room(path.parent, len(exported))
-        write_bytes(path, hashlib.sha256(exported).digest() + exported)
+        write_bytes(path, exported + hashlib.sha256(exported).digest())
     except OSError as error:
         LOGGER.warning(
             "the converted network is not kept in %s: %s. Free space there, make it writable, or "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import gc
 import threading
+import time
 import warnings
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -19,11 +23,16 @@ from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.files import (
     compiled_path,
     discard_compiled,
-    read_compiled,
+    map_compiled,
     write_compiled,
 )
 from sam2_blocks.executor.openvino.library import core, openvino
 from sam2_blocks.forks import after_fork
+from sam2_blocks.heap import give_back
+from sam2_blocks.values import UInt8Array
+
+IDLE_S = 5.0
+"""Seconds without a call after which a compiled function needs no more than its weights."""
 
 _converting = threading.Lock()
 
@@ -81,22 +90,82 @@ class Plan:
 
 
 class CompiledFunction:
-    """What OpenVINO made of a function; calls may overlap, and a forked child may go on with it."""
+    """What OpenVINO made of a function; calls may overlap, and a forked child may go on with it.
 
-    def __init__(self, compiled: Any) -> None:
+    What lies between inputs and outputs, hundreds of megabytes, is kept from call to call: to have
+    it anew would cost a tenth of the time. Some seconds after the last call it is given back.
+
+    Args:
+        compiled: by OpenVINO.
+        exported: what it was imported from, whose weights it may read as long as it lives.
+    """
+
+    def __init__(self, compiled: Any, exported: UInt8Array) -> None:
         self._compiled = compiled
+        self._exported = exported
         self._idle: deque[Any] = deque()
+        self._ended = 0.0
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        """Start again in a forked child, which has neither the watch nor who holds the lock."""
+        self._lock = threading.Lock()
+        self._calls = 0  # that run
+        self._watched = False
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Return float32 tensors of the caller's own."""
+        with self._running():
+            try:
+                request = self._idle.pop()
+            except IndexError:
+                request = self._compiled.create_infer_request()
+            arrays = [x.detach().to(torch.float32).contiguous().numpy() for x in inputs]
+            outputs = request.infer(arrays, share_inputs=True).values()
+            self._idle.append(request)
+            return [torch.from_numpy(output) for output in outputs]
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Keep the memory meanwhile, and see that it is given back if nobody calls soon after."""
+        with self._lock:
+            self._calls += 1
         try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        arrays = [x.detach().to(torch.float32).contiguous().numpy() for x in inputs]
-        outputs = request.infer(arrays, share_inputs=True).values()
-        self._idle.append(request)
-        return [torch.from_numpy(output) for output in outputs]
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                self._ended = time.monotonic()
+                if not self._watched:
+                    self._watched = True
+                    _look_later(self, IDLE_S)
+
+    def look(self) -> None:
+        """Let go of what is only needed during a call, or look again when it may be time."""
+        with self._lock:
+            left = IDLE_S if self._calls else self._ended + IDLE_S - time.monotonic()
+            self._watched = left > 0
+            if self._watched:
+                _look_later(self, left)
+                return
+            self._idle.clear()
+            self._compiled.release_memory()
+        give_back()
+
+
+def _look_later(function: CompiledFunction, seconds: float) -> None:
+    """Call `look` in a thread of its own, if the function is still there."""
+    reference = weakref.ref(function)
+
+    def look() -> None:
+        found = reference()
+        if found is not None:
+            found.look()
+
+    timer = threading.Timer(seconds, look)
+    timer.daemon = True
+    timer.start()
 
 
 def compile_plan(plan: Plan) -> CompiledFunction:
@@ -107,17 +176,27 @@ def compile_plan(plan: Plan) -> CompiledFunction:
         RuntimeError: if OpenVINO cannot do it.
     """
     path = compiled_path(_identity(plan))
-    kept = read_compiled(path)
+    kept = map_compiled(path)
     if kept is not None:
         try:
-            return CompiledFunction(core().import_model(io.BytesIO(kept), "CPU", plan.settings))
+            return _imported(kept, plan)
         except RuntimeError as error:
             discard_compiled(path, str(error).strip().splitlines()[-1])
-    with _converting:  # tracing leaves traces in module state of torch's
-        model = _convert(plan)
-    compiled = core().compile_model(model, "CPU", plan.settings)
-    write_compiled(path, _exported(compiled))
-    return CompiledFunction(compiled)
+    exported = _exported(plan)
+    write_compiled(path, exported)
+    kept = map_compiled(path)
+    if kept is None:  # the folder cannot be written
+        kept = np.frombuffer(bytearray(exported), np.uint8)
+    del exported
+    gc.collect()
+    give_back()  # converting takes several times what is left of it
+    return _imported(kept, plan)
+
+
+def _imported(exported: UInt8Array, plan: Plan) -> CompiledFunction:
+    """Take what was exported as it is: its weights are not copied."""
+    tensor = openvino().Tensor(exported, shared_memory=True)
+    return CompiledFunction(core().import_model(tensor, "CPU", plan.settings), exported)
 
 
 def _identity(plan: Plan) -> str:
@@ -127,8 +206,11 @@ def _identity(plan: Plan) -> str:
     return f"{plan.name}, {plan.shapes}, {plan.precision}, {versions}, {abilities}"
 
 
-def _exported(compiled: Any) -> bytes:
-    exported = compiled.export_model()
+def _exported(plan: Plan) -> bytes:
+    """Convert, compile and export; nothing else is left of it."""
+    with _converting:  # tracing leaves traces in module state of torch's
+        model = _convert(plan)
+    exported = core().compile_model(model, "CPU", plan.settings).export_model()
     made: bytes = exported if isinstance(exported, bytes) else exported.getvalue()
     return made
 

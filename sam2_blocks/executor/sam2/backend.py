@@ -177,7 +177,7 @@ class OpenVinoDecoder:
             threads=self._threads,
             streams=self._threads,
             free_axes=frozenset({(0, 1), *((index, 0) for index in range(1, 7))}),
-            network=network,
+            network=network.sam_mask_decoder,
         )
 
 

@@ -257,7 +257,14 @@ def _in_openvino(loaded: LoadedModel, *, required: bool) -> LoadedModel:
             raise ModelError(f"{reason}. Use backend='torch' or backend='auto'.") from error
         LOGGER.warning("%s. It is computed by torch instead.", reason)
         return loaded
+    _let_go_of_weights(made.network.image_encoder)
     return made
+
+
+def _let_go_of_weights(part: nn.Module) -> None:
+    """Free what another backend has a copy of; the part cannot run any more."""
+    for parameter in part.parameters():
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

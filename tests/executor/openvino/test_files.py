@@ -6,7 +6,7 @@ import os
 import pytest
 
 from sam2_blocks.executor.openvino import files
-from sam2_blocks.executor.openvino.files import compiled_path, read_compiled, write_compiled
+from sam2_blocks.executor.openvino.files import compiled_path, map_compiled, write_compiled
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 
 
@@ -19,9 +19,12 @@ def folder(tmp_path, monkeypatch):
 def test_what_was_written_is_read(folder):
     path = compiled_path("encoder")
     assert path.parent == folder
-    assert read_compiled(path) is None
+    assert map_compiled(path) is None
     write_compiled(path, b"exported")
-    assert read_compiled(path) == b"exported"
+    mapped = map_compiled(path)
+    assert mapped.tobytes() == b"exported"
+    mapped[:] = 0  # what is written stays here
+    assert map_compiled(path).tobytes() == b"exported"
     assert compiled_path("decoder") != path
 
 
@@ -31,7 +34,7 @@ def test_a_damaged_file_is_deleted_and_said(caplog, damage):
     write_compiled(path, b"exported")
     path.write_bytes(damage)
     with caplog.at_level(logging.WARNING):
-        assert read_compiled(path) is None
+        assert map_compiled(path) is None
     assert not path.exists()
     assert "the checksum differs" in caplog.text
 
@@ -42,7 +45,7 @@ def test_the_files_used_least_recently_go_first(monkeypatch):
     write_compiled(second, bytes(100))
     os.utime(first, (1, 1))
     os.utime(second, (2, 2))
-    assert read_compiled(first) is not None  # used just now
+    assert map_compiled(first) is not None  # used just now
     monkeypatch.setattr(files, "MAX_BYTES", 300)
     write_compiled(third, bytes(150))
     assert [path.exists() for path in (first, second, third)] == [True, False, True]

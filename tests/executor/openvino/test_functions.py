@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -119,3 +120,35 @@ def test_what_is_damaged_on_disk_is_made_anew(plan, folder, caplog, whole):
     assert f"deleted the converted network {path}" in caplog.text
     assert path == compiled_path(functions._identity(plan))
     assert path.stat().st_size > 1000
+
+
+def test_memory_is_given_back_when_nobody_calls_for_a_while(plan, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(functions, "IDLE_S", 0.05)
+    monkeypatch.setattr(functions, "give_back", released.set)
+    run = compile_plan(plan)
+    released.clear()
+    assert_equal(run(*inputs()), plan.function(*inputs()))
+    assert released.wait(30)
+    assert not run._idle
+    assert_equal(run(*inputs()), plan.function(*inputs()))  # and it goes on
+    assert released.wait(30)
+
+
+def test_memory_is_kept_while_a_call_runs(plan, monkeypatch):
+    looked = []
+    run = compile_plan(plan)
+    monkeypatch.setattr(functions, "give_back", lambda: pytest.fail("given back"))
+    monkeypatch.setattr(functions, "_look_later", lambda function, seconds: looked.append(seconds))
+    with run._running():
+        run.look()
+        with run._running():
+            run.look()
+    run.look()  # too early
+    assert looked[:2] == [functions.IDLE_S] * 2
+    assert all(0 < seconds <= functions.IDLE_S for seconds in looked)
+
+
+def test_a_folder_that_cannot_be_written_changes_no_result(plan, folder):
+    folder.write_text("a file where the folder should be")
+    assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))

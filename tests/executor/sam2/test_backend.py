@@ -192,3 +192,10 @@ def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog
     assert "cannot compute the mask decoder of 'nano' here: unsupported" in caplog.text
     assert len([r for r in caplog.records if "mask decoder" in r.message]) == 1
     np.testing.assert_allclose(found.low_res_logits, expected.low_res_logits, atol=0.1)
+
+
+@NEEDS_OPENVINO
+def test_the_encoder_is_held_once():
+    ours, theirs = (load("nano", device="cpu", seed=SEED, backend=b) for b in ("openvino", "torch"))
+    encoder = sum(p.nbytes for p in theirs.model.network.image_encoder.parameters())
+    assert ours.nbytes == theirs.nbytes - encoder
