@@ -207,22 +207,26 @@ def grounding_dino(lib, folder):
     _save(lib.GroundingDinoProcessor(images, tokenizer), folder)
 
 
-def owlv2(lib, folder):
-    words = ["<|pad|>", "<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz"]
-    words += [f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz"]
+def _clip_tokenizer(lib, length, signs=""):
+    """Reads letters, and signs if given: ``(tokenizer, its settings of a network)``."""
+    letters = "abcdefghijklmnopqrstuvwxyz" + signs
+    words = ["<|pad|>", "<|startoftext|>", "<|endoftext|>", *letters]
+    words += [f"{letter}</w>" for letter in letters]
     vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = lib.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
+    tokenizer = lib.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+    settings = {"vocab_size": len(words), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return tokenizer, {**settings, "max_position_embeddings": length}
+
+
+def owlv2(lib, folder):
+    tokenizer, text = _clip_tokenizer(lib, 16)
     config = lib.Owlv2Config(
         text_config={
-            "vocab_size": len(words),
+            **text,
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
-            "max_position_embeddings": 16,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
         },
         vision_config={
             "hidden_size": 32,
@@ -239,9 +243,62 @@ def owlv2(lib, folder):
     _save(lib.Owlv2Processor(images, tokenizer), folder)
 
 
+def omdet_turbo(lib, folder):
+    tokenizer, text = _clip_tokenizer(lib, 77, signs=",.")
+    swin = lib.SwinConfig(
+        window_size=7,
+        embed_dim=12,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        image_size=64,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = lib.OmDetTurboConfig(
+        text_config={
+            "model_type": "clip_text_model",
+            **text,
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "projection_dim": 64,
+        },
+        backbone_config=swin,
+        apply_layernorm_after_vision_backbone=False,  # that is for the layout of timm's
+        image_size=64,
+        text_projection_in_dim=64,
+        text_projection_out_dim=64,
+        class_embed_dim=64,  # another than that of the decoder, as it takes for granted
+        task_encoder_hidden_dim=32,
+        encoder_hidden_dim=32,
+        vision_features_channels=[32, 32, 32],
+        encoder_in_channels=[24, 48, 96],
+        encoder_attention_heads=2,
+        encoder_dim_feedforward=32,
+        decoder_hidden_dim=32,
+        decoder_num_heads=2,
+        decoder_num_layers=2,
+        decoder_dim_feedforward=32,
+        num_queries=30,
+        eval_size=64,
+    )
+    images = lib.DetrImageProcessor(size={"height": 64, "width": 64}, do_pad=False)
+    _save(lib.OmDetTurboForObjectDetection(config), folder)
+    _save(lib.OmDetTurboProcessor(images, tokenizer), folder)
+
+
 MAKERS = {
     maker.__name__: maker
-    for maker in (rt_detr_v2, rt_detr, d_fine, yolos, rf_detr_seg, grounding_dino, owlv2)
+    for maker in (
+        rt_detr_v2,
+        rt_detr,
+        d_fine,
+        yolos,
+        rf_detr_seg,
+        grounding_dino,
+        owlv2,
+        omdet_turbo,
+    )
 }
 
 

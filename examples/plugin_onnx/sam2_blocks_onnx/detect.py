@@ -11,6 +11,8 @@ import numpy as np
 import supervision as sv
 
 from sam2_blocks import Image, ModelError, Resources
+from sam2_blocks.executors import FoundObjects
+from sam2_blocks.strategies.detect import TileSettings, choose_objects, detect_in_tiles
 from sam2_blocks.strategies.groups import map_groups
 from sam2_blocks_onnx import FAMILY
 from sam2_blocks_onnx.layouts import NEEDS_NMS, Found, Reader, reader_of
@@ -35,6 +37,8 @@ class DetectItem(Protocol):
     classes: list[str] | None
     max_count: int
     size_px: int
+    tile_px: int
+    overlap: float
     device: str
 
 
@@ -70,21 +74,14 @@ class Detect:
     def _find(self, _: str, items: Sequence[DetectItem]) -> list[sv.Detections]:
         asked = items[0]
         model = self._resources.model(asked.model, RunsPictures, family=FAMILY, device=asked.device)
-        input_hw = model.input_hw(asked.size_px)
-        reader = self._reader(model, asked, input_hw)
+        reader = self._reader(model, asked, model.input_hw(asked.size_px))
         _check_classes(asked, reader)
-        resize = reader.resize if asked.resize == "auto" else asked.resize
-        normalize = reader.normalize if asked.normalize == "auto" else asked.normalize
-        scalings = [scaling_of(item.image.hw, input_hw, resize) for item in items]
-        inputs = [
-            to_input(item.image.pixels, scaling, normalize=normalize)
-            for item, scaling in zip(items, scalings, strict=True)
-        ]
-        read = reader.read(model.run(np.stack(inputs)), input_hw, asked.threshold)
-        return [
-            _to_detections(_chosen(found, reader, asked), scaling, reader)
-            for found, scaling in zip(read, scalings, strict=True)
-        ]
+        found = detect_in_tiles(
+            lambda views: _look(views, model, reader, asked),
+            [item.image for item in items],
+            TileSettings(asked.tile_px, asked.overlap),
+        )
+        return [_to_detections(choose_objects(of, max_count=asked.max_count)) for of in found]
 
     def _reader(self, model: RunsPictures, asked: DetectItem, input_hw: tuple[int, int]) -> Reader:
         """Return what reads the outputs; whether they are as declared is found out once."""
@@ -134,6 +131,25 @@ def _check_classes(asked: DetectItem, reader: Reader) -> None:
             raise ValueError(f"the model {asked.model!r} knows no class {name!r}.{hint}")
 
 
+def _look(
+    views: Sequence[Image], model: RunsPictures, reader: Reader, asked: DetectItem
+) -> list[FoundObjects]:
+    """Find objects in pictures, or in tiles of some."""
+    input_hw = model.input_hw(asked.size_px)
+    resize = reader.resize if asked.resize == "auto" else asked.resize
+    normalize = reader.normalize if asked.normalize == "auto" else asked.normalize
+    scalings = [scaling_of(view.hw, input_hw, resize) for view in views]
+    inputs = [
+        to_input(view.pixels, scaling, normalize=normalize)
+        for view, scaling in zip(views, scalings, strict=True)
+    ]
+    read = reader.read(model.run(np.stack(inputs)), input_hw, asked.threshold)
+    return [
+        _brought_back(_chosen(found, reader, asked), view, scaling, reader)
+        for found, view, scaling in zip(read, views, scalings, strict=True)
+    ]
+
+
 def _chosen(found: Found, reader: Reader, asked: DetectItem) -> Found:
     """Keep what was asked for: some classes, each object once, the most certain."""
     rows = np.arange(len(found.scores))
@@ -154,15 +170,24 @@ def _chosen(found: Found, reader: Reader, asked: DetectItem) -> Found:
     return Found(*(column[rows[: asked.max_count]] for column in found))
 
 
-def _to_detections(found: Found, scaling: Scaling, reader: Reader) -> sv.Detections:
+def _brought_back(found: Found, view: Image, scaling: Scaling, reader: Reader) -> FoundObjects:
     """Bring boxes into the picture; one that lies in the grey around it has no pixels there."""
     boxes = scaling.boxes_back(found.boxes_xyxy.reshape(-1, 4))
     inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     class_ids = found.class_ids[inside].astype(np.int64)
-    names = [reader.name_of(class_id) for class_id in class_ids.tolist()]
-    return sv.Detections(
-        xyxy=boxes[inside],
+    return FoundObjects(
+        image_hw=view.hw,
+        boxes_xyxy=boxes[inside].astype(np.float32),
         confidence=found.scores[inside].astype(np.float32),
-        class_id=class_ids,
-        data={"class_name": np.array(names, np.str_)},
+        class_ids=class_ids,
+        class_names=tuple(reader.name_of(class_id) for class_id in class_ids.tolist()),
+    )
+
+
+def _to_detections(found: FoundObjects) -> sv.Detections:
+    return sv.Detections(
+        xyxy=found.boxes_xyxy,
+        confidence=found.confidence,
+        class_id=found.class_ids,
+        data={"class_name": np.array(found.class_names, np.str_)},
     )

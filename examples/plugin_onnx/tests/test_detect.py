@@ -48,6 +48,24 @@ def test_boxes_that_overlap_are_one_object(detect, make_picture, layout):
     assert (np.diff(all_of_them.confidence) <= 0).all()
 
 
+@pytest.mark.parametrize("layout", ["yolov8", "boxes"])
+def test_small_objects_are_found_in_tiles(detect, make_picture, layout):
+    small = [(20, 30, 44, 50), (300, 200, 325, 220), (170, 90, 185, 110)]
+    bright.save("a.onnx", layout)
+    picture = make_picture(*small, hw=(300, 400))
+    whole = detect(picture, model="a.onnx", nms_iou=0.5, **of(layout))
+    found = detect(
+        picture, model="a.onnx", nms_iou=0.5, tile_px=128, overlap=0.3, max_count=4, **of(layout)
+    )
+    around = (20, 30, 325, 220)  # the network takes all that is white for one object
+    np.testing.assert_allclose(whole.xyxy[0], around, atol=6)
+    for box in (*small, around):
+        assert np.abs(found.xyxy - box).max(axis=1).min() < 6, box
+    assert (np.diff(found.confidence) <= 0).all()
+    assert len(found) == 4
+    assert len(detect(picture, model="a.onnx", tile_px=128, max_count=2, **of(layout))) == 2
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_white_gives_typed_empty_detections(detect, make_picture, layout):
     bright.save("a.onnx", layout)

@@ -10,6 +10,7 @@ import torch
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.transformers.network import Network
+from sam2_blocks.executor.transformers.omdet import BEGINNING, MOST_TOKENS, OMDET
 from sam2_blocks.executors import FoundObjects
 from sam2_blocks.strategies.phrases import (
     AROUND,
@@ -17,19 +18,23 @@ from sam2_blocks.strategies.phrases import (
     Caption,
     check_length,
     name_boxes,
+    plain_phrase,
     split_phrases,
 )
 from sam2_blocks.values import ExecutorSpec, Image, Int64Array
 
 READ_AS_ONE_TEXT = ("grounding-dino", "mm-grounding-dino")
 READ_ONE_BY_ONE = ("owlvit", "owlv2")
+READ_BOTH_WAYS = (OMDET,)
+KNOWN = (*READ_AS_ONE_TEXT, *READ_ONE_BY_ONE, *READ_BOTH_WAYS)
 
 
 class TransformersGrounder:
     """A model behind ``AutoModelForZeroShotObjectDetection``.
 
     See `sam2_blocks.executors.TextPrompted`. Grounding DINO reads all phrases as one text of
-    limited length, so many phrases take several passes; OWL reads each by itself.
+    limited length, so many phrases take several passes; OWL reads each by itself; OmDet-Turbo reads
+    each by itself and all of them in a sentence.
 
     Args:
         network: the network and its processor.
@@ -41,12 +46,13 @@ class TransformersGrounder:
     def __init__(self, network: Network) -> None:
         self._network = network
         kind = network.config.model_type
-        if kind not in (*READ_AS_ONE_TEXT, *READ_ONE_BY_ONE):
+        if kind not in KNOWN:
             raise ModelError(
                 f"the model {network.spec.model!r} is a {kind!r}, whose answers we cannot read. "
-                f"Known: {', '.join((*READ_AS_ONE_TEXT, *READ_ONE_BY_ONE))}."
+                f"Known: {', '.join(KNOWN)}."
             )
         self._as_one_text = kind in READ_AS_ONE_TEXT
+        self._in_a_sentence = kind in READ_BOTH_WAYS
         self._tokenizer = network.processor.tokenizer
 
     @property
@@ -93,6 +99,9 @@ class TransformersGrounder:
         """Numbers of the phrases that each pass is about."""
         if self._as_one_text:
             return list(split_phrases(phrases, self._count_tokens, self._most_tokens))
+        if self._in_a_sentence:  # a comma behind each phrase, and a word before them
+            most = MOST_TOKENS - self._count_tokens(BEGINNING)
+            return list(split_phrases(phrases, self._count_tokens, most))
         for phrase in phrases:
             check_length(phrase, self._count_tokens(phrase), self._most_tokens - AROUND)
         return [list(range(len(phrases)))] if phrases else []
@@ -159,6 +168,8 @@ class TransformersGrounder:
     def _read_queries(
         self, images: Sequence[Image], texts: list[str], threshold: float
     ) -> list[tuple[Any, Any, Int64Array]]:
+        if self._in_a_sentence:
+            texts = [plain_phrase(text) for text in texts]  # as they were counted
         inputs = self._network.prepare(images, text=[texts] * len(images))
         outputs = self._network.network(**inputs)
         found = self._network.processor.post_process_grounded_object_detection(

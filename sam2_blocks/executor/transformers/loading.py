@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sam2_blocks.errors import ModelError, as_error, message_of
+from sam2_blocks.errors import MissingExtraError, ModelError, as_error, message_of
 from sam2_blocks.executor.sam2.model import DTYPES, resolve_device, resolve_dtype
 from sam2_blocks.executor.transformers.detector import TransformersDetector
 from sam2_blocks.executor.transformers.grounder import TransformersGrounder
 from sam2_blocks.executor.transformers.library import torchvision_problem, transformers
 from sam2_blocks.executor.transformers.network import Network
+from sam2_blocks.executor.transformers.omdet import OMDET, OmDetProcessor
 from sam2_blocks.executor.weights.hub import fetch_repository
 from sam2_blocks.executor.weights.names import HubName, folder_problem, read_name
 from sam2_blocks.values import ExecutorSpec
 
 FAMILY = "transformers"
-OMDET = "omdet-turbo"
 SHOWN_KEYS = 3
 
 
@@ -49,7 +49,8 @@ def load(
         offline: never download; by default as the variable ``SAM2_BLOCKS_OFFLINE`` says.
 
     Raises:
-        MissingExtraError: if the package ``transformers`` is missing.
+        MissingExtraError: if the package ``transformers`` is missing, or ``timm``, which some
+            networks are made with.
         ModelError: if there is no such model, it is no detector, or its weights do not fit it.
     """
     model = model.removeprefix(f"{FAMILY}:")
@@ -66,8 +67,7 @@ def load(
             use_safetensors=True,
             output_loading_info=True,
         )
-        processor_class = library.AutoProcessor if task is GROUNDER else library.AutoImageProcessor
-        processor = processor_class.from_pretrained(folder, local_files_only=True)
+        processor = _load_processor(library, folder, task, network.config.model_type)
     _check_complete(model, differences)
     dtype_name = next(name for name, known in DTYPES.items() if known == torch_dtype)
     ready = Network(
@@ -99,7 +99,7 @@ def task_of(folder: Path, model: str) -> Task:
     """Say what the model in a folder is made for.
 
     Raises:
-        ModelError: if it detects nothing, or is an OmDet-Turbo.
+        ModelError: if it detects nothing.
     """
     from transformers.models.auto import modeling_auto as names
 
@@ -108,13 +108,6 @@ def task_of(folder: Path, model: str) -> Task:
         architecture = str((config.get("architectures") or [""])[0])
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / 'config.json'} is no configuration: {error}") from error
-    if config.get("model_type") == OMDET:
-        raise ModelError(
-            f"the model {model!r} is an OmDet-Turbo, which does not run here: it wants the package "
-            "timm, and a torchvision that was compiled for this torch. For phrases use Grounding "
-            "DINO ('IDEA-Research/grounding-dino-tiny'), MM Grounding DINO, or OWL "
-            "('google/owlv2-base-patch16-ensemble')."
-        )
     known = {
         GROUNDER: names.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
         SEGMENTER: names.MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING_NAMES,
@@ -132,6 +125,13 @@ def task_of(folder: Path, model: str) -> Task:
     )
 
 
+def _load_processor(library: Any, folder: Path, task: Task, model_type: str) -> Any:
+    if model_type == OMDET:
+        return OmDetProcessor.of(library, folder)
+    wanted = library.AutoProcessor if task is GROUNDER else library.AutoImageProcessor
+    return wanted.from_pretrained(folder, local_files_only=True)
+
+
 @contextmanager
 def _told(model: str) -> Iterator[None]:
     """Say in our words why a model cannot be loaded."""
@@ -142,6 +142,10 @@ def _told(model: str) -> Iterator[None]:
         problem = torchvision_problem()
         if problem and "torchvision" in message_of(error):
             reason = f"it needs torchvision, and {problem}"
+        elif isinstance(error, ImportError) and "timm" in reason:
+            raise MissingExtraError(
+                f"the model {model!r} is made with the package 'timm'. Run: pip install timm"
+            ) from error
         raise ModelError(f"could not load {model!r}: {reason}") from error
 
 

@@ -46,13 +46,6 @@ def test_a_model_that_detects_nothing_is_refused(loading, copied):
         loading.load(str(folder))
 
 
-def test_an_omdet_turbo_is_refused_before_its_weights_are_read(loading, tmp_path):
-    config = {"architectures": ["OmDetTurboForObjectDetection"], "model_type": "omdet-turbo"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"OmDet-Turbo, which does not run here.* use Grounding"):
-        loading.load(str(tmp_path))
-
-
 @pytest.mark.parametrize("text", ["[]", "{", "\xff"])
 def test_what_is_no_configuration_is_refused(loading, copied, text):
     folder = copied("rt_detr_v2")
