@@ -28,6 +28,7 @@ ANIMATED = {".webp": ("libwebp_anim",)}
 FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 """Names of containers that are not those of their endings."""
 DEFAULT_FPS = Fraction(25)
+MOST_SILENT_S = 20.0  # that an address may stay silent when it is opened, and between two frames
 
 _of_parents: list[object] = []  # closing a decoder waits for its threads, which no fork has
 
@@ -69,6 +70,7 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
 
     Yields:
         uint8 (H, W, 3) RGB, upright, or why this frame cannot be decoded; and its time in seconds.
+        Where the container breaks off, or an address falls silent, that is the last.
 
     Raises:
         ImageError: if PyAV does not open it, or there is no video in it.
@@ -78,7 +80,15 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for packet in container.demux(stream):
+        packets = iter(container.demux(stream))
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                yield ImageError(f"{path}: breaks off here: {_reason(error)}"), None
+                return
+            if packet is None:
+                return
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
@@ -246,14 +256,28 @@ def _open(path: str | Path) -> InputContainer:
 
     name = str(path)
     camera = "v4l2" if name.startswith("/dev/video") else None
+    # A packet of UDP that is lost spoils frames; whoever serves no TCP is asked for UDP next.
+    options = {"rtsp_flags": "prefer_tcp"} if name.startswith("rtsp") else {}
+    patience = MOST_SILENT_S if "://" in name else None
     try:
-        container = av.open(name, format=camera)
+        container = av.open(name, format=camera, options=options, timeout=patience)
     except (av.error.FFmpegError, OSError) as error:
-        raise ImageError(f"{path}: is no video that can be opened here: {error}") from error
+        raise ImageError(
+            f"{path}: is no video that can be opened here: {_reason(error)}"
+        ) from error
     if not container.streams.video:
         container.close()
         raise ImageError(f"{path}: there is no video in it, only other streams")
     return container
+
+
+def _reason(error: Exception) -> str:
+    """Say why PyAV gave up; when it lost patience it only says that it was told to stop."""
+    import av
+
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {MOST_SILENT_S:g} s"
+    return str(error)
 
 
 def _upright(frame: AvFrame) -> UInt8Array:

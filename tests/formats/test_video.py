@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -48,6 +50,44 @@ def test_what_is_written_is_read_again(tmp_path, ending):
     if ending != ".avi":  # has no times
         assert found[3][1] == pytest.approx(0.3, abs=0.01)
     assert found[0][0].shape == (*HW, 3)
+
+
+@contextmanager
+def sender(content: bytes):
+    """An address that sends this to whoever comes, and then falls silent."""
+    with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as server:
+        taken = []
+
+        def serve():
+            connection, _ = server.accept()
+            taken.append(connection)
+            connection.sendall(content)
+
+        pool.submit(serve)
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        for connection in taken:
+            connection.close()
+
+
+def test_a_stream_that_falls_silent(tmp_path, monkeypatch):
+    """What came before is there, then why no more comes."""
+    monkeypatch.setattr("sam2_blocks.formats.video.MOST_SILENT_S", 1.5)
+    stream = VideoFile(tmp_path / "clip.ts", fps=10, codec="mpeg4", ending=".mpegts")
+    for number in range(240):
+        stream.add(shade(number % 12))
+    stream.close()
+    with sender((tmp_path / "clip.ts").read_bytes()) as address:
+        *found, (last, _) = decode_frames(address)
+    assert [number_of(pixels) for pixels, _ in found[:13]] == [*range(12), 0]
+    assert isinstance(last, ImageError)
+    assert f"{address}: breaks off here: nothing came for 1.5 s" in str(last)
+
+
+def test_an_address_that_never_says_anything(monkeypatch):
+    monkeypatch.setattr("sam2_blocks.formats.video.MOST_SILENT_S", 0.3)
+    message = r"tcp://.*: is no video that can be opened here: nothing came for 0.3 s"
+    with sender(b"") as address, pytest.raises(ImageError, match=message):
+        next(decode_frames(address))
 
 
 def test_a_codec_by_name(tmp_path):

@@ -105,11 +105,11 @@ class LiveFrames:
     def items(self) -> Iterator[Item]:
         """Take frames as they come; see `Source`."""
         choice = self._frames
-        wanted = range(choice.first(None), 2**62, choice.every)
         last = choice.last(None)
-        for index, (found, time_s) in enumerate(decode_frames(self._address)):
-            if last is not None and index >= last:
-                return
+        end = 2**62 if last is None else last
+        wanted = range(choice.first(None), end, choice.every)
+        # The numbers come first: after the last one no further frame is waited for.
+        for index, (found, time_s) in zip(range(end), decode_frames(self._address), strict=False):
             if index in wanted:
                 frame = frame_id("live", index)
                 read = functools.partial(self._give, found, frame, index, time_s)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image as Pil
@@ -15,12 +20,15 @@ from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.formats.video import VideoFile
 from sam2_blocks.runs.run import run_pipeline
 from sam2_blocks.runs.sources.video import FolderFrames, LiveFrames, VideoFrames, open_video
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import VideoFrame
 from tests.conftest import ROOT
-from tests.formats.test_video import damaged, number_of, write
+from tests.formats.test_video import damaged, number_of, shade, write
+
+SHADES = 12
 
 
 @pytest.fixture
@@ -141,6 +149,67 @@ def test_a_stream_over_the_network(request_for):
         (3, 3),
         (6, 6),
     ]
+
+
+@pytest.fixture
+def rtsp():
+    """A camera on this machine: VLC, which shows a minute as fast as it is meant."""
+    vlc = shutil.which("cvlc")
+    if vlc is None:
+        pytest.skip("needs VLC as a server of RTSP")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"rtsp://127.0.0.1:{free.getsockname()[1]}/clip"
+    # VLC refuses to run as root, and whoever it runs as then reads no folder of root.
+    other = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        clip = VideoFile(Path(folder, "clip.mp4"), fps=10)
+        for number in range(600):
+            clip.add(shade(number % SHADES))
+        clip.close()
+        command = [
+            vlc,
+            "-I",
+            "dummy",
+            f"{folder}/clip.mp4",
+            "--sout",
+            f"#rtp{{sdp={address}}}",
+            "--sout-keep",
+        ]
+        server = subprocess.Popen(
+            command, env=os.environ | {"HOME": folder}, stderr=subprocess.DEVNULL, **other
+        )
+        try:
+            yield address, server
+        finally:
+            server.kill()
+            server.wait()
+
+
+def test_a_camera_over_rtsp(rtsp, request_for):
+    address, _ = rtsp
+    found = frames_once_sent(lambda: open_video(address, request_for(every=2, stop="7")))
+    assert [frame.video.index for frame in found] == [0, 2, 4, 6]
+    shown = [number_of(frame.pixels) for frame in found]
+    assert [(number - shown[0]) % SHADES for number in shown] == [0, 2, 4, 6]
+
+
+def test_a_camera_that_is_switched_off(rtsp, request_for):
+    """What came before is there, and the run ends."""
+    address, server = rtsp
+    found = []
+
+    def take():
+        for item in open_video(address, request_for()).items():
+            found.append(item.inputs["image"]())
+            if len(found) == 3:
+                server.kill()
+            yield item
+
+    frames_once_sent(lambda: SimpleNamespace(items=take))
+    assert [frame.video.index for frame in found] == list(range(len(found)))
+    assert len(found) >= 3
 
 
 def frames_once_sent(open_source, seconds=20):
