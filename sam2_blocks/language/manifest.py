@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -426,11 +428,11 @@ def load_manifest(text: str, source: str, kinds: Mapping[str, Kind]) -> Manifest
     Raises:
         ManifestError: with every problem found, each with line and column.
     """
-    document = parse_yaml(text, source)
+    document = _parse_once(text, source)
     if document.problems:
         raise ManifestError(source, document.problems)
     try:
-        manifest = Manifest.model_validate(document.data)
+        manifest = Manifest.model_validate(deepcopy(document.data))
     except ValidationError as error:
         problems = validation_problems(document, error, Manifest)
         raise ManifestError(source, problems) from None
@@ -438,6 +440,12 @@ def load_manifest(text: str, source: str, kinds: Mapping[str, Kind]) -> Manifest
     if problems:
         raise ManifestError(source, problems)
     return manifest
+
+
+@lru_cache(maxsize=512)
+def _parse_once(text: str, source: str) -> Document:
+    """Parse a file of a plugin: each `load_plugins` of a process reads the same ones again."""
+    return parse_yaml(text, source)
 
 
 def manifest_dir() -> Path:

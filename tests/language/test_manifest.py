@@ -45,6 +45,15 @@ def test_a_good_manifest_loads():
     assert not manifest.params["names"].required
 
 
+def test_a_text_that_was_read_before_makes_a_manifest_of_its_own():
+    text = GOOD.replace("default: null", "default: [a, b]")
+    first = load(text)
+    first.params["names"].default.append("c")
+    del first.inputs["image"]
+    assert load(text).names == ("image", "level", "mode", "names", "count")
+    assert load(text).params["names"].default == ["a", "b"]
+
+
 def test_all_problems_are_reported_at_once_with_line_and_closest_name():
     text = GOOD.replace("title:", "titel:").replace("required: true", "requird: true")
     assert problems(text) == [
