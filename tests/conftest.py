@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,25 @@ from sam2_blocks.testing import run_block
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "pictures"
+MOST_PROCESSES = 4
+"""Each holds torch and models: a GB of memory."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Spread the whole suite over the cores; a part of it, or with ``-n 0`` all, runs right here.
+
+    Each process begins with a stretch of the suite, so that the tests of a file share what they
+    make; who is done first takes over from the others.
+    """
+    options = config.option
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    whole = whole and not (options.keyword or options.markexpr)
+    undecided = getattr(options, "numprocesses", 0) is None  # 0: pytest-xdist is not installed
+    if whole and undecided and not options.usepdb:
+        options.numprocesses, options.maxprocesses = "auto", MOST_PROCESSES
+        options.dist = "worksteal"
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads leave cores to others
 
 
 @pytest.fixture

@@ -17,8 +17,14 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
+from filelock import FileLock
 
 from tests.conftest import ROOT
 
@@ -30,7 +36,7 @@ SHOWN = {"", "text", "diff"}
 
 PRELUDE = """
 set -euo pipefail
-trap 'jobs -p | xargs -r kill 2>/dev/null || true' EXIT
+trap 'jobs -p | xargs -r kill 2>/dev/null || true; wait' EXIT
 ROOT_OF_PAGE=$PWD
 python3() {
   if [ "${1-} ${2-}" = "-m venv" ]; then mkdir -p "$3/bin"; : > "$3/bin/activate"
@@ -129,7 +135,14 @@ def run_page(page: Path, folder: Path) -> str:
     return done.stdout
 
 
-def port_is_free(port: int = 9001) -> bool:
-    """Whether a page may start a server at the port that its words name."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+@contextmanager
+def own_port(port: int = 9001) -> Iterator[None]:
+    """While a page runs that starts a server at the port that its words name: one at a time.
+
+    The test is skipped if another program listens there.
+    """
+    with FileLock(Path(tempfile.gettempdir(), f"sam2-blocks-tests-{port}.lock")):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                pytest.skip(f"something else listens on port {port}")
+        yield

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import sys
+from contextlib import nullcontext
 
 import pytest
 from ruamel.yaml import YAML
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from sam2_blocks.cli import options
 from sam2_blocks.engine.exporters import BUILTIN_EXPORTERS
 from tests.conftest import ROOT
-from tests.pages import SHOWN, blocks_of, port_is_free, run_page
+from tests.pages import SHOWN, blocks_of, own_port, run_page
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -37,9 +38,8 @@ TO_RUN = [
 @pytest.mark.parametrize("page", TO_RUN, ids=name_of)
 def test_every_block_of_a_page_runs_in_order_in_one_shell(page, tmp_path):
     text = page.read_text(encoding="utf-8")
-    if "sam2-blocks serve" in text and not port_is_free():
-        pytest.skip("something else listens on port 9001")
-    printed = run_page(page, tmp_path)
+    with own_port() if "sam2-blocks serve" in text else nullcontext():
+        printed = run_page(page, tmp_path)
     answers = [float(found) for found in re.findall(r'"confidence":(0\.\d+)', printed)]
     assert all(found > 0.7 for found in answers), (
         "an example of the service has an implausible answer"

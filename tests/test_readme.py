@@ -13,7 +13,7 @@ from sam2_blocks import load_pipeline
 from sam2_blocks.cli import app as cli
 from sam2_blocks.executor.weights.catalogue import MODELS
 from tests.conftest import ROOT
-from tests.pages import port_is_free, run_page
+from tests.pages import own_port, run_page
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -37,9 +37,8 @@ def test_the_pipeline_it_explains_is_the_quickstart():
 
 def test_everything_runs_in_order_in_one_shell(tmp_path):
     """`.ci/readme` does the same with the environments and installations."""
-    if not port_is_free():
-        pytest.skip("something else listens on port 9001")
-    printed = run_page(ROOT / "README.md", tmp_path)
+    with own_port():
+        printed = run_page(ROOT / "README.md", tmp_path)
     shown = [line for line in README.splitlines() if line.startswith("│")]
     assert shown
     assert all(line in printed for line in shown)  # the table it shows is what is printed

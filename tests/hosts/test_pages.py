@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.hosts.roboflow.conftest import _define_torchvision_operators
-from tests.pages import port_is_free, run_page
+from tests.pages import own_port, run_page
 
 HOSTS = ROOT / "docs" / "hosts"
 
@@ -26,9 +26,8 @@ def test_the_page_of_roboflow_runs(tmp_path):
 
 def test_the_page_of_http_runs_with_the_real_client(tmp_path):
     pytest.importorskip("inference_sdk")
-    if not port_is_free():
-        pytest.skip("something else listens on port 9001")
-    said = run_page(HOSTS / "http.md", tmp_path)
+    with own_port():
+        said = run_page(HOSTS / "http.md", tmp_path)
     [sure] = re.findall(r"^0\.\d+$", said, re.M)
     assert float(sure) > 0.8
     assert said.count('"tracker_ids":[1]') == 1

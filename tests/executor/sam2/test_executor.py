@@ -28,6 +28,7 @@ from sam2_blocks.values import (
     Prompt,
     PromptSet,
 )
+from tests.executor.conftest import SEED
 
 
 def picture(seed: int, hw: tuple[int, int] = (90, 120)) -> Image:
@@ -94,7 +95,7 @@ def test_embeddings_are_values_that_own_their_memory(nano, pictures):
 
 
 def test_a_batch_equals_one_at_a_time(pictures, load_nano):
-    executor = load_nano(seed=1, cache_bytes=0)
+    executor = load_nano(seed=SEED, cache_bytes=0)
     images = list(pictures.values())
     for together, image in zip(executor.embed(images), images, strict=True):
         [alone] = executor.embed([image])
@@ -124,7 +125,7 @@ def test_keys_of_many_pictures_are_those_of_each(nano):
 
 
 def test_a_picture_seen_before_is_not_encoded_again(monkeypatch, load_nano):
-    executor = load_nano(seed=1)
+    executor = load_nano(seed=SEED)
     encoded: list[int] = []
     encode = embed.encode_batch
     monkeypatch.setattr(
@@ -262,7 +263,7 @@ def test_half_precision_stays_inside_our_calls(nano_embedding, load_nano):
 
 
 def test_an_embedding_is_found_by_its_key_while_the_cache_holds_it(load_nano):
-    executor = load_nano(seed=1, cache_entries=1)
+    executor = load_nano(seed=SEED, cache_entries=1)
     [first] = executor.embed([picture(1)])
     assert executor.find(first.key) is first
     executor.embed([picture(2)])
