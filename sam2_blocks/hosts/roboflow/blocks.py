@@ -11,14 +11,14 @@ from pydantic import AliasChoices, ConfigDict, Field, create_model, model_valida
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.hosts.bridge import BlockBridge
-from sam2_blocks.hosts.roboflow.engine import TENSOR_SWITCH, Engine
-from sam2_blocks.hosts.roboflow.values import (
-    FORM_FIELDS,
-    Form,
+from sam2_blocks.hosts.roboflow.clicks import (
+    find_clickable,
+    join_clicks,
     points_to_prompts,
-    row_to_ours,
-    value_to_theirs,
+    split_clicks,
 )
+from sam2_blocks.hosts.roboflow.engine import TENSOR_SWITCH, Engine
+from sam2_blocks.hosts.roboflow.values import FORM_FIELDS, Form, row_to_ours, value_to_theirs
 from sam2_blocks.kinds import element_kind
 from sam2_blocks.language.manifest import Input, Manifest, Output, Param
 from sam2_blocks.prompts import NO_PROMPT, parse_prompts
@@ -101,7 +101,8 @@ def _problems(
     step: Mapping[str, Any], manifest: Manifest, plugins: Plugins, engine: Engine
 ) -> list[str]:
     """What is wrong with a step, beside its single fields."""
-    problems = list(manifest.unmet_groups({**step, **_unprompted(manifest, step)}))
+    problems = list(manifest.missing_packages())
+    problems += manifest.unmet_groups({**step, **_unprompted(manifest, step)})
     if engine.hands_over_tensors and _has_predictions(manifest):
         problems.append(NO_TENSORS)
     for name, param in manifest.params.items():
@@ -215,6 +216,7 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
     """Make the class that the engine runs a step with."""
     described = workflow_manifest(manifest, plugins, engine)
     prompts = [name for name, socket in manifest.inputs.items() if "prompts" in socket.kinds]
+    clickable = find_clickable(manifest)
 
     class Bridged(engine.block.WorkflowBlock):  # type: ignore[name-defined, misc]
         def __init__(self, resources: Resources) -> None:
@@ -232,10 +234,8 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
             given = {name: _ours(manifest, name, value) for name, value in given.items()}
             form = Form(**{name: given.pop(name) for name in FORM_FIELDS if name in given})
             nothing = _unprompted(manifest, given)
-            given |= {name: points_to_prompts(given[name]) for name in prompts if name in given}
             rows = [{**row, **nothing} for row in _rows(given, engine.base.Batch)]
-            step = getattr(self, "_workflow_step_name", "step")
-            made = self._bridge.run([row_to_ours(row, engine) for row in rows], step=step)
+            made = self._make(rows)
             if nothing:
                 made = [_named(outputs, UNPROMPTED_CLASS) for outputs in made]
             results = [
@@ -245,11 +245,24 @@ def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type
             batched = any(isinstance(value, engine.base.Batch) for value in given.values())
             return results if batched else results[0]
 
+        def _make(self, rows: list[dict[str, Any]]) -> list[Any]:
+            """Call the block; clicks beside boxes are a row of their own to it."""
+            parts = [split_clicks(row, clickable) for row in rows]
+            ready = [_prompted(row_to_ours(part, engine), prompts) for p in parts for part in p]
+            step = getattr(self, "_workflow_step_name", "step")
+            made = self._bridge.run(ready, step=step)
+            return join_clicks(rows, parts, made, clickable) if clickable else made
+
         def close(self) -> None:
             self._bridge.finish()
 
     Bridged.__name__ = Bridged.__qualname__ = _class_name(manifest, "Block")
     return Bridged
+
+
+def _prompted(row: dict[str, Any], prompts: Iterable[str]) -> dict[str, Any]:
+    """A row whose labeled points are prompts."""
+    return row | {name: points_to_prompts(row[name]) for name in prompts if name in row}
 
 
 def _named(outputs: Mapping[str, Any], class_name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sam2_blocks.hosts.roboflow.engine import Engine, load_engine
 from sam2_blocks.kinds import BUILTIN_KINDS, dump_value
 from sam2_blocks.masks.rle import rle_to_coco
-from sam2_blocks.values import Embedding, Hw, Image, Prompt, PromptSet, VideoFrame
+from sam2_blocks.values import Embedding, Hw, Image, VideoFrame
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -90,26 +90,6 @@ def _value_to_ours(value: Any, engine: Engine) -> Any:
     if type(value) is list:
         return [_value_to_ours(one, engine) for one in value]
     return value.embedding if isinstance(value, TracedEmbedding) else value
-
-
-def points_to_prompts(value: Any) -> Any:
-    """Make the prompt of one object of the engine's labeled points; other prompts stay.
-
-    Args:
-        value: ``{x, y, positive}``, ``(x, y)`` or ``(x, y, positive)``, one or more.
-    """
-    if not isinstance(value, list) or not value or not all(map(_is_point, value)):
-        return value
-    rows = [(p["x"], p["y"], p.get("positive", True)) if isinstance(p, dict) else p for p in value]
-    labels = [int(row[2]) if len(row) == 3 else 1 for row in rows]
-    coords = np.array([row[:2] for row in rows], np.float32)
-    return PromptSet((Prompt(None, coords, np.array(labels, np.int32)),))
-
-
-def _is_point(value: Any) -> bool:
-    if isinstance(value, dict):
-        return {"x", "y"} <= value.keys()
-    return isinstance(value, list | tuple) and len(value) in (2, 3)
 
 
 def _picture_to_image(picture: Any) -> Image:
