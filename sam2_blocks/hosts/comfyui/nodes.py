@@ -96,22 +96,26 @@ def make_node(manifest: Manifest, plugins: Plugins, resources: Resources) -> typ
             except (TypeError, ValueError) as error:
                 raise StepError(step, manifest.id, str(error)) from error
 
-    if listed:
-        Node.VALIDATE_INPUTS = classmethod(_accept_any(listed))  # type: ignore[attr-defined]
+    if listed or manifest.requires:
+        check = _make_check(manifest, listed)
+        Node.VALIDATE_INPUTS = classmethod(check)  # type: ignore[attr-defined]
     Node.__name__ = Node.__qualname__ = node_name(manifest.id)
     return Node
 
 
-def _accept_any(names: Sequence[str]) -> Callable[..., bool]:
-    """Make a check by which ComfyUI takes values that are not in their list, from its API.
+def _make_check(manifest: Manifest, names: Sequence[str]) -> Callable[..., bool | str]:
+    """Make what ComfyUI asks before it runs anything: whether packages are missing.
 
-    It looks at the names of the arguments: what they name is ours to check, and the block does.
+    It looks at the names of the arguments, and takes values of these that are not in their list:
+    they are ours to check, and the block does. It hears an answer only if one of them has a value,
+    as ``unique_id`` always has.
     """
 
-    def validate(cls: type, **given: Any) -> bool:
-        return True
+    def validate(cls: type, **given: Any) -> bool | str:
+        return " ".join(manifest.missing_packages()) or True
 
-    arguments = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("cls", *names)]
+    named = ("cls", "unique_id", *names)
+    arguments = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in named]
     validate.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     return validate
 

@@ -180,8 +180,28 @@ def test_a_model_is_chosen_from_a_list_or_written(plugins):
 def test_comfyui_leaves_the_check_of_listed_models_to_the_block(plugins):
     """It skips its own check of what the arguments of ``VALIDATE_INPUTS`` name, and no other."""
     segment = make_node(plugins.manifests["sam2/segment@v1"], plugins, Resources({}))
-    assert inspect.getfullargspec(segment.VALIDATE_INPUTS).args == ["cls", "model"]
-    assert segment.VALIDATE_INPUTS(model="mine:large") is True
+    assert inspect.getfullargspec(segment.VALIDATE_INPUTS).args == ["cls", "unique_id", "model"]
+    assert segment.VALIDATE_INPUTS(unique_id="7", model="mine:large") is True
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_missing_package_is_found_before_anything_runs(plugins, listed):
+    """ComfyUI shows what ``VALIDATE_INPUTS`` says once for each argument that has a value."""
+    manifest = plugins.manifests["sam2/segment@v1" if listed else "draw/masks@v1"]
+    lacking = manifest.model_copy(update={"requires": {"no_such_package": "no-such[extra]"}})
+    node = make_node(lacking, plugins, Resources({}))
+    arguments = inspect.getfullargspec(node.VALIDATE_INPUTS).args
+    assert arguments[:2] == ["cls", "unique_id"]
+    assert node.INPUT_TYPES()["hidden"] == {"unique_id": "UNIQUE_ID"}
+    said = node.VALIDATE_INPUTS(unique_id="7")
+    assert "needs the package 'no_such_package'" in said
+    assert "pip install 'no-such[extra]'" in said
+
+
+def test_nodes_that_need_nothing_more_are_not_asked(plugins):
+    assert not hasattr(
+        make_node(plugins.manifests["draw/masks@v1"], plugins, Resources({})), "VALIDATE_INPUTS"
+    )
 
 
 @pytest.mark.parametrize("hw", [(64, 64), (48, 64), (7, 5)])

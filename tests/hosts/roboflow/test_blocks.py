@@ -150,6 +150,19 @@ def test_tensor_mode_is_refused_at_compilation(engine_class):
     embed.model_validate({"type": "sam2/embed@v1", "name": "embed", "image": "$inputs.image"})
 
 
+def test_a_missing_package_is_found_at_compilation(engine_class):
+    from sam2_blocks import load_plugins
+    from sam2_blocks.hosts.roboflow.blocks import workflow_manifest
+    from sam2_blocks.hosts.roboflow.engine import load_engine
+
+    plugins = load_plugins(points=[])
+    manifest = plugins.manifests["sam2/segment@v1"]
+    lacking = manifest.model_copy(update={"requires": {"no_such_package": "no-such[extra]"}})
+    step = workflow_manifest(lacking, plugins, load_engine())
+    with pytest.raises(ValueError, match=r"'no_such_package', which is not installed\. Run: pip"):
+        step.model_validate(SEGMENT)
+
+
 def test_models_are_known_to_the_engine(described, start):
     schema = described["sam2_blocks/segment@v1"].block_schema["properties"]["model"]
     [names] = [one["enum"] for one in schema["anyOf"] if "enum" in one]
