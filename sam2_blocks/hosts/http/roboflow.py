@@ -11,12 +11,19 @@ from starlette.middleware.cors import CORSMiddleware
 from sam2_blocks import __version__
 from sam2_blocks.hosts.http import docs
 from sam2_blocks.hosts.http.answering import PROCESSING_TIME, Answerer
-from sam2_blocks.requests import Sam2SegmentationRequest, Sam2SegmentationResponse
+from sam2_blocks.requests import (
+    Sam2EmbeddingRequest,
+    Sam2EmbeddingResponse,
+    Sam2SegmentationRequest,
+    Sam2SegmentationResponse,
+)
 from sam2_blocks.service import Service
 from sam2_blocks.service.admission import Caller
 
 SERVER_NAME = "sam2_blocks"
 TASK = "instance-segmentation"
+OUR_MODEL = {"model_id": None, "sam2_version_id": None}
+"""Of a request for SAM 3: the model that answers where none is named."""
 
 
 def allow_origins(app: FastAPI, origins: str | None) -> None:
@@ -38,10 +45,7 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
 
 
 def add_roboflow_routes(app: FastAPI, service: Service, answerer: Answerer) -> None:
-    """Add its addresses for the state of a server, and for SAM 3's visual prompts.
-
-    The latter takes the same request and is answered by SAM 2.
-    """
+    """Add its addresses for the state of a server, and for SAM 3's visual prompts."""
     identity = {"name": SERVER_NAME, "version": __version__, "uuid": str(uuid4())}
 
     @app.get("/", summary="Name and version of this server")
@@ -61,6 +65,24 @@ def add_roboflow_routes(app: FastAPI, service: Service, answerer: Answerer) -> N
         answerer.keys.check(request)
         return {"models": [_described(name) for name in service.models.names]}
 
+    _add_sam3(app, service, answerer)
+
+
+def _add_sam3(app: FastAPI, service: Service, answerer: Answerer) -> None:
+    """Take the same requests as ``/sam2``; those name a model of SAM 3, and ours answers."""
+
+    @app.post(
+        "/sam3/embed_image",
+        summary="Embed an image; as /sam2/embed_image",
+        responses={**docs.error_answers(), 200: {"model": Sam2EmbeddingResponse}},
+        openapi_extra=docs.body_of(Sam2EmbeddingRequest, "embed"),
+    )
+    async def embed_image(request: Request) -> Response:
+        async def embed(given: Sam2EmbeddingRequest, caller: Caller) -> Any:
+            return await service.embed(given.model_copy(update=OUR_MODEL), caller)
+
+        return await answerer(request, Sam2EmbeddingRequest, embed)
+
     @app.post(
         "/sam3/visual_segment",
         summary="Segment an image; as /sam2/segment_image",
@@ -69,8 +91,7 @@ def add_roboflow_routes(app: FastAPI, service: Service, answerer: Answerer) -> N
     )
     async def visual_segment(request: Request) -> Response:
         async def segment(given: Sam2SegmentationRequest, caller: Caller) -> Any:
-            ours = {"model_id": None, "sam2_version_id": None}  # it names a model of SAM 3
-            return await service.segment(given.model_copy(update=ours), caller)
+            return await service.segment(given.model_copy(update=OUR_MODEL), caller)
 
         return await answerer(request, Sam2SegmentationRequest, segment)
 

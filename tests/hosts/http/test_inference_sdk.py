@@ -169,3 +169,25 @@ def test_the_api_key_may_travel_in_the_header(url):
     client = connect(url, transport="header")
     answer = client.sam2_segment_image(to_base64(PICTURE), prompts=PROMPTS, sam2_version_id="nano")
     assert len(answer["predictions"]) == 2
+
+
+def test_the_client_reads_what_the_server_is_and_has(client):
+    told = client.get_server_info()
+    assert (told.name, bool(told.version), bool(told.uuid)) == ("sam2_blocks", True, True)
+    [model] = client.list_loaded_models().models
+    assert (model.model_id, model.task_type) == ("sam2/nano", "instance-segmentation")
+
+
+@pytest.mark.parametrize("mask_format", ["json", "rle"])
+def test_requests_for_sam3_are_answered_by_sam2(client, nano_executor, mask_format):
+    sent = to_base64(PICTURE)
+    assert client.sam3_embed_image(sent, image_id="mine")["image_id"] == "mine"
+    answer = client.sam3_visual_segment(sent, prompts=PROMPTS, mask_input_format=mask_format)
+    assert_is_the_librarys(answer, nano_executor, sent)
+
+
+def test_requests_for_sam3_are_answered_async_too(client, nano_executor):
+    sent = to_base64(PICTURE)
+    answer = asyncio.run(client.sam3_visual_segment_async(sent, prompts=PROMPTS))
+    assert_is_the_librarys(answer, nano_executor, sent)
+    assert asyncio.run(client.sam3_embed_image_async(sent))["image_id"]

@@ -8,7 +8,7 @@ import pytest
 from sam2_blocks import __version__
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from tests.hosts.http.conftest import PICTURE, SEGMENT, refused
-from tests.service.conftest import as_request, box
+from tests.service.conftest import as_request, box, fresh
 
 cv2 = pytest.importorskip("cv2")
 
@@ -41,6 +41,16 @@ def test_visual_prompts_of_sam3_are_answered_by_our_model(connect):
     given = {**SEGMENT, "model_id": "sam3/sam3_interactive"}
     answer = client.post("/sam3/visual_segment", json=given).json()
     same = client.post("/sam2/segment_image", json={**SEGMENT, "sam2_version_id": "nano"}).json()
+    assert answer["predictions"] == same["predictions"]
+
+
+def test_an_image_embedded_for_sam3_is_segmented_by_its_name(connect, nano_executor):
+    client = connect(fresh(nano_executor))
+    image = {"image": SEGMENT["image"], "model_id": "sam3/sam3_interactive", "image_id": "mine"}
+    assert client.post("/sam3/embed_image", json=image).json()["image_id"] == "mine"
+    by_name = {"image_id": "mine", "prompts": SEGMENT["prompts"], "format": "rle"}
+    answer = client.post("/sam3/visual_segment", json=by_name).json()
+    same = client.post("/sam2/segment_image", json=SEGMENT).json()
     assert answer["predictions"] == same["predictions"]
 
 
