@@ -14,6 +14,7 @@ from tests.hosts.roboflow.conftest import (
     HW,
     IGNORED,
     IMAGE,
+    PLUGIN,
     PREDICTIONS,
     SEGMENT,
     detector_output,
@@ -145,6 +146,45 @@ OUTSIDE = {
 BROKEN = {"path_deviation_analytics@v1", "path_deviation_analytics@v2"}
 """Blocks that fail on every prediction: they hand the name of an anchor to who wants the anchor."""
 
+ANY = "$inputs.predictions"
+COUNT = {"found": [{"type": "SequenceLength"}]}
+NAMES = {"type": "DetectionsPropertyExtract", "property_name": "class_name"}
+ANYTHING = {
+    "buffer@v1": {"data": ANY, "length": 2},
+    "csv_formatter@v1": {"columns_data": {"found": ANY}, "columns_operations": {"found": [NAMES]}},
+    "data_aggregator@v1": {
+        "data": {"found": ANY},
+        "data_operations": COUNT,
+        "aggregation_mode": {"found": ["sum", "max"]},
+        "interval_unit": "runs",
+        "interval": 2,
+    },
+    "expression@v1": {
+        "data": {"found": ANY},
+        "switch": {
+            "type": "CasesDefinition",
+            "cases": [],
+            "default": {"type": "DynamicCaseResult", "parameter_name": "found"},
+        },
+    },
+    "first_non_empty_or_default@v1": {"data": [ANY]},
+    "property_definition@v1": {"data": ANY, "operations": [NAMES]},
+    "string_template@v1": {
+        "template": "{{ $parameters.found }}",
+        "data": {"found": ANY},
+        "data_operations": COUNT,
+    },
+}
+"""Blocks that take outputs of any kind, and settings to try; those with conditions and no output,
+and those that send something away, are in `PASSING`."""
+
+PASSING = {
+    *("asset_library_attributes@v1", "cache_set@v1", "continue_if@v1", "delta_filter@v1"),
+    *("dimension_collapse@v1", "email_notification@v1", "email_notification@v2"),
+    *("inner_workflow@v1", "openai_compatible@v1", "rate_limiter@v1", "slack_notification@v1"),
+    *("switch_case@v1", "text_display@v1", "twilio_sms_notification@v1"),
+    *("twilio_sms_notification@v2", "webhook_sink@v1"),
+}
 DRAWN_ANEW = ("detection_id", "parent_id")
 TRACKED = {
     "line_counter@v1",
@@ -167,8 +207,8 @@ CASES = [(block, setting) for block, settings in SETTINGS.items() for setting in
 
 
 @pytest.fixture(scope="session")
-def schemas(engine_class):
-    """Of each block of the engine that takes masks, the JSON Schema."""
+def described(engine_class):
+    """Of each block of the engine, the JSON Schema."""
     from roboflow_workflows.execution_engine.introspection.blocks_loader import (
         describe_available_blocks,
     )
@@ -177,14 +217,24 @@ def schemas(engine_class):
     return {
         block.manifest_type_identifier.partition("/")[2]: block.block_schema
         for block in blocks
-        if block.block_source == "workflows_core" and mask_sockets(block.block_schema)
+        if block.block_source != PLUGIN
     }
+
+
+@pytest.fixture(scope="session")
+def schemas(described):
+    """Those of the blocks that take masks."""
+    return {name: schema for name, schema in described.items() if mask_sockets(schema)}
 
 
 def mask_sockets(schema):
     """Names of the fields that predictions with masks may be wired to."""
     sockets = schema["properties"].items()
     return [name for name, field in sockets if '"instance_segmentation_pred' in json.dumps(field)]
+
+
+def takes_anything(schema):
+    return '"*"' in json.dumps(schema["properties"])
 
 
 def step_of(block, setting, schema):
@@ -248,6 +298,20 @@ def dtypes_of(found):
 def test_every_block_that_takes_masks_is_tried(schemas):
     tried = {block for block, settings in SETTINGS.items() if settings}
     assert set(schemas) == tried | ELSEWHERE.keys() | OUTSIDE | BROKEN
+
+
+def test_every_block_that_takes_anything_is_known(described, schemas):
+    found = {name for name, schema in described.items() if takes_anything(schema)}
+    assert found - set(schemas) == ANYTHING.keys() | PASSING
+
+
+@pytest.mark.parametrize("block", ANYTHING)
+def test_a_block_for_any_kind_makes_the_same_of_ours_and_of_theirs(start, noise, block):
+    ours, boxes = segmented(start, frame(noise))
+    theirs = same_of_theirs(ours, frame(noise), boxes)
+    step = {"type": f"roboflow_core/{block}", "name": "block", **ANYTHING[block]}
+    made = [outputs_of(start, step, noise, found) for found in (theirs, ours)]
+    assert same(made[0], made[1], ids=DRAWN_ANEW)
 
 
 @pytest.mark.parametrize(("block", "setting"), CASES, ids=[block for block, _ in CASES])

@@ -23,6 +23,7 @@ from tests.hosts.roboflow.conftest import (
     picture,
     run_one,
 )
+from tests.hosts.roboflow.test_core_blocks import DRAWN
 from tests.hosts.roboflow.theirs import frame, same_of_theirs
 
 pytestmark = pytest.mark.filterwarnings(IGNORED)
@@ -163,7 +164,7 @@ def test_classes_of_crops_return_to_the_masks(run):
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize(
     "block",
-    ["bounding_box", "mask", "polygon", "halo", "label", "pixelate", "crop", "background_color"],
+    [name for name in DRAWN.split() if name not in ("heatmap", "icon", "trace")],
 )
 def test_their_pictures_are_drawn(run, block, compact):
     draw = core(f"{block}_visualization@v1", "draw", image="$inputs.image")
@@ -174,7 +175,15 @@ def test_their_pictures_are_drawn(run, block, compact):
 
 
 @pytest.mark.parametrize(
-    "tracker", ["byte_tracker@v3", "trackers_bytetrack@v1", "trackers_ocsort@v1"]
+    "tracker",
+    [
+        "byte_tracker@v2",
+        "byte_tracker@v3",
+        "trackers_bytetrack@v1",
+        "trackers_botsort@v1",
+        "trackers_sort@v1",
+        "trackers_ocsort@v1",
+    ],
 )
 def test_masks_are_tracked_and_timed_in_a_zone(run, tracker):
     track = core(tracker, "track", image="$inputs.image", detections="$steps.segment.predictions")
