@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.conftest import ROOT
-from tests.hosts.roboflow.conftest import _define_torchvision_operators
+from tests.hosts.roboflow.conftest import define_torchvision_operators
 from tests.pages import own_port, run_page
 
 HOSTS = ROOT / "docs" / "hosts"
@@ -16,9 +16,9 @@ HOSTS = ROOT / "docs" / "hosts"
 
 def test_the_page_of_roboflow_runs(tmp_path):
     pytest.importorskip("roboflow_workflows")
-    define = inspect.getsource(_define_torchvision_operators)  # in every process of the page
+    define = inspect.getsource(define_torchvision_operators)  # in every process of the page
     (tmp_path / ".installed").mkdir()
-    code = f"import sys\n\n{define}\n\n_define_torchvision_operators()\n"
+    code = f"import sys\n\n{define}\n\ndefine_torchvision_operators()\n"
     (tmp_path / ".installed" / "sitecustomize.py").write_text(code)
     run_page(HOSTS / "roboflow.md", tmp_path)
     assert (tmp_path / "out" / "overlay.jpg").stat().st_size > 0

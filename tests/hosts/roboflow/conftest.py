@@ -76,14 +76,14 @@ def engine_class():
     """The engine, in a process where its torchvision can be imported."""
     pytest.importorskip("roboflow_workflows", reason="needs the extra roboflow")
     os.environ["WORKFLOWS_PLUGINS"] = PLUGIN
-    _define_torchvision_operators()
+    define_torchvision_operators()
     from roboflow_workflows.execution_engine.core import ExecutionEngine
 
     yield ExecutionEngine
     del os.environ["WORKFLOWS_PLUGINS"]
 
 
-def _define_torchvision_operators():
+def define_torchvision_operators():
     """Let torchvision be imported beside a torch that its compiled half was not built for.
 
     The engine imports it to decode pictures, which these tests do not do.
@@ -97,7 +97,7 @@ def _define_torchvision_operators():
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _define_torchvision_operators.library = library  # it undefines them when collected
+        define_torchvision_operators.library = library  # it undefines them when collected
 
 
 def resources_of(factory):
