@@ -112,7 +112,8 @@ def run_pipeline(
     )
     _check_settings(request)
     sink = open_sink(out, request)
-    own = copy.copy(resources) if resources else plugins.resources()  # the files are this run's
+    # The files are this run's; what others keep of pictures is not for it to forget.
+    own = copy.copy(resources) if resources else plugins.resources(pictures_pass=True)
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
     source = open_source(inputs, request)
     if request.shard:
