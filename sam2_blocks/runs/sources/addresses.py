@@ -42,7 +42,7 @@ Read = TypeVar("Read")
 
 def is_remote(text: str) -> bool:
     """Whether a text is a URL, not a path of this machine."""
-    return REMOTE.match(text) is not None
+    return ":" in text and REMOTE.match(text) is not None
 
 
 def is_web(text: str) -> bool:
