@@ -258,7 +258,10 @@ class Run(Iterator[ItemResult]):
         seen: set[str] = set()
         for place, item in enumerate(self._source.items()):
             if item.id in seen:
-                raise UsageError(f"two items are called {item.id!r}; name them apart.")
+                raise UsageError(
+                    f"two items are called {item.id!r}; name them apart: in a column 'id' of a "
+                    "table, or run inputs that hold the same picture into folders of their own."
+                )
             seen.add(item.id)
             if item.id not in done:
                 place = place if item.place is None else item.place

@@ -208,9 +208,11 @@ def _check_columns(address: str, columns: Sequence[str], request: RunRequest) ->
     for name, declared in inputs.items():
         if declared.required and name not in columns and name not in request.settings:
             shown = ", ".join(map(repr, columns[:10]))
+            if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+                raise UsageError(f"{address}: wants commas between the columns, got {shown}.")
             raise UsageError(
                 f"{address}: has no column {name!r}, which the pipeline needs; it has {shown}."
-                f"{did_you_mean(name, columns)} Columns are named like the pipeline's inputs."
+                f"{did_you_mean(name, columns)} Name columns like the pipeline's inputs."
             )
     if not _feeds(request.pipeline, columns):
         raise UsageError(f"{address}: no column is named like an input of the pipeline.")
