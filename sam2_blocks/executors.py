@@ -225,6 +225,15 @@ class CountsCache(Protocol):
 
 
 @runtime_checkable
+class ForgetsUnused(Protocol):
+    """A model whose cache can be rid of pictures that do not come again, as in a run."""
+
+    def forget_unused(self) -> None:
+        """Drop what nobody asked for since the last call."""
+        ...
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A model with one-time costs that can be paid before the first request."""
 

@@ -72,6 +72,11 @@ class Loads(Generic[Key, Value]):
             held = self._held(key)
             return held if held is not None else self._made.setdefault(key, value)
 
+    def made(self) -> list[Value]:
+        """Return every value that is kept, once, whatever it is known by."""
+        with self._lock:
+            return list({id(value): value for value in self._made.values()}.values())
+
     def give_up(self, value: Value) -> None:
         """Forget a value; while somebody holds it, whoever asks gets it, and it is kept again."""
         with self._lock:

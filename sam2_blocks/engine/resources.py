@@ -13,7 +13,14 @@ from sam2_blocks.engine.loads import Loads
 from sam2_blocks.engine.memory import BudgetOf, ModelMemory
 from sam2_blocks.engine.qualified import qualify
 from sam2_blocks.errors import ModelError, as_error, did_you_mean, message_of
-from sam2_blocks.executors import Executor, ExecutorFactory, Family, Loaded, require
+from sam2_blocks.executors import (
+    Executor,
+    ExecutorFactory,
+    Family,
+    ForgetsUnused,
+    Loaded,
+    require,
+)
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.values import DEFAULT_FAMILY, Embedding, full_name
 
@@ -65,6 +72,8 @@ class Resources:
         local_models: whether a model may be the path of a checkpoint on this machine.
         budget_of: bytes that the models of a device may take together; what was used the longest
             ago is given up for what is asked for. See `sam2_blocks.engine.memory`.
+        pictures_pass: whether pictures come once, as in a run over a data set; then what models
+            keep of those of earlier micro-batches goes, and memory does not grow.
 
     Example:
         >>> from sam2_blocks.testing import FakeExecutor
@@ -81,12 +90,14 @@ class Resources:
         files: OutputFiles | None = None,
         local_models: bool = True,
         budget_of: BudgetOf | None = None,
+        pictures_pass: bool = False,
     ) -> None:
         self.files = files or OutputFiles(out_dir)
         self._local_models = local_models
         self._families = as_families(families)
         self._loads: Loads[Asked, Loaded] = Loads()
         self._memory = ModelMemory(budget_of)
+        self._pictures_pass = pictures_pass
 
     @property
     def out_dir(self) -> Path:
@@ -177,6 +188,13 @@ class Resources:
         found = self._loads.get(asked, lambda: self._load(registered, name, family, asked))
         self._make_room(found)
         return found
+
+    def end_batch(self) -> None:
+        """Let models forget the pictures of earlier micro-batches, if pictures pass."""
+        if self._pictures_pass:
+            for model in self._loads.made():
+                if isinstance(model, ForgetsUnused):
+                    model.forget_unused()
 
     def _make_room(self, model: Loaded) -> None:
         """Give up what a model that is used now leaves no room for."""

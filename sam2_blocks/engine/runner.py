@@ -165,6 +165,7 @@ class Runner:
                     with stage(WAITING):
                         batch = [future.result() for future in current]
                     self._run_steps(self._leading, batch)
+                    self.resources.end_batch()
                 finally:  # also if interrupted: what is complete is not lost
                     yield from _results_of(behind)
                 complete = copy_context().run  # long loops there end when this run shall

@@ -7,6 +7,9 @@ from typing import Any
 
 from sam2_blocks.errors import MissingExtraError, UsageError
 
+BUFFER_BYTES = 2**18
+"""Read at once of a column, so that row groups of any size take little memory."""
+
 
 def load_pyarrow() -> Any:
     """Import pyarrow with its Parquet module.
@@ -35,7 +38,7 @@ def open_parquet(file: Any, label: str) -> Any:
     """
     pyarrow = load_pyarrow()
     try:
-        return pyarrow.parquet.ParquetFile(file)
+        return pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise UsageError(f"{label}: is no whole Parquet file: {error}") from error
 

@@ -114,7 +114,8 @@ def run_pipeline(
     )
     _check_settings(request)
     sink = open_sink(out, request)
-    own = copy.copy(resources) if resources else plugins.resources()  # the files are this run's
+    # The files are this run's; what others keep of pictures is not for it to forget.
+    own = copy.copy(resources) if resources else plugins.resources(pictures_pass=True)
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
     source = open_source(inputs, request)
     if request.shard:
@@ -259,7 +260,10 @@ class Run(Iterator[ItemResult]):
         seen: set[str] = set()
         for place, item in enumerate(self._source.items()):
             if item.id in seen:
-                raise UsageError(f"two items are called {item.id!r}; name them apart.")
+                raise UsageError(
+                    f"two items are called {item.id!r}; name them apart: in a column 'id' of a "
+                    "table, or run inputs that hold the same picture into folders of their own."
+                )
             seen.add(item.id)
             if item.id not in done:
                 place = place if item.place is None else item.place

@@ -44,6 +44,14 @@ def test_what_is_made_never_waits_for_what_is_not():
         assert slow.result(SOON) == 2
 
 
+def test_what_is_kept_is_named_once_whatever_it_is_known_by():
+    loads: Loads[str, list[int]] = Loads()
+    first = loads.get("auto", lambda: [1])
+    loads.keep("cpu", first)
+    second = loads.get("other", lambda: [1])
+    assert [id(value) for value in loads.made()] == [id(first), id(second)]
+
+
 def test_making_one_value_may_ask_for_another():
     loads = Loads()
     assert loads.get("outer", lambda: loads.get("inner", lambda: 1) + 1) == 2

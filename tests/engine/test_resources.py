@@ -9,6 +9,13 @@ from sam2_blocks.testing import FakeExecutor, sample_image
 from tests.test_executors import Counter, CountsOnly
 
 
+class Forgetful(FakeExecutor):
+    forgotten = 0
+
+    def forget_unused(self):
+        self.forgotten += 1
+
+
 def test_strangers_name_models_but_not_files():
     resources = Resources({"sam2": FakeExecutor}, local_models=False)
     assert resources.executor("nano").spec.model == "nano"
@@ -41,6 +48,19 @@ def test_models_that_are_no_executors_are_held_too():
         resources.executor("mine:tally")
     with pytest.raises(ModelError, match="no executor is registered as 'mien' to load 'tally'"):
         resources.model("tally", Counter, family="mien")
+
+
+def test_models_forget_pictures_where_these_pass():
+    for passing, expected in ((True, 2), (False, 0)):
+        made: list[Forgetful] = []
+        load = lambda *_, made=made, **__: made.append(Forgetful()) or made[0]  # noqa: E731
+        resources = Resources({"sam2": load, "count": lambda *_, **__: CountsOnly()},
+                              pictures_pass=passing)  # fmt: skip
+        resources.executor("nano")
+        resources.loaded("count:all")  # cannot forget
+        resources.end_batch()
+        resources.end_batch()
+        assert made[0].forgotten == expected
 
 
 def test_a_family_may_ask_for_other_models():

@@ -68,3 +68,29 @@ def test_what_is_no_file_and_what_is_there_twice_is_refused(start, tmp_path):
     _, out = start(tmp_path / "all.jsonl")
     with pytest.raises(UsageError, match="two items are of the picture"):
         load_dataset(out)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_are_a_data_set_of_hugging_face(start, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    results, out = start(add(tmp_path / "a.png"))
+    rows = datasets.load_dataset(
+        "parquet", data_files=f"{out}/part-*.parquet", split="train", cache_dir=f"{tmp_path}/cache"
+    )
+    assert (rows[0]["id"], rows[0]["image_hw"]) == ("a.png", [40, 60])
+    [found] = rows[0]["found"]
+    assert found["segmentation"]["size"] == [40, 60]
+    assert found["area"] == int(np.asarray(results[0].outputs["found"].mask).sum())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_data_set_becomes_samples_of_fiftyone(start, tmp_path):
+    fo = pytest.importorskip("fiftyone")
+    from sam2_blocks.hosts.fiftyone import to_fiftyone
+
+    path = add(tmp_path / "a.png")
+    _, out = start(path)
+    [sample] = [fo.Sample(p, masks=to_fiftyone(found)) for p, _, found in load_dataset(out)]
+    assert sample.filepath == path
+    [label] = sample.masks.detections
+    assert label.mask.any()

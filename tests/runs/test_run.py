@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from sam2_blocks import Exporter, Image, Item, hookimpl, run_pipeline
+from sam2_blocks import Exporter, Image, Item, hookimpl, load_executor, run_pipeline
 from sam2_blocks.errors import PipelineError, PluginError, UsageError
+from sam2_blocks.executors import Family
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.testing import FakeExecutor
 
@@ -162,6 +163,18 @@ def test_models_are_shared_with_other_runs(start, plugins, tmp_path):
     list(start(PIXELS, exporting(), resources=resources, out=tmp_path))
     assert resources.executor("nano") is executor
     assert resources.files is files
+
+
+def test_a_run_of_its_own_keeps_the_pictures_of_one_batch(start, plugins, monkeypatch):
+    monkeypatch.setitem(plugins.executors, "sam2", Family(load_executor))
+    pictures = [np.full((40, 60, 3), shade, np.uint8) for shade in range(5)]
+    run = start(iter(pictures), batch_size=2)
+    assert len(list(run)) == 5
+    executor = run._runner.resources.executor("nano")
+    assert executor.cache_stats().entries == 1  # of the last batch
+    resources = plugins.resources()
+    list(start(iter(pictures), batch_size=2, resources=resources))
+    assert resources.executor("nano").cache_stats().entries == 5
 
 
 class Numbers:

@@ -1,7 +1,7 @@
 """Whole runs from a bucket into a bucket, and what goes wrong with buckets.
 
-In memory, and with a real server of the S3 protocol on this machine (``pip install 'moto[server]'
-s3fs``).
+In memory, and with a real server of the S3 protocol on this machine (``pip install 'moto[s3]' flask
+flask-cors s3fs``).
 """
 
 from __future__ import annotations

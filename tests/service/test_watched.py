@@ -16,7 +16,7 @@ from sam2_blocks.testing import FakeDetector, FakeExecutor, sample_image
 from sam2_blocks.values import PromptSet
 
 OF_OPERATORS = {
-    *("WarmsUp", "CountsCache", "HoldsMemory", "KnowsDevice", "Loaded"),
+    *("WarmsUp", "CountsCache", "ForgetsUnused", "HoldsMemory", "KnowsDevice", "Loaded"),
     *("Tracker", "TrackSession"),
 }
 """Abilities that no run gets: add one to `PARTS`, with its limits, or here."""

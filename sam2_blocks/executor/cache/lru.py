@@ -70,6 +70,8 @@ class ByteCache(Generic[Value]):
         self._max_entries = max_entries
         self._on_drop = on_drop
         self._entries: OrderedDict[str, Value] = OrderedDict()
+        self._ages: dict[str, int] = {}
+        self._age = 0
         self._in_flight: dict[str, Future[Value]] = {}
         self._nbytes = 0
         self._hits = self._misses = self._evictions = 0
@@ -112,15 +114,14 @@ class ByteCache(Generic[Value]):
             if key not in self._entries:
                 self._misses += 1
                 return None
-            self._entries.move_to_end(key)
             self._hits += 1
-            return self._entries[key]
+            return self._use(key)
 
     def touch(self, key: str) -> bool:
         """Say whether a key is held; it then counts as used just now, but not as asked for."""
         with self._lock:
             if key in self._entries:
-                self._entries.move_to_end(key)
+                self._use(key)
             return key in self._entries
 
     def put(self, key: str, value: Value) -> None:
@@ -139,13 +140,23 @@ class ByteCache(Generic[Value]):
         """Drop all entries; counters stay."""
         with self._lock:
             self._entries.clear()
+            self._ages.clear()
             self._nbytes = 0
 
+    def forget_unused(self) -> None:
+        """Drop what was not used since the last call; ``on_drop`` does not get it."""
+        with self._lock:
+            while self._entries and self._ages[next(iter(self._entries))] < self._age:
+                self._pop_oldest()
+            self._age += 1
+
     def _find(self, key: str) -> Value | Future[Value] | None:
-        if key in self._entries:
-            self._entries.move_to_end(key)
-            return self._entries[key]
-        return self._in_flight.get(key)
+        return self._use(key) if key in self._entries else self._in_flight.get(key)
+
+    def _use(self, key: str) -> Value:
+        self._entries.move_to_end(key)
+        self._ages[key] = self._age
+        return self._entries[key]
 
     def _keep_promises(
         self,
@@ -188,7 +199,7 @@ class ByteCache(Generic[Value]):
     def _forget(self) -> None:
         """Make what threads share anew in a forked child: those who held it are not there."""
         if self._lock.locked():  # in the middle of a change
-            self._entries, self._nbytes = OrderedDict(), 0
+            self._entries, self._ages, self._nbytes = OrderedDict(), {}, 0
         self._in_flight = {}
         self._lock = threading.Lock()
 
@@ -199,12 +210,17 @@ class ByteCache(Generic[Value]):
         if key in self._entries:
             self._nbytes -= self._entries.pop(key).nbytes
         self._entries[key] = value
+        self._ages[key] = self._age
         self._nbytes += value.nbytes
         while self._nbytes > self._max_bytes or len(self._entries) > self._max_entries:
-            oldest, dropped = self._entries.popitem(last=False)
-            self._nbytes -= dropped.nbytes
-            self._evictions += 1
-            self._drop(oldest, dropped)
+            self._drop(*self._pop_oldest())
+
+    def _pop_oldest(self) -> tuple[str, Value]:
+        key, value = self._entries.popitem(last=False)
+        del self._ages[key]
+        self._nbytes -= value.nbytes
+        self._evictions += 1
+        return key, value
 
     def _drop(self, key: str, value: Value) -> None:
         if self._on_drop is not None:

@@ -76,6 +76,12 @@ class EmbeddingCache:
         if self._files is not None:
             self._files.flush()
 
+    def forget_unused(self) -> None:
+        """Drop from memory what was not asked for since the last call; the disk keeps it."""
+        self._fast.forget_unused()
+        if self._host is not None:
+            self._host.forget_unused()
+
     def stats(self) -> CacheStats:
         """Return the counters of all tiers and of each; ``misses`` were computed."""
         tiers = {"device": self._fast.stats()}

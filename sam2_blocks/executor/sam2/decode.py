@@ -115,6 +115,10 @@ class Decoder:
         """Return what is kept of pictures beside their embeddings, and how often it served."""
         return self._image_sides.stats()
 
+    def forget_unused(self) -> None:
+        """Drop what is kept of pictures that nobody asked about since the last call."""
+        self._image_sides.forget_unused()
+
     def forget(self) -> None:
         """Drop what is kept of pictures if nothing shall be; call it when prompts are answered."""
         if not self._keeps:

@@ -153,6 +153,11 @@ class Sam2Executor:
         """Return the embedding with this content key if the cache still holds it."""
         return self._cache.find(key)
 
+    def forget_unused(self) -> None:
+        """Drop from memory what is kept of pictures that nobody asked for since the last call."""
+        self._cache.forget_unused()
+        self._decoder.forget_unused()
+
     def flush_cache(self) -> None:
         """Wait until every embedding made so far is on disk, where that was asked for."""
         self._cache.flush()

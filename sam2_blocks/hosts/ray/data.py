@@ -63,7 +63,8 @@ class PipelineStage:
         found = {name: find_column(of) for name, of in kinds.items() if "image" not in of}
         _check_fits_stage(self._pipeline, errors_column, found)
         self._typed = {name: column for name, column in found.items() if column is not None}
-        self._runner = Runner(self._pipeline, plugins)
+        resources = plugins.resources(pictures_pass=True)
+        self._runner = Runner(self._pipeline, plugins, resources=resources)
         self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})
         self._id_column = id_column
         self._errors_column = errors_column

@@ -135,7 +135,7 @@ class Worker:
             if not job.gpus:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
             plugins = load_plugins(strict=job.strict_plugins)
-            self._loaded = plugins, plugins.resources()
+            self._loaded = plugins, plugins.resources(pictures_pass=True)
         plugins, resources = self._loaded
         try:
             run = start_run(job, plugins, shard=shard, resources=resources, **more)

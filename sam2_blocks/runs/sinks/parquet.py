@@ -192,7 +192,8 @@ class ParquetSink:
             table = open_parquet(file, part.file).read(columns=["id", "stamp", "reads"])
         ids, stamps = (map(cell_to_text, table.column(n).to_pylist()) for n in ("id", "stamp"))
         reads = (
-            [(cell_to_text(p), s) for p, s in row] for row in table.column("reads").to_pylist()
+            [(cell_to_text(one["path"]), one["stamp"]) for one in row]
+            for row in table.column("reads").to_pylist()
         )
         return list(zip(ids, stamps, reads, strict=True))
 
@@ -215,7 +216,7 @@ class ParquetSink:
         row["image_hw"] = None if result.image_hw is None else list(result.image_hw)
         row["coco_image_id"] = self._take_source(result)
         read = self._files.read_for(result.id)
-        row["reads"] = [(text_to_cell(path), stamp) for path, stamp in read.items()]
+        row["reads"] = [{"path": text_to_cell(path), "stamp": read[path]} for path in read]
         try:
             for name, column in self._columns.items():
                 if column is not None:
@@ -286,7 +287,9 @@ class ParquetSink:
         columns = [(name, column.type) for name, column in self._columns.items() if column]
         ours = [*_fact_fields(), ("image_hw", arrow.list_(arrow.int64()))]
         ours.append(("coco_image_id", arrow.int64()))
-        ours.append(("reads", arrow.map_(arrow.string(), arrow.string())))
+        # No map: `datasets` of Hugging Face has none.
+        read = arrow.struct([("path", arrow.string()), ("stamp", arrow.string())])
+        ours.append(("reads", arrow.list_(read)))
         return arrow.schema([*ours, *columns])
 
 

@@ -42,7 +42,7 @@ Read = TypeVar("Read")
 
 def is_remote(text: str) -> bool:
     """Whether a text is a URL, not a path of this machine."""
-    return REMOTE.match(text) is not None
+    return ":" in text and REMOTE.match(text) is not None
 
 
 def is_web(text: str) -> bool:
@@ -143,7 +143,7 @@ def open_system(address: str) -> tuple[Any, str]:
 
     Raises:
         MissingExtraError: if fsspec, or the package for this kind of URL, is not installed.
-        UsageError: if there is no such kind of URL.
+        UsageError: if there is no such kind of URL, or its file system cannot be opened.
     """
     try:
         from fsspec.core import url_to_fs
@@ -156,6 +156,11 @@ def open_system(address: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise UsageError(f"{address}: {error}. Give a path, or a URL that fsspec knows.") from error
+    except Exception as error:  # an archive that is none, a host that is not there: as many kinds
+        raise UsageError(
+            f"{address}: cannot be opened: {type(error).__name__}: {error}. Check the URL; a file "
+            "in an archive is zip://NAME::ARCHIVE.zip."
+        ) from error
     return system, path
 
 

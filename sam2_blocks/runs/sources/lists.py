@@ -53,7 +53,8 @@ class PictureList:
         self._kept = _kept_lines(sys.stdin.buffer.read()) if address == STDIN else None
         self.identity = "standard input" if address == STDIN else absolute(address)
         if next(self._lines(), None) is None:
-            raise UsageError(f"{address}: the list is empty; give a path or URL a line.")
+            name = "standard input" if address == STDIN else address
+            raise UsageError(f"{name}: the list is empty; give a path or URL a line.")
 
     @functools.cached_property
     def total(self) -> int:

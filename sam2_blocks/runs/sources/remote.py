@@ -80,6 +80,8 @@ class RemotePictures:
         try:
             self.alone = not self._is_pattern and bool(self._ask(self._system.isfile, self._path))
             first = next(self._files(), None)
+        except FileNotFoundError:
+            first = None
         except Exception as error:  # each kind of URL has errors of its own
             raise UsageError(f"{url}: cannot be listed: {error}") from error
         if first is None:

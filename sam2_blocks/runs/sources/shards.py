@@ -168,7 +168,9 @@ def _members(shard: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
                     yield key, ending, (member.offset_data, member.size)
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
     except tarfile.TarError as error:
-        raise UsageError(f"{shard}: is no whole tar file: {error}.") from error
+        raise UsageError(
+            f"{shard}: is no whole tar file: {error}. Fetch it again, or leave it out."
+        ) from error
 
 
 @stage("read")

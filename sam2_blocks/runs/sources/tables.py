@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from sam2_blocks.engine.places import RunRequest
@@ -61,14 +61,17 @@ class TableRows:
         self._pipeline = request.pipeline
         self._request = request
         self._rows = READERS[suffix_of(address)]
-        columns = list(next(iter(self._rows(address)), {}))
+        columns = list(next(self._rows(address, None), {}))
         if not columns:
             raise UsageError(f"{address}: the table is empty; give a row an item.")
         self._used = [name for name in columns if name in self._pipeline.inputs]
         self._unused = [name for name in columns if name not in (*self._used, ID_COLUMN)]
         self._required = [n for n in self._used if self._pipeline.inputs[n].required]
         self._pictures = [n for n in self._used if "image" in self._pipeline.inputs[n].kinds]
-        self._names = columns if ID_COLUMN in columns and ID_COLUMN not in self._used else []
+        self._plain = [
+            n for n in self._used if not TEXT_KINDS.intersection(self._pipeline.inputs[n].kinds)
+        ]
+        self._names = ID_COLUMN in columns and ID_COLUMN not in self._used
         _check_columns(address, columns, request)
 
     @functools.cached_property
@@ -89,42 +92,54 @@ class TableRows:
 
     def items(self) -> Iterator[Item]:
         """List the rows; pictures and cells are read when their batch comes."""
-        for number, row in enumerate(self._rows(self._address), start=1):
+        wanted = [*self._used, *([ID_COLUMN] if self._names else [])]
+        for number, row in enumerate(self._rows(self._address, wanted), start=1):
             yield self._item(number, row)
 
     def _item(self, number: int, row: Row) -> Item:
+        """One row; kept cheap, since resuming and shards list every row of a table."""
         if _BROKEN in row:
             name = f"row {number}"
             return Item(name, {n: functools.partial(_raise, row[_BROKEN]) for n in self._required})
-        given = {name: row[name] for name in self._used if row.get(name) not in (None, "")}
-        source = next((p for p in (_path_of(given.get(n)) for n in self._pictures) if p), "")
-        name = str(row.get(ID_COLUMN) or "") if self._names else source
-        name = name or f"row {number}"
+        given = {}
+        for key in self._used:
+            cell = row.get(key)
+            if cell is not None and cell != "":
+                given[key] = cell
+        source = self._source(given)
+        name = (str(row.get(ID_COLUMN) or "") if self._names else source) or f"row {number}"
         address = join(self._base, source) if source else ""
-        stamp = f"{_digest(row)} {stamp_of(address) if address else ''}"
-        inputs = {key: self._input(key, value, name) for key, value in given.items()}
+        stamp = f"{_digest(given)} {stamp_of(address) if address else ''}"
+        inputs = {}
+        for key, cell in given.items():
+            if key in self._pictures:
+                inputs[key] = self._picture(cell, name, source, address)
+            else:
+                inputs[key] = cell if key not in self._plain else _plain(cell)
         for key in self._required:
             if key not in inputs:
                 inputs[key] = functools.partial(_raise, f"the cell of column {key!r} is empty")
         return Item(name, inputs, stamp, source=address)
 
-    def _input(self, name: str, value: Any, item: str) -> Any:
-        if name in self._pictures:
-            return self._picture(value, item)
-        if isinstance(value, str) and not TEXT_KINDS.intersection(
-            self._pipeline.inputs[name].kinds
-        ):
-            return functools.partial(_parse_json, value)
-        return value
+    def _source(self, given: Row) -> str:
+        """The path or URL of the row's first picture that has one."""
+        for key in self._pictures:
+            if path := _path_of(given.get(key)):
+                return path
+        return ""
 
-    def _picture(self, value: Any, item: str) -> Any:
-        content = value.get("bytes") if isinstance(value, Mapping) else value
-        if isinstance(content, bytes):
-            return functools.partial(decode_picture, content, item, self._request)
+    def _picture(self, value: Any, item: str, source: str, address: str) -> Any:
+        """What reads a picture; ``address`` is where ``source`` is."""
+        if not isinstance(value, str):
+            content = value.get("bytes") if isinstance(value, Mapping) else value
+            if isinstance(content, bytes):
+                return functools.partial(decode_picture, content, item, self._request)
         path = _path_of(value)
         if path is None:
             return value  # its kind says what is wrong with it
-        return functools.partial(read_picture, join(self._base, path), item, self._request)
+        if path != source:
+            address = join(self._base, path)
+        return functools.partial(read_picture, address, item, self._request)
 
 
 def open_table(text: str, request: RunRequest) -> TableRows | None:
@@ -135,47 +150,57 @@ def open_table(text: str, request: RunRequest) -> TableRows | None:
 _BROKEN = "\0broken"
 
 
-def _read_csv(address: str) -> Iterator[Row]:
+def _read_csv(address: str, columns: Collection[str] | None) -> Iterator[Row]:
     with (
         open_binary(address) as file,
         io.TextIOWrapper(file, "utf-8-sig", newline="") as lines,
     ):
         try:
-            yield from csv.DictReader(lines, restkey=None, strict=True)
+            rows = csv.reader(lines, strict=True)
+            names = next(rows, [])
+            yield from (dict(zip(names, row, strict=False)) for row in rows if row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{address}: is no CSV table in UTF-8: {error}.") from error
 
 
-def _read_json_lines(address: str) -> Iterator[Row]:
+def _read_json_lines(address: str, columns: Collection[str] | None) -> Iterator[Row]:
     with open_binary(address) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _parse_row(line, f"{address}, line {number}")
+                yield _parse_row(line, address, number)
 
 
-def _parse_row(line: bytes, where: str) -> Row:
+def _parse_row(line: bytes, address: str, number: int) -> Row:
     """A row, or what stands for one that is broken: the others go on."""
     try:
-        row = json.loads(line)
+        text = str(line, "utf-8")  # json.loads would look for other encodings first
+        row = json.loads(text.lstrip("\ufeff") if number == 1 else text)
     except ValueError as error:
-        return {_BROKEN: f"{where}: is no JSON ({error})"}
+        return {_BROKEN: f"{address}, line {number}: is no JSON ({error})"}
     if not isinstance(row, dict):
-        return {_BROKEN: f"{where}: wants a JSON object, got {type(row).__name__}"}
+        got = type(row).__name__
+        return {_BROKEN: f"{address}, line {number}: wants a JSON object, got {got}"}
     return row
 
 
-def _read_parquet(address: str) -> Iterator[Row]:
+def _read_parquet(address: str, columns: Collection[str] | None) -> Iterator[Row]:
     with open_binary(address) as file:
-        for batch in open_parquet(file, address).iter_batches(batch_size=ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+        table = open_parquet(file, address)
+        wanted = None if columns is None else list(columns)
+        # So few rows are not worth threads, each of which would keep memory of its own.
+        for batch in table.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False):
+            names = batch.schema.names
+            cells = [column.to_pylist() for column in batch.columns]
+            yield from (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
 
 
-READERS: Mapping[str, Callable[[str], Iterator[Row]]] = {
+READERS: Mapping[str, Callable[[str, Collection[str] | None], Iterator[Row]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,
 }
+"""Rows of a table by its ending; those that can give the columns asked for, and no others."""
 
 
 def _check_columns(address: str, columns: Sequence[str], request: RunRequest) -> None:
@@ -183,9 +208,11 @@ def _check_columns(address: str, columns: Sequence[str], request: RunRequest) ->
     for name, declared in inputs.items():
         if declared.required and name not in columns and name not in request.settings:
             shown = ", ".join(map(repr, columns[:10]))
+            if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+                raise UsageError(f"{address}: wants commas between the columns, got {shown}.")
             raise UsageError(
                 f"{address}: has no column {name!r}, which the pipeline needs; it has {shown}."
-                f"{did_you_mean(name, columns)} Columns are named like the pipeline's inputs."
+                f"{did_you_mean(name, columns)} Name columns like the pipeline's inputs."
             )
     if not _feeds(request.pipeline, columns):
         raise UsageError(f"{address}: no column is named like an input of the pipeline.")
@@ -196,12 +223,19 @@ def _feeds(pipeline: Pipeline, columns: Sequence[str]) -> bool:
 
 
 def _path_of(value: Any) -> str | None:
-    found = value.get("path") if isinstance(value, Mapping) else value
+    if isinstance(value, str):
+        return value or None
+    found = value.get("path") if isinstance(value, Mapping) else None
     return found if isinstance(found, str) and found else None
 
 
 def _digest(row: Row) -> str:
     return hashlib.blake2b(repr(row).encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _plain(cell: Any) -> Any:
+    """Plain data; a text is JSON."""
+    return functools.partial(_parse_json, cell) if isinstance(cell, str) else cell
 
 
 def _parse_json(text: str) -> Any:

@@ -90,6 +90,23 @@ def test_what_is_dropped_is_handed_on_in_order():
     assert [entry.name for entry in dropped] == ["a", "large", "b"]
 
 
+def test_what_nobody_used_between_two_calls_is_forgotten():
+    dropped: list[Entry] = []
+    cache: ByteCache[Entry] = ByteCache(100, on_drop=lambda key, value: dropped.append(value))
+    cache.get_many(["a", "b", "c", "d"], entries)
+    cache.forget_unused()
+    assert cache.stats().entries == 4  # all were used before the first call
+    assert cache.find("b")
+    cache.get_many(["d", "e"], entries)
+    cache.forget_unused()
+    assert [cache.touch(key) for key in "abcde"] == [False, True, False, True, True]
+    cache.forget_unused()
+    cache.forget_unused()
+    assert (cache.stats().entries, cache.stats().nbytes, dropped) == (0, 0, [])
+    cache.get_many(["a"], entries)
+    assert cache.stats().nbytes == 10
+
+
 def test_clear_drops_the_entries():
     cache: ByteCache[Entry] = ByteCache(100)
     cache.get_many(["a"], entries)

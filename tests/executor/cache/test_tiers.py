@@ -98,6 +98,22 @@ def test_what_leaves_the_device_is_found_in_host_memory(make_cache):
     assert counts(stats) == (2, 3, 5, 3, 3)
 
 
+def test_what_nobody_asked_for_leaves_memory_but_not_the_disk(make_cache):
+    cache, encoder = make_cache(1, 2, disk=4), Encoder()
+    ask(cache, encoder, 0, 1, 2)
+    cache.forget_unused()
+    ask(cache, encoder, 2)
+    cache.forget_unused()
+    cache.flush()
+    assert {name: tier.entries for name, tier in cache.stats().tiers.items()} == {
+        "device": 1,
+        "host": 0,
+        "disk": 3,
+    }
+    ask(cache, encoder, 0)
+    assert encoder.made == KEYS[:3]
+
+
 def test_host_memory_drops_what_was_used_least_recently(make_cache):
     cache, encoder = make_cache(1, 2), Encoder()
     ask(cache, encoder, 0, 1, 2)  # 0 and 1 on the host

@@ -143,6 +143,17 @@ def test_a_picture_seen_before_is_not_encoded_again(monkeypatch, load_nano):
     assert stats.nbytes == 2 * renamed.nbytes
 
 
+def test_pictures_that_nobody_asks_for_are_forgotten(load_nano):
+    executor = load_nano(seed=1)
+    prompts = PromptSet.from_boxes([[1, 1, 9, 9]])
+    for seed in range(3):
+        [embedding] = executor.embed([picture(seed)])
+        executor.segment([(embedding, prompts)])
+        executor.forget_unused()
+    assert executor.cache_stats().entries == 1
+    assert executor.decoder_cache_stats().entries == 1
+
+
 def test_ragged_prompts_of_several_images_equal_one_at_a_time(nano, mask):
     embeddings = nano.embed([picture(3), picture(4)])
     prompts = ragged_prompts(mask)

@@ -60,7 +60,10 @@ def test_standard_input_is_kept_so_that_it_is_listed_twice(monkeypatch, listed, 
     assert source.identity == "standard input"
 
 
-def test_an_empty_list_is_refused_and_other_texts_are_none(tmp_path, asked):
+def test_an_empty_list_is_refused_and_other_texts_are_none(tmp_path, asked, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"\n")))
+    with pytest.raises(UsageError, match="standard input: the list is empty"):
+        open_list("-", asked)
     (tmp_path / "none.txt").write_text("\n  \n")
     with pytest.raises(UsageError, match=r"none\.txt: the list is empty; give a path or URL"):
         open_list(str(tmp_path / "none.txt"), asked)

@@ -59,10 +59,21 @@ def test_a_web_address_is_one_picture(asked):
 
 
 def test_what_is_not_there_is_named(memory, asked):
-    with pytest.raises(UsageError, match=r"memory://nothing: .*(Check the URL|cannot be listed)"):
+    with pytest.raises(UsageError, match=r"memory://nothing: no such file, .*Check the URL"):
         open_remote("memory://nothing", asked)
     with pytest.raises(
         UsageError, match=r"Protocol not known.*Give a path, or a URL that fsspec knows"
     ):
         open_remote("s5://bucket/x", asked)
     assert open_remote("photos/*.jpg", asked) is None
+
+
+def test_an_archive_that_is_none_is_named(tmp_path, asked):
+    (tmp_path / "no.zip").write_text("no archive")
+    for url, said in (
+        (f"zip://*.png::{tmp_path}/no.zip", r"no\.zip: cannot be opened: BadZipFile"),
+        (f"zip://*.png::{tmp_path}/gone.zip", r"gone\.zip: cannot be opened: FileNotFoundError"),
+        (f"zip://{tmp_path}", r"cannot be opened: .*zip://NAME::ARCHIVE\.zip"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            open_remote(url, asked)

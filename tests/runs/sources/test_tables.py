@@ -100,6 +100,7 @@ def test_a_table_that_does_not_fit_is_refused(folder, asked):
     for name, content, message in (
         ("t.csv", "imge,boxes\na,b\n", r"has no column 'image', which the pipeline needs.*'imge'"),
         ("t.csv", "", "the table is empty"),
+        ("t.csv", "image;boxes\na.png;3\n", "wants commas between the columns, got 'image;boxes'"),
         ("t.parquet", "PAR1 no", "is no whole Parquet file"),
         ("gone.csv", None, r"gone\.csv: cannot be read"),
     ):

@@ -1,0 +1,179 @@
+"""What a long run over a folder takes once it is under way: memory, and time beside its stages.
+
+    python -m benchmarks.dataset_steady memory --items 5000
+    python -m benchmarks.dataset_steady speed --items 300
+
+`memory` prints what the process holds from item 100 on and the most later, which may not be 3 %
+more.
+
+A run works on three micro-batches at once: threads read one, the model has the next, and the steps
+that follow the last one with a model, and what writes, have the one before. `speed` does each of
+these alone over all pictures, then all of them as a run does, several times by turns. A run gives
+so many pictures a second as its slowest stage alone, but for a tenth, and the same results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from benchmarks.dataset_kills import PIPELINE, Place
+from sam2_blocks import load_plugins, run_pipeline
+from sam2_blocks.engine.places import RunRequest
+from sam2_blocks.engine.records import Item, ItemResult
+from sam2_blocks.engine.resources import Resources
+from sam2_blocks.formats.columns import detections_to_structs
+from sam2_blocks.runs.sources.folder import PictureFiles
+from sam2_blocks.values import Image
+
+EACH = 100
+MOST_GROWTH = 0.03
+LEAST_SPEED = 0.9
+
+WHOLE = YAML(typ="safe").load(PIPELINE)
+MODEL = {**WHOLE, "steps": {"segment": WHOLE["steps"]["segment"]}}
+EXPORT = {
+    **WHOLE,
+    "inputs": {**WHOLE["inputs"], "found": {"kind": "rle_instance_segmentation_prediction"}},
+    "steps": {
+        "coco": {
+            "use": "export/coco@v1",
+            "with": {"image": "$inputs.image", "predictions": "$inputs.found"},
+        }
+    },
+    "outputs": {"masks": "$inputs.found"},
+}
+
+
+def resident_mb() -> float:
+    """What this process holds now."""
+    [line] = [one for one in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in one]
+    return int(line.split()[1]) / 1024
+
+
+def measure_memory(place: Place) -> None:
+    """See that a run holds no more at its end than after item 100.
+
+    What is held moves up and down with what is under way, so means of a hundred items are compared.
+
+    Raises:
+        SystemExit: if it does.
+    """
+    held: list[float] = []
+    means: list[float] = []
+    with run_pipeline(place.pipeline, place.pictures, out=place.folder / "memory") as run:
+        for count, _ in enumerate(run, start=1):
+            held.append(resident_mb())
+            if count % EACH == 0:
+                means.append(fmean(held[-EACH:]))
+                print(f"items {count - EACH} to {count}: {means[-1]:.1f} MB", flush=True)
+    first, most = means[1], max(means[1:])
+    growth = most / first - 1
+    print(f"{first:.1f} MB from item {EACH} on, at most {most:.1f} MB: {growth:+.1%}")
+    if growth >= MOST_GROWTH:
+        raise SystemExit("memory grows")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The three stages of a run over the pictures of a place, each by itself.
+
+    Attributes:
+        place: pictures, and the whole pipeline.
+        resources: the model, loaded once for all.
+    """
+
+    place: Place
+    resources: Resources
+
+    def read(self) -> list[Image]:
+        """Read all pictures, in as many threads as a run has."""
+        request = RunRequest(load_plugins(points=[]).load_pipeline(MODEL), load_plugins(points=[]))
+        items = list(PictureFiles([str(self.place.pictures)], request).items())
+        with ThreadPoolExecutor(4) as readers:
+            return list(readers.map(lambda item: item.inputs["image"](), items))
+
+    def find(self, pictures: Sequence[Image]) -> list[ItemResult]:
+        """Ask the model alone: pictures are in memory, and nothing is written."""
+        return list(run_pipeline(MODEL, iter(pictures), resources=self.resources))
+
+    def write(self, pictures: Sequence[Image], found: Sequence[ItemResult]) -> None:
+        """Export and write what was found."""
+        items = [
+            Item(picture.id, {"image": picture, "found": result.outputs["masks"]})
+            for picture, result in zip(pictures, found, strict=True)
+        ]
+        out = self.place.folder / f"written-{time.monotonic_ns()}"
+        for result in run_pipeline(EXPORT, iter(items), out=out, resources=self.resources):
+            assert not result.errors
+
+    def run(self) -> list[ItemResult]:
+        """Do all of it as a run does."""
+        out = self.place.folder / f"run-{time.monotonic_ns()}"
+        pipeline, pictures = self.place.pipeline, self.place.pictures
+        return list(run_pipeline(pipeline, pictures, out=out, resources=self.resources))
+
+
+def measure_speed(place: Place, rounds: int) -> None:
+    """See that a run is nearly as fast as its slowest stage, and finds the same.
+
+    Raises:
+        SystemExit: if it is not, or does not.
+    """
+    stages = Stages(place, load_plugins(points=[]).resources(pictures_pass=True))
+    stages.find(stages.read()[:16])  # loads the model
+    seconds: dict[str, list[float]] = {name: [] for name in ("read", "model", "write", "run")}
+
+    def timed(name: str, work: Callable[..., Any], *given: Any) -> Any:
+        began = time.perf_counter()
+        result = work(*given)
+        seconds[name].append(time.perf_counter() - began)
+        return result
+
+    for _ in range(rounds):
+        pictures = timed("read", stages.read)
+        found = timed("model", stages.find, pictures)
+        timed("write", stages.write, pictures, found)
+        same = timed("run", stages.run)
+        if [rows_of(result) for result in found] != [rows_of(result) for result in same]:
+            raise SystemExit("a run finds something else than its stages")
+    each = {name: median(of) for name, of in seconds.items()}
+    for name, spent in each.items():
+        print(f"{name}: {place.items / spent:.1f} pictures a second", flush=True)
+    slowest = max(("read", "model", "write"), key=lambda name: each[name])
+    ratio = each[slowest] / each["run"]
+    print(f"a run has {ratio:.2f} of the speed of its slowest stage, {slowest}; results are equal")
+    if ratio < LEAST_SPEED:
+        raise SystemExit(f"wants {LEAST_SPEED}")
+
+
+def rows_of(result: ItemResult) -> list[Any]:
+    """What was found in a picture, exactly."""
+    return [result.id, *detections_to_structs(result.outputs["masks"])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["memory", "speed"])
+    parser.add_argument("--items", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3, help="of `speed`")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), asked.items)
+        if asked.what == "memory":
+            measure_memory(place)
+        else:
+            measure_speed(place, asked.rounds)
+
+
+if __name__ == "__main__":
+    main()
