@@ -12,7 +12,7 @@ import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import UsageError
-from sam2_blocks.formats.coco import CocoWriter, detections_to_annotations
+from sam2_blocks.formats.coco import CocoWriter, Outlines, detections_to_annotations
 from sam2_blocks.formats.coco_boxes import SOURCE
 from sam2_blocks.values import Image
 
@@ -24,6 +24,7 @@ class ExportCocoItem(Protocol):
     predictions: sv.Detections
     path: str
     segmentation: Literal["rle", "polygons"]
+    outlines: Outlines
     tolerance: float
 
 
@@ -72,6 +73,7 @@ def _picture(item: ExportCocoItem) -> dict[str, Any]:
         _seen(item.predictions),
         item.image.hw,
         segmentation=item.segmentation,
+        outlines=item.outlines,
         tolerance_px=item.tolerance,
     )
     source = item.predictions.metadata.get(SOURCE)

@@ -17,8 +17,10 @@ from sam2_blocks.files.json_lines import JsonLines, read_json_lines
 from sam2_blocks.formats.coco_boxes import ANNOTATION_ID, is_crowd
 from sam2_blocks.formats.plain import to_plain
 from sam2_blocks.masks.detections import to_rles
+from sam2_blocks.masks.outlines import painted_iou, painted_outlines
 from sam2_blocks.masks.polygons import rle_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_to_coco
+from sam2_blocks.masks.tracing import Ring
 from sam2_blocks.values import Hw, Rle
 
 OURS = frozenset({"category", "class_id", "id"})
@@ -33,6 +35,7 @@ CATEGORIES = "\0categories"
 """In place of a picture's name in the file that grows: the categories that are known."""
 
 Id = int | float | str
+Outlines = Literal["edges", "pixels"]
 
 
 def detections_to_annotations(
@@ -40,6 +43,7 @@ def detections_to_annotations(
     image_hw: Hw,
     *,
     segmentation: Literal["rle", "polygons"] = "rle",
+    outlines: Outlines = "edges",
     tolerance_px: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Make the annotations of one picture, for `CocoWriter.add`.
@@ -49,6 +53,9 @@ def detections_to_annotations(
         image_hw: size of the picture.
         segmentation: exact run lengths, or polygons; a mask without pixels has no outline, and
             a crowd (``data["iscrowd"]``) is written as run lengths, as other readers want it.
+        outlines: along the edges of pixels, for readers that fill what is inside, as pycocotools
+            does; or through the border pixels, for those that paint the pixels that an outline
+            runs through, too, as supervision, OpenCV and Pillow do.
         tolerance_px: how far polygons may be from the mask's outline, pixels.
 
     Raises:
@@ -64,7 +71,7 @@ def detections_to_annotations(
             "iscrowd": int(crowds[index]),
             **({} if found.confidence is None else {"score": float(found.confidence[index])}),
             **({} if found.tracker_id is None else {"track_id": int(found.tracker_id[index])}),
-            **_segmentation(rle, "rle" if crowds[index] else segmentation, tolerance_px),
+            **_segmentation(rle, "rle" if crowds[index] else segmentation, outlines, tolerance_px),
         }
         for index, rle in enumerate(to_rles(found, image_hw))
     ]
@@ -84,13 +91,20 @@ def _identity_of(found: sv.Detections, index: int) -> dict[str, Any]:
     return {} if ids is None else {"id": to_plain(ids[index])}
 
 
-def _segmentation(rle: Rle, form: str, tolerance_px: float) -> dict[str, Any]:
+def _segmentation(rle: Rle, form: str, outlines: Outlines, tolerance_px: float) -> dict[str, Any]:
     """Run lengths, or polygons and how much of the mask they keep."""
     if form == "rle" or rle_area(rle) == 0:
         return {"segmentation": rle_to_coco(rle)}
+    if outlines == "pixels":
+        painted = painted_outlines(rle, tolerance_px=tolerance_px)
+        return _polygons(painted, painted_iou(painted, rle))
     traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=tolerance_px)
-    rings = [ring.ravel().tolist() for ring in traced.outer]
-    return {"segmentation": rings, "polygons_iou": round(float(traced.iou), 4)}
+    return _polygons(traced.outer, traced.iou)
+
+
+def _polygons(rings: Sequence[Ring], iou: float) -> dict[str, Any]:
+    flat = [ring.ravel().tolist() for ring in rings]
+    return {"segmentation": flat, "polygons_iou": round(float(iou), 4)}
 
 
 class CocoWriter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from sam2_blocks.errors import FileWarning
 from sam2_blocks.files.reading import read_json
 from sam2_blocks.formats.names import PictureNames
 from sam2_blocks.formats.rows import Box, boxes_to_detections, finite, whole_id
+from sam2_blocks.masks.rle import coco_to_rle, rle_area, rle_to_box_xyxy
 from sam2_blocks.values import Hw, Image
 
 SOURCE = "coco"
@@ -59,9 +59,8 @@ class CocoBoxes:
         self.path = path
         data = read_json(path) if data is None else data
         try:
-            annotations = list(data["annotations"])
-            images = list(data["images"])
-            self._categories = _read_categories(data["categories"])
+            annotations, images = _list_in(data, "annotations"), _list_in(data, "images")
+            self._categories = _read_categories(_list_in(data, "categories"))
         except WRONG as error:
             raise ValueError(f"{path}: not COCO, {WANTED} ({error!r})") from error
         left_out: Counter[str] = Counter()
@@ -142,9 +141,12 @@ class CocoBoxes:
             except WRONG:
                 left_out["entries of images without file_name and id"] += 1
                 continue
+            known = self._pictures.get(name)
+            if known is not None and known.row == row:
+                continue  # said twice
             picture = _Picture(row)
             for key, twice in (
-                ("file_name", self._pictures.get(name)),
+                ("file_name", known),
                 ("id", by_id.get(number)),
             ):
                 if twice:
@@ -215,12 +217,19 @@ def check_size(says: str, listed: Hw, image_hw: Hw) -> None:
     raise ValueError(f"{says} is {width}x{height} pixels, the picture is {wide}x{high}{hint}")
 
 
+def _list_in(data: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(data[name], list):
+        raise TypeError(f"{name} is a {type(data[name]).__name__}, not a list")
+    return data[name]
+
+
 def _read_categories(rows: Iterable[Mapping[str, Any]]) -> dict[int | str, dict[str, Any]]:
     """Categories by id; ids that are no numbers get some that are free. A wrong one is left out."""
     found: dict[int | str, dict[str, Any]] = {}
     for row in rows:
         try:
-            found[comparable_id(row["id"])] = {"name": str(row["name"]), "row": dict(row)}
+            if row["name"] is not None:
+                found[comparable_id(row["id"])] = {"name": str(row["name"]), "row": dict(row)}
         except WRONG:
             continue  # an annotation of it says so
     numbers = [whole_id(key) for key in found if isinstance(key, int)]
@@ -268,27 +277,44 @@ def bbox_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
         ValueError: if it has neither; other errors where they are wrong.
     """
     if row.get("bbox"):
-        x, y, width, height = (finite(value) for value in row["bbox"])
-        return x, y, width, height
+        return _checked_bbox([finite(value) for value in row["bbox"]])
     segmentation = row.get("segmentation")
     if isinstance(segmentation, Mapping):
-        return __bbox_of_rle(segmentation)
+        return _bbox_of_rle(segmentation)
     if not segmentation:
         raise ValueError("wants a bbox or a segmentation, got neither")
-    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    numbers = np.array([finite(value) for ring in rings for value in ring])
+    numbers = np.array([finite(value) for value in _flat(segmentation)])
+    if len(numbers) % 2 or not len(numbers):
+        raise ValueError(f"wants polygons of x and y in turn, got {len(numbers)} numbers")
     xs, ys = numbers[::2], numbers[1::2]
     x, y = float(xs.min()), float(ys.min())
     return x, y, float(xs.max()) - x, float(ys.max()) - y
 
 
-def __bbox_of_rle(rle: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    height, width = (int(side) for side in rle["size"])
-    coded = dict(rle)
-    if isinstance(rle["counts"], list):
-        coded = coco_mask.frPyObjects(coded, height, width)
-    x, y, wide, high = (float(value) for value in coco_mask.toBbox(coded))
-    return x, y, wide, high
+def _checked_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    if len(bbox) != 4:
+        raise ValueError(f"a bbox wants x, y, width, height, got {len(bbox)} numbers")
+    x, y, width, height = bbox
+    if min(width, height) < 0:
+        raise ValueError(f"a bbox wants x, y, width, height, got a negative size in {bbox}")
+    return x, y, width, height
+
+
+def _flat(polygons: Any) -> Iterator[Any]:
+    """The numbers of a ring, of rings, or of rings of points."""
+    for one in polygons:
+        if isinstance(one, list | tuple):
+            yield from _flat(one)
+        else:
+            yield one
+
+
+def _bbox_of_rle(coco: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    rle = coco_to_rle({**coco, "size": [int(side) for side in coco["size"]]})
+    if not rle_area(rle):
+        raise ValueError("it has no bbox, and its mask has no pixels to derive one from")
+    x0, y0, x1, y1 = rle_to_box_xyxy(rle).tolist()
+    return float(x0), float(y0), float(x1 + 1 - x0), float(y1 + 1 - y0)
 
 
 def _is_crowd(row: Mapping[str, Any]) -> bool:

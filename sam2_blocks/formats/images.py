@@ -16,6 +16,11 @@ from PIL import ExifTags, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
+from sam2_blocks.formats.deep_colour import (
+    is_deep_colour,
+    range_of_deep_colours,
+    to_shallow_colour,
+)
 from sam2_blocks.formats.depth import Range, find_range, say_range, to_eight_bits
 from sam2_blocks.values import UNNAMED, Hw, Image, UInt8Array
 
@@ -85,8 +90,9 @@ def read_image(
             _log.warning(
                 "%s: an animation, the first frame is read; for the next end its path in #1", label
             )
-        ImageOps.exif_transpose(picture, in_place=True)
-        pixels = _join_bands(picture, value_range)
+        shallow = to_shallow_colour(picture, value_range)
+        ImageOps.exif_transpose(shallow, in_place=True)
+        pixels = _join_bands(shallow, value_range)
     return Image(pixels, name, path)
 
 
@@ -156,6 +162,8 @@ def count_frames(path: Path) -> int:
 def _range_of_clip(path: Path, _: int) -> Range | None:
     """Black and white of all frames of a file, where they have more than 8 bits."""
     with Pil.open(path) as picture:
+        if is_deep_colour(picture):
+            return range_of_deep_colours(picture)
         frames = ImageSequence.Iterator(picture)
         return _range_of(frames) if _is_deep(picture) else None
 
@@ -192,7 +200,8 @@ def pil_to_rgb(picture: Pil.Image, value_range: Range | None = None) -> UInt8Arr
     """
     if 0 in picture.size:
         raise ImageError(f"the picture has no pixels, its size is {picture.size}.")
-    return _join_bands(ImageOps.exif_transpose(picture), value_range)
+    shallow = to_shallow_colour(picture, value_range)
+    return _join_bands(ImageOps.exif_transpose(shallow), value_range)
 
 
 def pil_to_bands(picture: Pil.Image, value_range: Range | None = None) -> Iterator[UInt8Array]:

@@ -204,7 +204,10 @@ def _labelme(data: Any, path: Path, image_hw: Hw | None) -> tuple[Any, Callable[
         key = index if group is None else (shape.get("label"), group)
         grouped.setdefault(key, []).append(shape)
     if left_out:
-        text = f"{path}: left out {left_out} points and lines, which have no box"
+        text = (
+            f"{path}: left out {left_out} points and lines, which have no box; prompts/load@v1 "
+            "reads them as clicks"
+        )
         warnings.warn(text, FileWarning, stacklevel=4)
     return list(grouped.values()), _labelme_box
 

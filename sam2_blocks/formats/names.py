@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import PurePosixPath
+from html import unescape
 from urllib.parse import unquote
 
 from sam2_blocks.values import Image
@@ -20,14 +20,18 @@ MOST_SHOWN = 3
 NEIGHBOURS = 100
 """Names on each side that a wrong one is compared with; comparing all takes too long."""
 
+_LOCAL = re.compile(r"^.*/local-files/?\?d=")
 _SCHEME = re.compile(r"^(?:[a-z][a-z0-9+.-]+://+|[a-z]:[\\/])", re.IGNORECASE)
 _QUERY = re.compile(r"[?#].*$")
+_PICTURE = re.compile(r"\.[a-z][a-z0-9]{1,4}$")
+_OTHERS = re.compile(r"[\W_]+")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _AUGMENTED = re.compile(r"_([a-z0-9]{3,4})\.rf\.[0-9A-Za-z]+\.[a-z0-9]+$", re.IGNORECASE)
 
 
 def _plain(name: str) -> Parts:
     """Folders and file of a path of any system, or of an address, without what leads nowhere."""
+    name = _LOCAL.sub("", name)
     scheme = _SCHEME.match(name)
     if scheme and "://" in scheme[0]:
         name = _QUERY.sub("", name)
@@ -39,8 +43,8 @@ def _plain(name: str) -> Parts:
 
 
 def _decoded(name: str) -> Parts:
-    """The same of a name with ``%20`` and the like."""
-    return _plain(unquote(name))
+    """The same of a name with ``%20``, ``&amp;`` and the like."""
+    return _plain(unquote(unescape(name)))
 
 
 def _any_case(name: str) -> Parts:
@@ -55,7 +59,13 @@ def _original(name: str) -> Parts:
 
 def _without_suffix(name: str) -> Parts:
     *folders, last = _original(name)
-    return (*folders, PurePosixPath(last).stem)
+    return (*folders, _PICTURE.sub("", last))
+
+
+def _words(name: str) -> Parts:
+    """Letters and digits alone: tools put others in place of spaces, brackets and the like."""
+    read = (_OTHERS.sub("_", unicodedata.normalize("NFKC", part)) for part in _without_suffix(name))
+    return tuple(part.strip("_") for part in read)
 
 
 READINGS: Sequence[Callable[[str], Parts]] = (
@@ -65,6 +75,7 @@ READINGS: Sequence[Callable[[str], Parts]] = (
     _any_case,
     _original,
     _without_suffix,
+    _words,
 )
 """Ever freer ways to read a name. The first by which exactly one fits decides."""
 
@@ -73,8 +84,9 @@ class PictureNames:
     r"""The names in one file, to find that of a picture.
 
     Names of any system fit (``images\a.jpg``, ``file:///x/a%20b.jpg``), longer and shorter ones
-    (``train/a.jpg`` and ``a.jpg``), of any case, with what Label Studio or Roboflow added, and
-    without suffix: each only where no stricter reading fits, and where one name alone does.
+    (``train/a.jpg`` and ``a.jpg``), of any case, with what Label Studio or Roboflow added, without
+    suffix, and with other signs between words: each only where no stricter reading fits, and where
+    one name alone does.
 
     Args:
         names: as the file has them, each once.

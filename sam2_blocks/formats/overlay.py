@@ -18,6 +18,9 @@ Rgb = tuple[int, int, int]
 MOST_COVERED = 0.2
 """Share of the picture that labels may cover together."""
 
+MOST_WIDE = 0.5
+"""Share of the picture's width that a label may have."""
+
 PROMPT_COLOURS: tuple[Rgb, Rgb] = (220, 30, 30), (20, 170, 60)
 """Of background and foreground clicks."""
 
@@ -36,7 +39,8 @@ def draw_labels(
     """Write labels beside their boxes, inside the picture, none over another.
 
     The first ones get the best places. One that has no free place is left out, and so is what
-    would cover more than `MOST_COVERED` of the picture.
+    would cover more than `MOST_COVERED` of the picture. A long one is shortened to `MOST_WIDE`;
+    line breaks, which fonts cannot lay out, become spaces.
 
     Args:
         pixels: uint8 RGB, (H, W, 3); not changed.
@@ -51,7 +55,8 @@ def draw_labels(
     room = MOST_COVERED * height * width
     padding = max(1, round(size_px / 5))
     for label in labels:
-        font, text = font_for(label.text, size_px, family)
+        font, text = font_for(" ".join(label.text.split()), size_px, family)
+        text = _shortened(font, text, MOST_WIDE * width - 2 * padding)
         wide, high = _extent(font, text, padding)
         if wide * high > room:
             continue
@@ -88,6 +93,20 @@ def draw_prompts(pixels: UInt8Array, prompts: PromptSet, *, size_px: float) -> U
                 colour = PROMPT_COLOURS[int(label > 0)]
                 pen.ellipse(circle, fill=colour, outline=(255, 255, 255), width=edge)
     return np.asarray(picture)
+
+
+def _shortened(font: Font, text: str, most_px: float) -> str:
+    """As much of a text as fits, with dots at its end if that is not all."""
+    if font.getlength(text) <= most_px:
+        return text
+    fits, too_many = 0, len(text)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if font.getlength(text[:middle].rstrip() + "...") <= most_px:
+            fits = middle
+        else:
+            too_many = middle
+    return text[:fits].rstrip() + "..." if fits else text[:1]
 
 
 def _extent(font: Font, text: str, padding: int) -> tuple[int, int]:

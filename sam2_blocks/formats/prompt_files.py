@@ -1,8 +1,10 @@
-"""Files of prompts, one a picture: rows of clicks and boxes as JSON, or masks as a picture."""
+"""Files of prompts, one a picture: rows of clicks and boxes, Labelme's shapes, or masks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,10 @@ from PIL import Image as Pil
 
 from sam2_blocks.errors import ImageError
 from sam2_blocks.files.reading import read_json
+from sam2_blocks.formats.coco_boxes import check_size
 from sam2_blocks.formats.images import open_picture
+from sam2_blocks.formats.labelme_prompts import LabelmeObject, labelme_objects
+from sam2_blocks.formats.rows import finite
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_box_xyxy
 from sam2_blocks.prompts import parse_prompts
 from sam2_blocks.values import Hw, Prompt, PromptSet
@@ -24,8 +29,9 @@ def load_prompts(path: Path, image_hw: Hw, *, mask_px: int = 256) -> PromptSet:
     """Read the prompts of one picture.
 
     Args:
-        path: JSON rows as `parse_prompts` reads them, alone or as ``prompts`` of a mapping; or a
-            picture of masks, in which each value but 0 is an object.
+        path: JSON rows as `parse_prompts` reads them, alone or as ``prompts`` of a mapping; a
+            file of Labelme, see `labelme_prompts`; or a picture of masks, in which each value but
+            0 is an object.
         image_hw: size of the picture.
         mask_px: side of the masks that the model takes, pixels.
 
@@ -37,10 +43,27 @@ def load_prompts(path: Path, image_hw: Hw, *, mask_px: int = 256) -> PromptSet:
         return _load_masks(path, image_hw, mask_px)
     data = read_json(path)
     try:
+        if isinstance(data, dict) and isinstance(data.get("shapes"), list):
+            return _load_labelme(data, image_hw, mask_px)
         rows = data.get("prompts", data) if isinstance(data, dict) else data
         return parse_prompts(rows)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _load_labelme(data: Mapping[str, Any], image_hw: Hw, mask_px: int) -> PromptSet:
+    listed = [data.get(name) for name in ("imageHeight", "imageWidth")]
+    height, width = (0 if value is None else int(finite(value)) for value in listed)
+    check_size("says the picture", (height, width), image_hw)
+    return PromptSet(tuple(_prompt_of(one, mask_px) for one in labelme_objects(data, image_hw)))
+
+
+def _prompt_of(one: LabelmeObject, mask_px: int) -> Prompt:
+    masked = Prompt() if one.mask is None else _mask_to_prompt(one.mask, mask_px)
+    boxed = masked.box_xyxy if one.box_xyxy is None else np.array(one.box_xyxy, np.float32)
+    coords = np.array([xy for xy, _ in one.points], np.float32) if one.points else None
+    labels = np.array([on for _, on in one.points], np.int32) if one.points else None
+    return Prompt(boxed, coords, labels, masked.mask_input)
 
 
 def _load_masks(path: Path, image_hw: Hw, mask_px: int) -> PromptSet:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import supervision as sv
 
 from sam2_blocks.errors import did_you_mean
@@ -58,8 +59,14 @@ def detections_to_yolo(
         for numbers in _numbers(rle, shape, tolerance_px):
             sides = (width, height) * (len(numbers) // 2)
             shares = (number / side for number, side in zip(numbers, sides, strict=True))
-            lines.append(f"{number_of(index)} {' '.join(f'{share:.6g}' for share in shares)}\n")
+            lines.append(f"{number_of(index)} {' '.join(map(_decimal, shares))}\n")
     return "".join(lines)
+
+
+def _decimal(share: float) -> str:
+    """Six digits, never as ``1e-05``, which not all readers take for a number."""
+    text = f"{share:.6g}"
+    return np.format_float_positional(float(text)) if "e" in text else text
 
 
 def _numbers(rle: Rle, shape: Shape, tolerance_px: float) -> Iterator[list[float]]:

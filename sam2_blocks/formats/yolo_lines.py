@@ -1,10 +1,10 @@
 """YOLO label files, a text a picture, as the tools of this field write them.
 
-==========================================  ====================================================
-``class cx cy w h [conf] [id]``             a box, of a detector or a tracker
-``class x y x y x y … [conf] [id]``         an outline; an oriented box is one of four corners
-``class cx cy w h x y v x y v …``           a box with keypoints (pose), of which the box is read
-==========================================  ====================================================
+=============================================  ================================================
+``class cx cy w h [conf] [id]``                a box, of a detector or a tracker
+``class x y x y x y … [conf] [id]``            an outline; an oriented box is one of 4 corners
+``class cx cy w h x y v x y v … [conf] [id]``  a box with keypoints (pose), the box is read
+=============================================  ================================================
 
 All but class, id and visibility are shares of the picture, 0 to 1. Some of these have as many
 numbers as others. Which is meant is guessed from all lines of that length in the folder, and said.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -39,6 +39,9 @@ CLASSES = "classes"
 """In ``metadata`` of detections: all classes of the data set, each ``id`` and ``name``."""
 
 CLASS_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
+LIKELY_KEYPOINTS = 5
+"""Fewer than these, each with how sure a model is of it, may as well be an outline."""
+
 LEVELS = 3
 """Folders in which these are looked for: that of a label file, and those it is in."""
 
@@ -108,7 +111,7 @@ class YoloLabels:
         boxes, wrong = [], []
         for number, text in enumerate(read_text(path).splitlines(), start=1):
             try:
-                if line := text.split():
+                if (line := text.split()) and not line[0].startswith("#"):
                     form = self._form_of(line, path, beside)
                     boxes.append(_line_to_box(line, form, image_hw, names))
             except (ValueError, OverflowError) as error:
@@ -175,8 +178,8 @@ def data_set_files(folder: Path) -> list[Path]:
 @lru_cache(maxsize=64)
 def _read_data_set(file: Path, _: int) -> DataSet:
     if file.suffix.lower() not in (".yaml", ".yml"):
-        lines = [line.strip() for line in read_text(file).splitlines()]
-        return DataSet(dict(enumerate(line for line in lines if line)))
+        lines = enumerate(line.strip() for line in read_text(file).splitlines())
+        return DataSet({number: line for number, line in lines if line})
     try:
         data = YAML(typ="safe", pure=True).load(read_text(file))
     except YAMLError as error:
@@ -262,6 +265,12 @@ def _rarer_forms(length: int) -> list[_Rare]:
     if (length - 5) % 3 == 0 and length > 8:
         form = _Form("box", (), "class, box and keypoints with their visibility")
         found.append(_Rare(_has_keypoints, form, _has_keypoints))
+    if tail := _tail_after_keypoints(length):
+        form = _Form(
+            "box", tail[0], "class, box and keypoints that a model is more or less sure of"
+        )
+        fits = partial(_has_likely_keypoints, more=len(tail[0]))
+        found.append(_Rare(fits, form, fits))
     if length >= 8:
         odd = length % 2 == 1
         form = _Form(
@@ -294,6 +303,27 @@ def _has_keypoints(line: Line) -> bool:
     return bool(np.isin(points[:, 2], (0, 1, 2)).all() and inside.all())
 
 
+def _tail_after_keypoints(length: int) -> list[tuple[str, ...]]:
+    """What a model's line has after `LIKELY_KEYPOINTS` or more; none if it cannot be one."""
+    tails: list[tuple[str, ...]] = [(), ("confidence",), ("confidence", "id")]
+    return [
+        tail
+        for tail in tails
+        if (length - 5 - len(tail)) % 3 == 0 and length - 5 - len(tail) >= 3 * LIKELY_KEYPOINTS
+    ]
+
+
+def _has_likely_keypoints(line: Line, *, more: int) -> bool:
+    """Whether points, each with how sure it is, 0 to 1, are in a box, save those that are not."""
+    cx, cy, width, height, *numbers = map(_number, line[1 : len(line) - more])
+    points = np.array(numbers).reshape(-1, 3)
+    sure = points[:, 2]
+    seen = points[sure >= 0.5, :2]
+    inside = np.abs(seen - (cx, cy)) <= np.array([width, height]) / 2 + SLACK
+    fits_tail = (more < 1 or _is_share(line[len(line) - more])) and (more < 2 or _ends_whole(line))
+    return bool(len(seen) and ((sure >= 0) & (sure <= 1)).all() and inside.all() and fits_tail)
+
+
 def _is_whole(text: str) -> bool:
     return text.isdecimal()
 
@@ -319,8 +349,8 @@ def _lines_like(folder: Path, length: int) -> list[Line]:
 
 def _line_to_box(line: Line, form: _Form, hw: Hw, names: Mapping[int, str]) -> Box:
     numbers = [float(part) for part in line]
-    if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]):
-        raise ValueError("wants a whole class number and finite values")
+    if not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]) or numbers[0] < 0:
+        raise ValueError("wants a whole class number, 0 or more, and finite values")
     tail = dict(zip(form.tail, numbers[len(numbers) - len(form.tail) :], strict=True))
     shares = numbers[1 : len(numbers) - len(form.tail)]
     shares = shares[:4] if form.shape == "box" else shares

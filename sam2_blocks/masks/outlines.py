@@ -74,12 +74,18 @@ def painted_outlines(
             tolerance_px=tolerance,
         )
         rings = _move_into_pixels(traced.outer, rle)
-        if not tolerance or _painted_iou(rings, rle) >= 1 - MOST_LOST:
+        if not tolerance or painted_iou(rings, rle) >= 1 - MOST_LOST:
             break
     return rings
 
 
-def _painted_iou(rings: Sequence[Ring], rle: Rle) -> float:
+def painted_iou(rings: Sequence[Ring], rle: Rle) -> float:
+    """Return how much of a mask those readers get: intersection over union.
+
+    Args:
+        rings: of `painted_outlines`.
+        rle: the mask, which is not empty.
+    """
     import cv2
 
     [box] = rles_to_boxes_xyxy([rle])

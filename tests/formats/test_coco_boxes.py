@@ -40,6 +40,9 @@ def test_a_name_that_fits_two_pictures_is_refused(coco_of):
     [
         [[1, 2, 4, 2, 4, 6, 1, 6]],
         [[1, 2, 4, 2, 4, 4], [1, 4, 4, 4, 4, 6]],
+        [[[1, 2], [4, 2], [4, 6]]],
+        [[], [1, 2, 4, 2, 4, 6]],
+        {"size": ["24", "32"], "counts": [26, 4, 20, 4, 20, 4, 690]},
         {"size": [24, 32], "counts": [26, 4, 20, 4, 20, 4, 690]},
         "compressed",
     ],
@@ -70,10 +73,15 @@ def test_numbers_may_be_texts(coco_of):
     [
         ({"category_id": 4}, "annotation 7 is wrong: category 4 is not listed"),
         ({"bbox": None}, "annotation 7 is wrong: wants a bbox or a segmentation, got neither"),
-        ({"bbox": [1, 2]}, "annotation 7 is wrong: not enough values"),
+        ({"bbox": [1, 2]}, "annotation 7 is wrong: a bbox wants x, y, width, height, got 2"),
+        ({"bbox": [1, 2, 3, 4, 5]}, "annotation 7 is wrong: a bbox wants .* got 5 numbers"),
+        ({"bbox": [9, 9, -3, 4]}, "annotation 7 is wrong: a bbox wants .* got a negative size"),
         ({"bbox": [1, 2, float("nan"), 4]}, "annotation 7 is wrong: nan is not finite"),
         ({"bbox": None, "segmentation": [[]]}, "annotation 7 is wrong"),
+        ({"bbox": None, "segmentation": [[1, 2, 3]]}, "wants polygons of x and y in turn, got 3"),
         ({"bbox": None, "segmentation": {"counts": [3]}}, "annotation 7 is wrong: there is no"),
+        ({"bbox": None, "segmentation": {"size": [4, 5], "counts": [3]}}, "wrong: .*must sum to"),
+        ({"bbox": None, "segmentation": {"size": [4, 5], "counts": [20]}}, "mask has no pixels"),
     ],
 )
 def test_a_wrong_annotation_fails_its_picture_alone(coco_of, fields, message):
@@ -84,6 +92,27 @@ def test_a_wrong_annotation_fails_its_picture_alone(coco_of, fields, message):
     assert len(coco.load(sample_image("b.png"))) == 1
     with pytest.warns(FileWarning, match="left out 1 wrong annotations of 'a.png'"):
         assert len(coco.load(sample_image("a.png"), skip_wrong=True)) == 0
+
+
+@pytest.mark.parametrize("name", ["images", "annotations", "categories"])
+def test_what_is_no_list_is_said(tmp_path, name):
+    data = {"images": [], "annotations": [], "categories": [], name: {"1": annotation()}}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"not COCO.*{name} is a dict, not a list"):
+        CocoBoxes(tmp_path / "a.json")
+
+
+def test_a_picture_may_be_listed_twice_in_the_same_words(tmp_path):
+    row = {"id": 0, "file_name": "a.png"}
+    data = {"images": [row, row], "annotations": [annotation()], "categories": CATEGORIES}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    assert len(CocoBoxes(tmp_path / "a.json").load(sample_image("a.png"))) == 1
+
+
+def test_a_category_without_name_is_none(coco_of):
+    coco = coco_of("a.png", annotations=[annotation()], categories=[{"id": 3, "name": None}])
+    with pytest.raises(ValueError, match="category 3 is not listed"):
+        coco.load(sample_image("a.png"))
 
 
 def test_entries_of_no_picture_are_counted(coco_of):

@@ -38,6 +38,13 @@ def find(names, wanted, path=None):
         ("cat_jpg.rf.0a1B2c3D.jpg", "cat.jpg"),
         ("frame_0001", "frame_0001.png"),
         ("frame_0001.png", "frame_0001.jpg"),
+        ("frame.0001", "frame.0001.png"),
+        ("/data/local-files/?d=train/a.jpg", "train/a.jpg"),
+        (r"data/local-files/?d=train%5Ca%20b.jpg", "a b.jpg"),
+        ("IMG_7-1-_jpg.rf.0a1B2c3D.jpg", "IMG_7 (1).jpg"),
+        ("a&amp;b.jpg", "a&b.jpg"),
+        ("a_b.jpg", "a b.jpg"),
+        ("a\u2011b\u00a0c.jpg", "a-b c.jpg"),
     ],
 )
 def test_a_name_finds_its_picture(listed, wanted):
@@ -57,6 +64,13 @@ def test_a_name_finds_its_picture(listed, wanted):
 )
 def test_the_stricter_reading_decides(listed, wanted, found):
     assert find(listed, wanted) == found
+
+
+def test_other_signs_do_not_join_words():
+    with pytest.raises(ValueError, match=r"lists no picture '12\.jpg'"):
+        find(["1-2.jpg"], "12.jpg")
+    with pytest.raises(ValueError, match="could be any of"):
+        find(["a_b.jpg", "a-b.jpg"], "a b.jpg")
 
 
 def test_the_file_decides_between_folders():

@@ -41,6 +41,20 @@ def test_what_would_cover_too_much_is_left_out():
     assert not drawn(label, size_px=60).any()
 
 
+@pytest.mark.parametrize("text", ["cup\nof tea", "cup\r\nof tea", "cup\u2028of  tea"])
+def test_a_label_is_one_line(text):
+    box = (50, 60, 120, 90)
+    assert np.array_equal(drawn(Label(text, box, RED)), drawn(Label("cup of tea", box, RED)))
+
+
+def test_a_long_label_is_shortened_and_can_be_told_apart():
+    first, second = (
+        drawn(Label(name * 20, (0, 60, 120, 90), RED)) for name in ("teacup ", "saucer ")
+    )
+    assert 60 < np.nonzero(first.any(axis=(0, 2)))[0].max() < 100
+    assert not np.array_equal(first, second)
+
+
 def test_letters_are_readable_on_any_colour():
     bright = drawn(Label("cup", (50, 60, 120, 90), (255, 255, 0)))
     assert bright[45:60, 50:80].min(axis=(0, 1))[0] < 60

@@ -37,6 +37,31 @@ def test_each_value_of_a_picture_is_an_object(tmp_path):
     assert (second.mask_input[0, :, 17:] == -10).all()
 
 
+def test_points_boxes_and_outlines_of_labelme_are_prompts(tmp_path):
+    shapes = [
+        {"label": "cup", "points": [[5, 6]], "group_id": None, "shape_type": "point"},
+        {"label": "cup", "points": [[1, 2], [30, 20]], "group_id": 4, "shape_type": "rectangle"},
+        {"label": "bg", "points": [[9, 9]], "group_id": 4, "shape_type": "point"},
+        {"label": "lid", "points": [[10, 10], [20, 10], [20, 30], [10, 30]], "group_id": None},
+    ]
+    data = {"shapes": shapes, "imageHeight": HW[0], "imageWidth": HW[1]}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    click, both, outline = load_prompts(tmp_path / "a.json", HW).prompts
+    assert click.point_coords.tolist() == [[5, 6]]
+    assert click.box_xyxy is None
+    assert both.box_xyxy.tolist() == [1, 2, 30, 20]
+    assert both.point_labels.tolist() == [0]
+    assert outline.box_xyxy.tolist() == [10, 10, 20, 30]
+    assert outline.mask_input.shape == (1, 256, 256)
+
+
+def test_labelme_s_size_is_the_picture_s(tmp_path):
+    data = {"shapes": [], "imageHeight": 60, "imageWidth": 40}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"a\.json: says the picture is 40x60 .* EXIF"):
+        load_prompts(tmp_path / "a.json", HW)
+
+
 def test_no_mask_is_no_prompt(tmp_path):
     Pil.new("1", HW[::-1]).save(tmp_path / "a.png")
     assert len(load_prompts(tmp_path / "a.png", HW)) == 0

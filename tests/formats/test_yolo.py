@@ -14,6 +14,8 @@ from sam2_blocks.formats.yolo import (
 )
 from sam2_blocks.formats.yolo_lines import YoloLabels, read_data_set
 from sam2_blocks.kinds import SAMPLE_HW
+from sam2_blocks.masks.detections import to_detections
+from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.testing import sample_detections
 
 
@@ -37,6 +39,17 @@ def test_a_mask_without_pixels_has_no_line():
     found.mask[0] = False
     [line] = written(found).splitlines()
     assert line.startswith("1 ")
+
+
+@pytest.mark.parametrize("shape", ["polygon", "box"])
+def test_small_shares_are_written_without_exponent(shape):
+    mask = np.zeros((1, 900, 30_000), bool)
+    mask[0, :2, :2] = True
+    found = to_detections(masks_to_prediction(mask))
+    text = detections_to_yolo(found, mask.shape[1:], number_of=lambda row: row, shape=shape)
+    numbers = text.split()[1:]
+    assert all(number.replace(".", "").isdigit() for number in numbers)
+    assert 0 < max(map(float, numbers)) < 0.003
 
 
 def test_a_crowd_has_no_line():

@@ -95,6 +95,20 @@ def test_a_pose_is_its_box(load):
     assert load(line, columns="pose")[0] == [[40, 30, 120, 90]]
 
 
+@pytest.mark.parametrize(("tail", "sure", "track"), [("", None, None), (".75", [0.75], None)])
+def test_a_model_s_pose_says_how_sure_it_is_of_each_point(load, tail, sure, track):
+    points = "0.45 0.35 0.98 0.35 0.45 0.51 0.9 0.9 0.03 0.4 0.4 0.7 0.41 0.42 1"
+    found = load(f"0 0.4 0.4 0.4 0.4 {points} {tail}", guess="keypoints that a model is more or")
+    assert found == ([[40, 30, 120, 90]], sure, track)
+    found = load(f"0 0.4 0.4 0.4 0.4 {points} .75 12", guess="keypoints that a model")
+    assert found == ([[40, 30, 120, 90]], [0.75], [12])
+
+
+def test_outlines_with_many_corners_are_no_poses(load):
+    corners = "0.1 0.1 0.3 0.12 0.5 0.1 0.7 0.2 0.9 0.5 0.7 0.8 0.5 0.9 0.3 0.8 0.1 0.6 .05 .3"
+    assert load(f"0 {corners}")[0] == [[10, 15, 180, 135]]  # as many as of five keypoints
+
+
 def test_outlines_along_the_edge_are_no_poses(load):
     line = "0 0.1 0.1 0.5 0.1 1 0.5 1 0.9 0.5 1"  # 11 numbers, as of two keypoints
     assert load(line)[0] == [[20, 15, 200, 150]]
@@ -111,6 +125,17 @@ def test_what_reaches_over_the_edge_is_clipped(load):
     assert load("0 0.5 0.5 1.002 0.5 1 1 0.5 1.002")[0] == [[100, 75, 200, 150]]
     with pytest.raises(ValueError, match=r"a\.txt, line 1: wants shares of the picture, 0 to 1"):
         load("0 0.5 0.5 1.2 0.5 1 0.9")
+
+
+def test_comments_are_no_lines_and_classes_not_negative(load):
+    assert load("# made by hand\n0 .5 .5 .2 .2\n")[0] == [[80, 60, 120, 90]]
+    with pytest.raises(ValueError, match="line 1: wants a whole class number, 0 or more"):
+        load("-1 .5 .5 .2 .2")
+
+
+def test_a_blank_line_among_the_classes_counts(tmp_path):
+    (tmp_path / "classes.txt").write_text("cup\n\nspoon\n")
+    assert find_data_set(tmp_path).classes == {0: "cup", 2: "spoon"}
 
 
 def test_a_wrong_line_is_named_or_left_out(load):
