@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.late import load_plugins
@@ -38,7 +38,7 @@ def list_models(as_json: AsJson = False) -> None:
         ]
         print(json.dumps(rows, indent=2))
         return
-    table = Table("model", "family", "weights", "size", "SHA-256")
+    table = Table(Column("model", overflow="fold"), "family", "weights", "size", "SHA-256")
     for name, (model, where) in models.items():
         size = f"{model.nbytes / 1e6:.0f} MB" if model.nbytes else ""
         table.add_row(*map(safe, (name, model.family, where, size, (model.sha256 or "")[:12])))

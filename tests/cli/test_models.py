@@ -15,6 +15,13 @@ def test_models_of_every_family_are_listed(call):
     assert "sam2.1/hiera_tiny" in call("models", "list")[1]
 
 
+def test_names_are_whole_on_a_narrow_screen(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = call("models", "list")[1]
+    cells = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
+    assert "transformers:PekingU/rtdetr_v2_r18vd" in "".join(cells)
+
+
 def test_what_ships_in_the_package_is_not_downloaded(call):
     code, out, _ = call("models", "download", "nano")
     assert code == 0

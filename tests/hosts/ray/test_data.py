@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.formats.columns import _detections_type
 from tests.conftest import PICTURES, ROOT
+from tests.hosts.contract import check_host_masks
 from tests.hosts.ray.conftest import QUIET
 from tests.service.conftest import picture
 
@@ -49,6 +51,28 @@ def test_a_pipeline_is_a_stage_of_a_data_set(cluster):
     assert good["errors"] == ""
     assert bad["predictions"] is None
     assert "none.jpg: no such file" in bad["errors"]
+
+
+def test_the_contract_of_all_hosts(cluster):
+    from sam2_blocks.hosts.ray import PipelineStage
+
+    params = {"model": "nano", "device": "cpu"}
+    with_ = {"image": "$inputs.image", "prompts": "$inputs.prompts", **params}
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "prompts": {"kind": "prompts"}},
+        "steps": {"segment": {"use": "sam2/segment@v1", "with": with_}},
+        "outputs": {"predictions": "$steps.segment.predictions"},
+    }
+    actor = ray.remote(PipelineStage).options(num_cpus=1).remote(document)
+
+    def mask_of(image, prompt):
+        row = {name: value.tolist() for name, value in vars(prompt).items() if value is not None}
+        batch = {"image": [image.pixels], "prompts": [[row]]}
+        [[found]] = ray.get(actor.__call__.remote(batch))["predictions"].to_pylist()
+        return coco_mask.decode(found["segmentation"]).astype(bool)
+
+    check_host_masks(mask_of, params=params, resources=load_plugins(points=[]).resources())
 
 
 def test_a_stage_runs_without_a_cluster():

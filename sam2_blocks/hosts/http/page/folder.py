@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image as Pil
 from pydantic import ValidationError
@@ -16,11 +16,14 @@ from sam2_blocks.files.per_picture import relative_path
 from sam2_blocks.files.reading import read_text
 from sam2_blocks.formats.clicks import ClickedPicture
 from sam2_blocks.formats.images import read_image, split_frame
+from sam2_blocks.hosts.http.page.brought import holds, keep_brought, list_brought
 from sam2_blocks.runs.sources.folder import list_pictures
 from sam2_blocks.service.errors import ForbiddenError, ImageRefusedError, UnknownNameError
 
 CLICKS = "clicks"
 """Folder below ``out`` with a JSON file a picture."""
+
+NOT_SAVED = "nothing is saved here: start with --out FOLDER."
 
 SHOWN_BY_BROWSERS = {
     ".gif": "image/gif",
@@ -37,7 +40,8 @@ class PageFolder:
 
     Attributes:
         pictures: a picture or a folder of them, searched deeply; None has none to choose from.
-        out: where masks are saved and exported to; None saves nothing.
+        out: where masks are saved and exported to, and pictures that people bring are kept; None
+            saves nothing.
         max_pixels: largest picture that is converted for browsers.
     """
 
@@ -111,8 +115,31 @@ class PageFolder:
         """
         path = self._place_of(picture.file_name)
         if path is None:
-            raise ForbiddenError("nothing is saved here: start with --out FOLDER.")
+            raise ForbiddenError(NOT_SAVED)
         return write_text(path, picture.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+    def keep(self, name: str, content: bytes) -> str:
+        """Keep a picture that somebody brings.
+
+        Args:
+            name: as its file is called.
+            content: the encoded picture.
+
+        Returns:
+            The name it is listed under. What is in the folder already, with that name and content,
+            is not kept twice, so that what was saved of it is there again.
+
+        Raises:
+            ForbiddenError: if nothing is saved here.
+            ImageRefusedError: if it is no picture that can be read.
+        """
+        if self.out is None:
+            raise ForbiddenError(NOT_SAVED)
+        for known, path in self.paths().items():
+            if PurePosixPath(known).name == name and holds(path, content):
+                return known
+        kept = keep_brought(self.out, name, content, max_pixels=self.max_pixels)
+        return kept if kept in self.paths() else f"{kept}#0"  # the first of several frames
 
     def _place_of(self, name: str) -> Path | None:
         if str(relative_path(name)) != name or "\\" in name or "\0" in name:
@@ -125,7 +152,12 @@ class PageFolder:
         return place
 
     def paths(self) -> Mapping[str, Path]:
-        """Return the pictures: files by name, in natural order."""
+        """Return the pictures: files by name, in natural order, then what people brought."""
+        brought = {} if self.out is None else list_brought(self.out)
+        found = self._listed()
+        return {**found, **{name: path for name, path in brought.items() if name not in found}}
+
+    def _listed(self) -> dict[str, Path]:
         if self.pictures is None:
             return {}
         try:

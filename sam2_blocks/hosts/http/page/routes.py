@@ -16,8 +16,9 @@ from sam2_blocks.executors import TextPrompted
 from sam2_blocks.formats.clicks import ClassName, ClickedPicture
 from sam2_blocks.hosts.http.answering import Answerer
 from sam2_blocks.hosts.http.page.exports import export_to_bytes, export_to_folder
-from sam2_blocks.hosts.http.page.folder import PageFolder
+from sam2_blocks.hosts.http.page.folder import NOT_SAVED, PageFolder
 from sam2_blocks.hosts.http.page.guard import PREFIX, PageHeaders, refuse_other_sites
+from sam2_blocks.requests import InferenceRequestImage
 from sam2_blocks.service import Service
 from sam2_blocks.service.admission import Caller
 from sam2_blocks.service.errors import RequestError
@@ -40,6 +41,15 @@ class ExportRequest(BaseModel):
     save: bool = Field(default=False, description="Into the folder, instead of a download.")
 
 
+class BroughtPicture(BaseModel):
+    """A picture that somebody brings, as a form with a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=1000)
+    image: InferenceRequestImage
+
+
 def add_page(app: FastAPI, service: Service, answerer: Answerer, folder: PageFolder) -> None:
     """Serve the page at ``/page``.
 
@@ -54,6 +64,7 @@ def add_page(app: FastAPI, service: Service, answerer: Answerer, folder: PageFol
     for method, path, answer in (
         ("GET", "/session", page.session),
         ("GET", "/pictures/{name:path}", page.picture),
+        ("POST", "/pictures", page.keep),
         ("GET", "/clicks/{name:path}", page.clicks),
         ("PUT", "/clicks", page.save),
         ("POST", "/export", page.export),
@@ -89,6 +100,19 @@ class _PageData:
         self._let_in(request)
         content, media_type = await self._service.at_length(lambda: self._folder.read(name))
         return Response(content, media_type=media_type)
+
+    async def keep(self, request: Request) -> Response:
+        """Keep a picture that somebody brings."""
+
+        async def answer(given: BroughtPicture, caller: Caller) -> Mapping[str, Any]:
+            content = given.image.value
+            if given.image.type != "multipart" or not isinstance(content, bytes):
+                raise RequestError("image: wants an uploaded file.")
+            kept = await self._service.at_length(lambda: self._folder.keep(given.name, content))
+            return {"name": kept}
+
+        self._let_in(request, key_in_body=True)
+        return await self._answerer(request, BroughtPicture, answer)
 
     async def clicks(self, name: str, request: Request) -> dict[str, Any]:
         """What is saved of a picture."""
@@ -137,7 +161,7 @@ class _PageData:
     def _write(self, given: ExportRequest) -> Mapping[str, Any]:
         out = self._folder.out
         if out is None:
-            raise RequestError("nothing is saved here: start with --out FOLDER.")
+            raise RequestError(NOT_SAVED)
         pictures = self._pictures(given)
         try:
             export_to_folder(given.form, pictures, given.classes, out)

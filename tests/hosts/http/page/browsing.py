@@ -140,6 +140,14 @@ class Page:
         names = self.tab.locator("#objects .row .name")
         return names.evaluate_all("(all) => all.map((one) => one.textContent)")  # all at once
 
+    def coverage(self, x, y):
+        """How far a mask covers a pixel of the picture, 0 to 255."""
+        box = self.stage.bounding_box()
+        place = [a - box[side] for a, side in zip(self.to_screen(x, y), "xy", strict=True)]
+        script = """([x, y]) => document.getElementById("masks-canvas").getContext("2d")
+          .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data[3]"""
+        return self.tab.evaluate(script, place)
+
     def milliseconds(self):
         """How long each click took until its mask was drawn."""
         entries = "performance.getEntriesByName('pointer-to-mask').map((one) => one.duration)"

@@ -179,6 +179,23 @@ def test_the_wheel_zooms_to_the_pointer_and_space_pans(clicking):
     assert clicking.prompts()[2]["point_coords"] == [[100, 100]]
 
 
+def test_the_slider_sets_how_far_masks_cover(clicking):
+    clicking.open(COINS)
+    clicking.press("h")
+    clicking.click(*COIN)
+    clicking.masks()
+    clicking.press("Escape")  # its clicks are not drawn then
+    slider = clicking.tab.locator("#opacity")
+    covered = []
+    for keys in ("Home", "End"):
+        slider.press(keys)
+        clicking.tab.wait_for_timeout(100)
+        covered.append(clicking.coverage(*COIN))
+    assert covered[0] == 0
+    assert covered[1] == pytest.approx(150, abs=3)  # of 255, at most
+    assert clicking.coverage(600, 20) == 0  # beside the mask
+
+
 def test_everything_is_segmented(clicking):
     clicking.open(COINS)
     clicking.tab.select_option("#grid", "8")
@@ -269,8 +286,8 @@ def test_every_form_of_export_has_the_object(clicking):
     assert archive.read("labels/coins.txt").startswith(b"0 ")
 
 
-def test_a_picture_may_be_dropped_or_pasted(visit, nano, out, coins):
-    with serving({"nano": nano}, PageFolder(out=out)) as url:
+def test_a_picture_may_be_dropped_or_pasted(visit, nano, coins):
+    with serving({"nano": nano}) as url:
         page = visit(url)
         for event in ("drop", "paste"):
             send_file(page.tab, event, f"{event}ped.jpg", (PICTURES / COINS).read_bytes())
@@ -278,6 +295,31 @@ def test_a_picture_may_be_dropped_or_pasted(visit, nano, out, coins):
             page.click(*COIN)
             row = {"point_coords": [list(COIN)], "point_labels": [1]}
             assert page.masks() == expected(nano, coins, [row])
+
+
+def test_what_is_dropped_is_kept_with_its_masks(visit, nano, out):
+    content = (PICTURES / COINS).read_bytes()
+    with serving({"nano": nano}, PageFolder(PICTURES, out)) as url:
+        page = visit(url)
+        page.wait_for("astronaut.jpg")
+        send_file(page.tab, "paste", "image.jpg", (PICTURES / "coffee.jpg").read_bytes())
+        page.wait_for("pictures/image.jpg")
+        send_file(page.tab, "paste", "image.jpg", content)
+        page.wait_for("pictures/image-2.jpg")
+        page.click(*COIN)
+        before, masks = page.saved(), page.masks()
+        assert (out / "pictures" / "image-2.jpg").read_bytes() == content
+        again = visit(url)
+        again.open("pictures/image-2.jpg")
+        assert (again.masks(), again.prompts()) == (masks, before["prompts"])
+        send_file(again.tab, "drop", COINS, content)  # the one of the folder
+        again.wait_for(COINS)
+        assert again.objects() == []
+        again.choose("[data-export-all=labelme]")
+        again.tab.get_by_text("Wrote labelme/ of").wait_for()
+        place = out / "labelme" / "pictures"
+        labelme = json.loads((place / "image-2.json").read_text())
+        assert (place / labelme["imagePath"]).read_bytes() == content
 
 
 def send_file(tab, event, name, content):

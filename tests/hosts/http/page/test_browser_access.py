@@ -114,14 +114,39 @@ def test_fingers_click_box_and_zoom(visit, nano, out):
         )
 
 
+@pytest.mark.parametrize("end", ["touchEnd", "touchCancel"])
+def test_two_fingers_zoom_to_their_middle_and_move_the_picture(visit, nano, out, end):
+    with serving({"nano": nano}, PageFolder(PICTURES / COINS, out)) as url:
+        page = visit(url, has_touch=True)
+        page.open(COINS)
+        (left, _), (right, _) = page.to_screen(0, 0), page.to_screen(100, 0)
+        scale = (right - left) / 100
+        x, y = page.to_screen(300, 250)
+        around = lambda x, y, far: [(x - far, y - far / 2), (x + far, y + far / 2)]  # noqa: E731
+        moved = [around(x, y, 40), around(x, y, 70), around(x, y, 120), around(x + 60, y + 30, 120)]
+        touch(page, moved, end)
+        assert page.objects() == []
+        for dx, dy in ((60, 30), (150, 0)):
+            page.press("n")
+            page.tab.touchscreen.tap(x + dx, y + dy)
+        middle, beside = (row["point_coords"][0] for row in page.prompts())
+        assert max(abs(middle[0] - 300), abs(middle[1] - 250)) <= 1
+        assert abs(beside[0] - middle[0] - 90 / (3 * scale)) <= 1.5
+        assert abs(beside[1] - middle[1] + 30 / (3 * scale)) <= 1.5
+
+
 def swipe(page, start, end):
     """Move one finger."""
+    touch(page, [[page.to_screen(*start)], [page.to_screen(*end)]])
+
+
+def touch(page, places, end="touchEnd"):
+    """Put fingers on the screen, move them from place to place, and lift them."""
     session = page.tab.context.new_cdp_session(page.tab)
-    places = [page.to_screen(*start), page.to_screen(*end)]
-    for kind, place in zip(("touchStart", "touchMove"), places, strict=True):
-        points = [{"x": place[0], "y": place[1]}]
+    for kind, fingers in zip(["touchStart", *["touchMove"] * len(places)], places, strict=False):
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.send("Input.dispatchTouchEvent", {"type": end, "touchPoints": []})
 
 
 @pytest.mark.parametrize("width", [420, 800, 1280, 1920])

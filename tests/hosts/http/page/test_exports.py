@@ -6,11 +6,15 @@ import zipfile
 
 import numpy as np
 import pytest
+import supervision as sv
 from PIL import Image as Pil
+from pycocotools.coco import COCO
 
 from sam2_blocks.formats.clicks import ClickedPicture
 from sam2_blocks.hosts.http.page.exports import FORMS, export_to_bytes, export_to_folder
+from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco
 from tests.hosts.http.page.conftest import clicks_of
+from tests.test_readers import HW, MASKS, NAMES, as_labelme_paints, check
 
 
 def pair(name, path=None, **fields):
@@ -63,6 +67,59 @@ def test_masks_are_numbered_pictures():
     assert name == "a.png"
     assert values[10:20, 30:50].min() == 1
     assert values.sum() == 200
+
+
+@pytest.fixture
+def export(tmp_path):
+    """``export(form)``: the folder with a picture of four objects, one of them with a hole."""
+    images = tmp_path / "images"
+    images.mkdir()
+    Pil.new("RGB", HW[::-1]).save(images / "a.png")
+    masks = [dict(rle_to_coco(mask_to_rle(mask))) for mask in MASKS]
+    picture = ClickedPicture(
+        file_name="a.png",
+        width=HW[1],
+        height=HW[0],
+        prompts=[{"box_xyxy": [1, 2, 3, 4]}] * len(masks),
+        objects=[
+            {"class_name": name, "mask": mask} for name, mask in zip(NAMES, masks, strict=True)
+        ],
+    )
+
+    def run(form):
+        export_to_folder(form, [(picture, picture.image(images / "a.png"))], ["plate"], tmp_path)
+        return tmp_path
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
+def test_pycocotools_reads_the_masks_as_they_are(export):
+    coco = COCO(str(export("coco") / "coco.json"))
+    rows = coco.loadAnns(coco.getAnnIds())
+    names = [coco.loadCats(row["category_id"])[0]["name"] for row in rows]
+    check([coco.annToMask(row).astype(bool) for row in rows], names, least=1)
+
+
+def test_supervision_reads_yolo(export):
+    folder = export("yolo")
+    places = [str(folder / name) for name in ("images", "labels", "data.yaml")]
+    data = sv.DetectionDataset.from_yolo(*places)
+    [(_, _, found)] = list(data)
+    check(found.mask, [data.classes[number] for number in found.class_id])
+
+
+def test_labelme_paints_the_masks(export):
+    shapes = json.loads((export("labelme") / "labelme" / "a.json").read_text())["shapes"]
+    check([as_labelme_paints(shape) for shape in shapes], [shape["label"] for shape in shapes])
+
+
+def test_pillow_reads_the_numbers_of_objects(export):
+    values = np.asarray(Pil.open(export("masks") / "masks" / "a.png"))
+    for number, mask in enumerate(MASKS, start=1):
+        on_top = [other for other in MASKS if other.sum() < mask.sum()]  # the smaller ones
+        seen = mask & ~np.any([np.zeros(HW, bool), *on_top], axis=0)
+        assert np.array_equal(values == number, seen)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -153,8 +153,34 @@ def test_what_cannot_be_exported_is_said(open_page):
     refused(client.post("/page/api/export", json={"form": "xml"}), 422, "form: Input should be")
 
 
+def test_a_picture_that_is_brought_is_kept(open_page, pictures, tmp_path):
+    client = open_page(pictures, tmp_path / "out")
+    content = (tmp_path / "outside.png").read_bytes()
+    answers = [
+        client.post("/page/api/pictures", data={"name": name}, files={"image": content})
+        for name in ("new.png", "new.png", "a b.png")
+    ]
+    names = [answer.json()["name"] for answer in answers]
+    assert names == ["pictures/new.png", "pictures/new.png", "a b.png"]
+    assert client.get("/page/api/pictures/pictures/new.png").content == content
+    assert client.get("/page/api/session").json()["pictures"][-1] == "pictures/new.png"
+
+
+def test_what_cannot_be_kept_is_said(open_page, pictures, tmp_path):
+    form = {"data": {"name": "new.png"}, "files": {"image": b"no picture"}}
+    refused(open_page(pictures).post("/page/api/pictures", **form), 403, "start with --out")
+    client = open_page(pictures, tmp_path / "out")
+    refused(client.post("/page/api/pictures", **form), 400, "new.png: not a picture")
+    elsewhere = {"name": "x.png", "image": {"type": "file", "value": str(tmp_path / "outside.png")}}
+    refused(client.post("/page/api/pictures", json=elsewhere), 422, "wants an uploaded file")
+    inside = {"name": "x.png", "image": {"type": "multipart", "value": "text"}}
+    refused(client.post("/page/api/pictures", json=inside), 422, "wants an uploaded file")
+    assert not (tmp_path / "out").exists()
+
+
 ROUTES = [
     ("GET", "/page/api/session"),
+    ("POST", "/page/api/pictures"),
     ("GET", "/page/api/pictures/x.png"),
     ("GET", "/page/api/clicks/x.png"),
     ("PUT", "/page/api/clicks"),

@@ -35,6 +35,14 @@ export class Api {
     return response.blob();
   }
 
+  /** Have the server keep a picture; return the name it has there. */
+  async keep(name, blob) {
+    const form = new FormData();
+    form.append("name", name);
+    form.append("image", blob, "image");
+    return (await this.#json("page/api/pictures", { method: "POST", body: form })).name;
+  }
+
   async clicks(name) {
     return (await this.#json(`page/api/clicks/${encodePath(name)}`)).clicks;
   }

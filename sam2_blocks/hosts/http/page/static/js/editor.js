@@ -22,12 +22,14 @@ export class Editor {
   store = new Store(objects.emptyState(knownClasses()));
   onOpened = () => {};
   onSaved = () => {};
+  onKept = () => {};
   tool = "in";
   previewing = true;
   #api;
   #session;
   #picture = null; // {name, blob, width, height, imageId, model, saves}
   #opening = 0;
+  #brought = null; // a file that is being kept, and opened then
   #spaceHeld = false;
   #clicked = null; // {id, key, time} of the last click, until its mask is drawn
   #view = new View();
@@ -72,15 +74,27 @@ export class Editor {
 
   /** Open a picture of the server's folder, with what was saved of it. */
   async openNamed(name) {
+    this.#brought = null;
     await this.#open({ name, isListed: true }, async () => [
       await this.#api.picture(name),
       await this.#api.clicks(name),
     ]);
   }
 
-  /** Open a picture that the person brings. */
+  /** Open a picture that the person brings; where the server saves, it keeps the picture, too. */
   async openFile(file) {
-    await this.#open({ name: file.name || "pasted.png", isListed: false }, async () => [file, null]);
+    const name = file.name || "pasted.png";
+    if (!this.#session.saves) {
+      await this.#open({ name, isListed: false }, async () => [file, null]);
+      return;
+    }
+    this.#brought = file;
+    const { classList } = document.body;
+    classList.add("loading");
+    const keeping = this.#api.keep(name, file);
+    const kept = await keeping.finally(() => classList.remove("loading"));
+    this.onKept(kept);
+    if (this.#brought === file) await this.openNamed(kept);
   }
 
   async #open({ name, isListed }, load) {

@@ -35,7 +35,12 @@ export class Files {
   showFolder(names, saved) {
     this.names = names;
     this.#saved = new Set(saved);
-    document.body.classList.toggle("has-folder", names.length > 1);
+    this.#show();
+  }
+
+  /** Take in a picture that the server keeps from now on. */
+  add(name) {
+    if (!this.names.includes(name)) this.names = [...this.names, name];
     this.#show();
   }
 
@@ -69,6 +74,7 @@ export class Files {
   }
 
   #show() {
+    document.body.classList.toggle("has-folder", this.names.length > 1);
     const wanted = this.#filter.value.trim().toLowerCase();
     const rows = this.names
       .filter((name) => name.toLowerCase().includes(wanted))

@@ -31,6 +31,7 @@ async function start() {
   });
   editor.onOpened = (name, isListed) => files.markOpen(isListed ? name : null);
   editor.onSaved = (name) => files.markSaved(name);
+  editor.onKept = (name) => files.add(name);
   files.showFolder(session.pictures, session.saved);
   const actions = {
     ...editor.actions(),
