@@ -25,11 +25,14 @@ def pytest_cmdline_main(config):
     options = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     whole = whole and not (options.keyword or options.markexpr)
-    undecided = getattr(options, "numprocesses", 0) is None  # 0: pytest-xdist is not installed
-    if whole and undecided and not options.usepdb:
+    asked = getattr(options, "numprocesses", 0)  # 0: pytest-xdist is not installed
+    if asked is None and whole and not options.usepdb:
         options.numprocesses, options.maxprocesses = "auto", MOST_PROCESSES
         options.dist = "worksteal"
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads leave cores to others
+    if getattr(options, "numprocesses", 0):
+        os.environ.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # threads that wait leave cores to others
 
 
 @pytest.fixture

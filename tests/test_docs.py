@@ -63,6 +63,21 @@ def test_blocks_are_of_known_languages_and_parse(page):
             tomllib.loads(block.text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_hides_from_the_tests(page):
+    """One that is indented instead of fenced is not run."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert not re.findall(r"^ {4}(?:pip|python3?|sam2-blocks|curl|export) .*", text, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_row_belongs_to_a_table(page):
+    """A row after an empty line is shown as the text it is."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for first, second in re.findall(r"(?<=\n\n)(\|.*)\n(.*)", text):
+        assert re.fullmatch(r"\|[-|: ]+\|", second), first
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=str)
 def test_links_lead_to_files_that_exist(page):
     made = {"reference/blocks.md", "reference/python.md", "reference/command-line.md"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import pytest
@@ -41,3 +42,13 @@ def test_the_page_of_cvat_runs(tmp_path):
 def test_the_page_of_fiftyone_runs(tmp_path):
     pytest.importorskip("fiftyone")
     run_page(HOSTS / "fiftyone.md", tmp_path)
+
+
+def test_the_page_of_ray_runs(tmp_path):
+    pytest.importorskip("ray")
+    said = run_page(HOSTS / "ray.md", tmp_path)
+    assert "2 of 2 done" in said
+    masks = json.loads((tmp_path / "coco.json").read_text())["annotations"]
+    assert len(masks) == 2
+    [area] = re.findall(r" (\d+)$", said, re.M)  # of the first mask, after its columns
+    assert int(area) == masks[0]["area"]
