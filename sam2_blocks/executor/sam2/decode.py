@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
 from sam2_blocks.executor.device.chunks import even_sizes, fill_bucket
+from sam2_blocks.executor.sam2 import folded
 from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, WORTH_FILLING, OpenVinoDecoder
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.rows import PromptRow, rows_to_tensors
@@ -76,6 +77,8 @@ class Decoder:
         self._model = model
         self._network: Any = model.network
         self._shared = is_known(model.network.sam_mask_decoder)
+        # Tracking decodes many objects at once, each as if it were alone: not in this way.
+        self._may_fold = model.device.type == "cpu" and model.dtype == torch.float32
         self._forward = model.accelerate(self._decode_tokens, "decoder")
         # In float32 torch is as fast, with one prompt a core, in far less memory.
         if self._shared and model.backend == "openvino" and model.dtype == torch.bfloat16:
@@ -245,7 +248,7 @@ class Decoder:
 
         A pure function of tensors, so that it can be compiled or recorded.
         """
-        hidden, tokens = self._transform(prompt_tokens, *tensors[:4])
+        hidden, tokens = self._transform(prompt_tokens, *tensors[:4], may_fold=self._may_fold)
         return self._predict(hidden, tokens, tensors[4:])
 
     def _decode_objects(
@@ -261,9 +264,13 @@ class Decoder:
             return logits, iou, mask_tokens, iou.new_full((len(iou), 1), ALWAYS_SEEN)
         return logits, iou, mask_tokens, run_padded(decoder.pred_obj_score_head, hidden[:, 0])
 
-    def _transform(self, prompt_tokens: Tensor, *side: Tensor) -> tuple[Tensor, Tensor]:
+    def _transform(
+        self, prompt_tokens: Tensor, *side: Tensor, may_fold: bool = False
+    ) -> tuple[Tensor, Tensor]:
         transformer = self._network.sam_mask_decoder.transformer
-        return transform(transformer, ImageSide(*side), prompt_tokens, self._pe_tokens)
+        folds = may_fold and folded.is_worth_it(transformer, prompt_tokens.shape[1])
+        run = folded.transform if folds else transform
+        return run(transformer, ImageSide(*side), prompt_tokens, self._pe_tokens)
 
     def _project_image(self, features: Tensor) -> ImageSide:
         """Project image features (b, C, h/4, w/4), dense prompt included, for layer 0."""

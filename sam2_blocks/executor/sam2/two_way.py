@@ -110,22 +110,28 @@ def _run_layer(
     layer: Any, image: ImageSide, queries: Tensor, prompt_pe: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Run ``TwoWayAttentionBlock.forward`` from a projected image: new queries and tokens."""
+    queries = read_prompt(layer, queries, prompt_pe)
+    to_image = layer.cross_attn_token_to_image
+    read = attend(to_image, to_image.q_proj(queries + prompt_pe), image.keys, image.values)
+    queries = layer.norm2(queries + read)
+    queries = layer.norm3(queries + layer.mlp(queries))
+    to_token = layer.cross_attn_image_to_token
+    keys, values = to_token.k_proj(queries + prompt_pe), to_token.v_proj(queries)
+    return queries, layer.norm4(attend(to_token, image.queries, keys, values).add_(image.tokens))
+
+
+def read_prompt(layer: Any, queries: Tensor, prompt_pe: Tensor) -> Tensor:
+    """Let prompt tokens (N, T, C) read each other: how a layer begins."""
     if layer.skip_first_layer_pe:
         queries = layer.self_attn(q=queries, k=queries, v=queries)
     else:
         placed = queries + prompt_pe
         queries = queries + layer.self_attn(q=placed, k=placed, v=queries)
-    queries = layer.norm1(queries)
-    to_image = layer.cross_attn_token_to_image
-    read = _attend(to_image, to_image.q_proj(queries + prompt_pe), image.keys, image.values)
-    queries = layer.norm2(queries + read)
-    queries = layer.norm3(queries + layer.mlp(queries))
-    to_token = layer.cross_attn_image_to_token
-    keys, values = to_token.k_proj(queries + prompt_pe), to_token.v_proj(queries)
-    return queries, layer.norm4(_attend(to_token, image.queries, keys, values).add_(image.tokens))
+    normed: Tensor = layer.norm1(queries)
+    return normed
 
 
-def _attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Run ``Attention.forward`` on projected inputs; a batch of 1 is shared by all."""
     n = max(len(q), len(k))
     queries, keys, values = (
