@@ -64,7 +64,7 @@ def _read(attention: Any, asked: Tensor, placed: Tensor, tokens: Tensor) -> Tens
     queries = _heads(attention, attention.q_proj(asked)) / _scale(attention)
     into_image = queries @ _by_head(attention, attention.k_proj.weight)  # (N, H, T, C)
     weights = torch.softmax(into_image.flatten(1, 2) @ placed.transpose(1, 2), -1)  # (N, H * T, L)
-    found = (weights @ tokens).unflatten(1, (attention.num_heads, -1))  # (N, H, T, C)
+    found = _apart(attention, weights @ tokens, 1)  # (N, H, T, C)
     values = found @ _by_head(attention, attention.v_proj.weight).transpose(1, 2)
     read: Tensor = attention.out_proj(values.transpose(1, 2).flatten(2) + attention.v_proj.bias)
     return read
@@ -87,7 +87,7 @@ def _score_image(attention: Any, placed: Tensor, asked: Tensor) -> Tensor:
     into_image = keys @ _by_head(attention, attention.q_proj.weight)  # (N, H, T, C)
     bias = keys @ attention.q_proj.bias.view(attention.num_heads, -1, 1)  # (N, H, T, 1)
     scores = into_image.flatten(1, 2) @ placed.transpose(1, 2)
-    return scores.unflatten(1, (attention.num_heads, -1)).add_(bias)
+    return _apart(attention, scores, 1).add_(bias)
 
 
 def _write(layer: Any, scores: Tensor, queries: Tensor, tokens: Tensor) -> Tensor:
@@ -107,7 +107,13 @@ def _write(layer: Any, scores: Tensor, queries: Tensor, tokens: Tensor) -> Tenso
 
 def _heads(attention: Any, x: Tensor) -> Tensor:
     """Split (N, T, C/2) into heads: (N, H, T, C/2/H)."""
-    return x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    return _apart(attention, x, 2).transpose(1, 2)
+
+
+def _apart(attention: Any, x: Tensor, axis: int) -> Tensor:
+    """Make two axes of one, the first of them the heads."""
+    apart: Tensor = x.unflatten(axis, (attention.num_heads, -1))  # type: ignore[no-untyped-call]
+    return apart
 
 
 def _by_head(attention: Any, weight: Tensor) -> Tensor:
