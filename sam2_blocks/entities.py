@@ -69,8 +69,15 @@ def refuse_near_misses(given: Mapping[str, Any], known: set[str]) -> None:
     Raises:
         ValueError: naming the key that was meant.
     """
+    otherwise_written = {_letters(name): name for name in sorted(known)}
     for key in map(str, given.keys() - known):
         alike = sorted(name for name in known if abs(len(name) - len(key)) <= FURTHER_LETTERS)
-        meant = get_close_matches(key, alike, n=1, cutoff=NEARLY) if len(key) > 3 else []
+        close = get_close_matches(key, alike, n=1, cutoff=NEARLY) if len(key) > 3 else []
+        meant = otherwise_written.get(_letters(key), *close[:1])
         if meant:
-            raise ValueError(f"unknown key {key!r}. Did you mean {meant[0]!r}?")
+            raise ValueError(f"unknown key {key!r}. Did you mean {meant!r}?")
+
+
+def _letters(key: str) -> str:
+    """A key without what differs between ways to write it: ``imageId`` and ``image-id``."""
+    return key.replace("_", "").replace("-", "").lower()

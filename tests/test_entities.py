@@ -18,7 +18,14 @@ class Parcel(Entity):
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
-    [("adress", "address"), ("addres", "address"), ("ribbons", "ribbon"), ("weigth_g", "weight_g")],
+    [
+        ("adress", "address"),
+        ("addres", "address"),
+        ("ribbons", "ribbon"),
+        ("weigth_g", "weight_g"),
+        ("weightG", "weight_g"),
+        ("WEIGHT-G", "weight_g"),
+    ],
 )
 def test_a_slip_is_named(slip, meant):
     with pytest.raises(ValidationError, match=f"unknown key '{slip}'. Did you mean '{meant}'"):

@@ -179,7 +179,12 @@ def test_no_points_are_no_prompt_as_on_the_public_server():
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
-    [("promts", "prompts"), ("fromat", "format"), ("image_ids", "image_id")],
+    [
+        ("promts", "prompts"),
+        ("fromat", "format"),
+        ("image_ids", "image_id"),
+        ("imageId", "image_id"),
+    ],
 )
 def test_a_slip_is_refused_with_the_name_that_was_meant(slip, meant):
     found = dict(problems(Sam2SegmentationRequest, {"image": IMAGE, slip: "rle"}))

@@ -279,7 +279,7 @@ class Service:
             inference_id=request.id,
             predictions=rows,
             time=time.perf_counter() - started,
-            unprompted=None if request.prompts.prompts or request.automatic_masks else True,
+            unprompted=True if _is_unprompted(request) else None,
         )
 
     def lane_of(self, request: Sam2InferenceRequest) -> Lane:
@@ -338,6 +338,13 @@ def _form_of(request: Sam2SegmentationRequest) -> ToRows:
         return to_rle_rows
     tolerance_px, form = request.tolerance or 0.0, request.polygon_form or "centers"
     return lambda prediction: to_polygon_rows(prediction, tolerance_px, form)
+
+
+def _is_unprompted(request: Sam2SegmentationRequest) -> bool:
+    """Whether nothing says what to segment: an empty list of points says nothing."""
+    prompts = request.prompts.prompts or []
+    said = any(prompt.box is not None or prompt.points for prompt in prompts)
+    return not (said or request.automatic_masks)
 
 
 def _ignore(stage: str, size: int) -> None:

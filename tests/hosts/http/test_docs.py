@@ -30,7 +30,7 @@ def test_every_example_of_the_openapi_page_runs(connect, tmp_path):
                 response = client.post(path.format(name="name", session_id=session), json=example)
                 assert response.status_code == 200, response.text
                 ran.append(path)
-    assert len(ran) == 7
+    assert len(ran) == 8
 
 
 def test_the_example_of_a_pipeline_needs_no_model_in_particular(plugins):

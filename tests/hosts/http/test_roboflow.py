@@ -128,3 +128,4 @@ def test_no_points_are_answered_as_no_prompt(connect):
     nothing = client.post("/sam2/segment_image", json=given).json()
     empty = client.post("/sam2/segment_image", json={**given, "prompts": [{"points": []}]}).json()
     assert empty["predictions"] == nothing["predictions"]
+    assert empty["unprompted"] is nothing["unprompted"] is True

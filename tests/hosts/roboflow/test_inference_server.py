@@ -58,13 +58,14 @@ def url(tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    cache = str(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.mktemp("server-files")
     command = [sys.executable, "-m", "tests.hosts.roboflow.inference_server", str(port)]
-    environment = {**os.environ, **WITHOUT_NETWORK, "MODEL_CACHE_DIR": cache}
+    environment = {**os.environ, **WITHOUT_NETWORK, "MODEL_CACHE_DIR": str(folder)}
+    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     with (
         open(log, "w") as written,
         subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=written, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdout=written, stderr=subprocess.STDOUT
         ) as process,
     ):
         try:
@@ -215,8 +216,8 @@ def test_frames_of_a_video_are_tracked(run):
 def test_a_wrong_version_is_refused_with_our_message(url):
     step = {**THEIRS, "type": "sam2_blocks/segment@v1", "version": "wrong_version"}
     specification = workflow([step], {"found": "$steps.segment.predictions"})
-    asked = {"specification": specification, "api_key": "any"}
-    answer = requests.post(f"{url}/workflows/validate", json=asked, timeout=60)
+    address = f"{url}/workflows/validate?api_key=any"
+    answer = requests.post(address, json=specification, timeout=60)
     assert answer.status_code == 400
     assert "there is no model 'wrong_version'" in answer.text
 
