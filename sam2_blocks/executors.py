@@ -405,6 +405,8 @@ class Family:
             name only if whoever operates the host listed it.
         find_problem: says what is wrong with a name, as far as can be known without loading
             anything; empty if nothing is.
+        class_names: the classes that a model knows, as far as that is known without loading or
+            downloading anything; empty if it is not.
     """
 
     load: ExecutorFactory
@@ -413,6 +415,7 @@ class Family:
     is_file: Callable[[str], bool] = is_checkpoint
     is_download: Callable[[str], bool] = lambda name: False
     find_problem: Callable[[str], str] = lambda name: ""
+    class_names: Callable[[str], Sequence[str]] = lambda name: ()
 
 
 @dataclass(frozen=True, kw_only=True)

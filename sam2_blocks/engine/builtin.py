@@ -12,6 +12,7 @@ from sam2_blocks.engine import exporters
 from sam2_blocks.engine.hookspecs import Host, HostReport, hookimpl
 from sam2_blocks.engine.places import Exporter
 from sam2_blocks.executor.weights import names
+from sam2_blocks.executor.weights.labels import classes_of
 from sam2_blocks.executors import Executor, Family, KnownModel, Loaded
 from sam2_blocks.kinds import BUILTIN_KINDS, Kind
 from sam2_blocks.language.manifest import manifest_dir
@@ -82,6 +83,7 @@ def register_executors() -> Mapping[str, Family]:
         is_file=names.is_path,
         is_download=_is_other_detector,
         find_problem=names.find_folder_problem,
+        class_names=classes_of,
     )
     return {DEFAULT_FAMILY: sam2, "transformers": detectors}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2_blocks.engine.resources import family_of
 from sam2_blocks.errors import ModelError, did_you_mean
@@ -33,7 +33,8 @@ class ModelNames:
     @property
     def checks(self) -> Mapping[str, ValueCheck]:
         """What is wrong with a value, by format of its parameter; see `load_pipeline`."""
-        return {"model": self.check_model, "backend": check_backend}
+        checks = {"model": self.check_model, "class": self.check_class}
+        return {**checks, "backend": check_backend}
 
     def find(self, name: str, family: str) -> KnownModel | None:
         """Return what is known of a model.
@@ -61,7 +62,27 @@ class ModelNames:
             )
         return found
 
-    def check_model(self, param: Param, name: str) -> str:
+    def check_class(self, param: Param, name: str, settings: Mapping[str, Any]) -> str:
+        """Say that a model knows no class of this name; empty if it does, or nobody can tell yet.
+
+        Args:
+            param: the parameter.
+            name: of the class.
+            settings: all parameters of the step, its ``model`` and perhaps ``revision`` among them.
+        """
+        model, revision = settings.get("model"), settings.get("revision")
+        if not isinstance(model, str) or not isinstance(revision, str | None):
+            return ""  # it comes with each item
+        family = family_of(model, self.families, param.model_family)
+        bare = model.removeprefix(f"{family}:") + (f"@{revision}" if revision else "")
+        known = self.families[family].class_names(bare) if family in self.families else ()
+        if not known or name in known:
+            return ""
+        return f"the model {model!r} knows no class {name!r}.{did_you_mean(name, known)}"
+
+    def check_model(
+        self, param: Param, name: str, settings: Mapping[str, Any] | None = None
+    ) -> str:
         """Say what is wrong with the name of a model; empty if nothing is known to be."""
         family = family_of(name, self.families, param.model_family)
         registered = self.families.get(family)
@@ -109,7 +130,7 @@ class ModelNames:
         yield from found.values()
 
 
-def check_backend(param: Param, name: str) -> str:
+def check_backend(param: Param, name: str, settings: Mapping[str, Any]) -> str:
     """Say what is wrong with a backend; empty if it is here."""
     return find_backend_problem(name)
 

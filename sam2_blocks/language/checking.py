@@ -360,17 +360,25 @@ class _Checker:
             self.problems += validation_problems(self.document, error, model, path)
             return {}
         values = {key: getattr(checked, key) for key in given}
-        for key, value in values.items():
-            self.check_format(manifest.params.get(key), (*path, key), value)
+        defaults = {name: param.default for name, param in manifest.params.items()}
+        for key in values:
+            if key in manifest.params:
+                self.check_format(manifest.params[key], (*path, key), {**defaults, **values})
         return values
 
-    def check_format(self, param: Param | None, path: DocumentPath, value: object) -> None:
-        """Check a value that names something which exists outside of the document."""
-        check = self.around.checks.get(param.format or "") if param else None
-        if check is not None and param is not None and isinstance(value, str):
-            wrong = check(param, value)
+    def check_format(self, param: Param, path: DocumentPath, settings: Mapping[str, Any]) -> None:
+        """Check a value that names something which exists outside of the document, or several."""
+        check = self.around.checks.get(param.format or "")
+        if check is None:
+            return
+        value = settings[str(path[-1])]
+        named: dict[DocumentPath, object] = {path: value}
+        if isinstance(value, list):
+            named = {(*path, place): text for place, text in enumerate(value)}
+        for place, text in named.items():
+            wrong = check(param, text, settings) if isinstance(text, str) else ""
             if wrong:
-                self.report(path, wrong)
+                self.report(place, wrong)
 
     def check_wires(self, step: str, manifest: Manifest, key: str, value: Any) -> None:
         path = ("steps", step, "with", key)

@@ -80,7 +80,6 @@ BOUNDED_TYPES: Mapping[str, tuple[ParamType, ...]] = {
     "exclusiveMaximum": ("number", "integer"),
     "pattern": ("string",),
     "items": ("array",),
-    "format": ("string",),
 }
 
 
@@ -140,9 +139,12 @@ class Param(Section):
 
     Attributes:
         format: what a string names: a ``model`` to load, the ``device`` to load it on, or the
-            ``backend`` to compute it with. Names are checked with the pipeline, before anything
-            loads, and hosts and editors offer those that are known; any other may be written, too.
-        family: of a model: the family of names without a prefix; ``sam2`` if not given.
+            ``backend`` to compute it with; or what each string of an array names: a ``class`` that
+            the parameter called ``model`` knows. Names are checked with the pipeline, before
+            anything loads, and hosts and editors offer those that are known; any other may be
+            written, too.
+        family: of a model, or of the model of a class: the family of names without a prefix;
+            ``sam2`` if not given.
         suggestions: values to offer beside free text; of a model, those that plugins registered.
     """
 
@@ -157,7 +159,7 @@ class Param(Section):
     exclusiveMaximum: float | None = None  # noqa: N815
     pattern: str | None = None
     items: dict[Literal["type"], ParamType] | None = None
-    format: Literal["model", "device", "backend"] | None = None
+    format: Literal["model", "device", "backend", "class"] | None = None
     family: Name | None = None
     suggestions: list[str] = []
 
@@ -167,8 +169,11 @@ class Param(Section):
             if getattr(self, bound) is not None and self.type not in types:
                 wanted = " or ".join(types)
                 raise ValueError(f"{bound!r} goes with type {wanted}, not with {self.type}")
-        if self.family is not None and self.format != "model":
-            raise ValueError("'family' goes with format: model")
+        wanted = "array" if self.format == "class" else "string"
+        if self.format is not None and self.type != wanted:
+            raise ValueError(f"'format' goes with type {wanted}, not with {self.type}")
+        if self.family is not None and self.format not in ("model", "class"):
+            raise ValueError("'family' goes with format: model, or class")
         if self.suggestions and (self.type != "string" or self.enum):
             raise ValueError("'suggestions' goes with type string, without enum")
         if self.pattern is not None:
@@ -198,6 +203,7 @@ class Param(Section):
     def json_schema(self) -> dict[str, Any]:
         """This parameter as JSON Schema."""
         ours = {"default", "unit", "family", "suggestions"}
+        ours |= {"format"} if self.format == "class" else set()
         schema = self.model_dump(exclude_none=True, exclude=ours)
         if not self.required:
             schema["default"] = self.default

@@ -29,7 +29,8 @@ from sam2_blocks.language.selectors import (
 )
 from sam2_blocks.language.written import InputDeclaration
 
-ValueCheck = Callable[[Param, str], str]
+ValueCheck = Callable[[Param, str, Mapping[str, Any]], str]
+"""``check(param, value, settings)``, all parameters of the step by name, says what is wrong."""
 """``check(param, value)`` says what is wrong with a value; empty if nothing is."""
 
 EACH = "each"

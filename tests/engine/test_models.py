@@ -46,6 +46,47 @@ def test_a_misspelt_name_is_a_problem_of_the_pipeline(plugins, values, message):
     assert message in str(caught.value)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """A detector as far as its classes are known."""
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "cat", "1": "dog"}}')
+    return str(tmp_path)
+
+
+def detecting(**values):
+    step = {"use": "transformers/detect@v1", "with": {"image": "$inputs.image", **values}}
+    return {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "name": {"kind": "string"}},
+        "steps": {"detect": step},
+        "outputs": {"found": "$steps.detect.detections"},
+    }
+
+
+def test_a_class_that_the_model_does_not_know_is_a_problem_of_the_pipeline(plugins, folder):
+    with pytest.raises(PipelineError) as caught:
+        plugins.load_pipeline(detecting(model=folder, classes=["cat", "dgo"]))
+    [problem] = caught.value.problems
+    assert "steps.detect.with.classes" in str(caught.value)
+    assert problem.message == (f"the model {folder!r} knows no class 'dgo'. Did you mean 'dog'?")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": ["dog", "cat"]},
+        {"classes": ["dgo"], "model": "$inputs.name"},
+        {"classes": ["dgo"], "revision": "$inputs.name"},
+        {"classes": ["dgo"], "model": "owner/not_here"},
+        {"classes": "$inputs.name"},
+    ],
+)
+def test_classes_that_nobody_can_check_yet_are_let_through(plugins, folder, values):
+    if values["classes"] == "$inputs.name":
+        values = {"classes": ["$inputs.name"]}
+    assert plugins.load_pipeline(detecting(**{"model": folder, **values})).steps
+
+
 def test_a_device_from_a_selector_is_checked_when_it_is_there(plugins, run_one_step):
     from sam2_blocks.testing import sample_image
 

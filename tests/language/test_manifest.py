@@ -192,6 +192,7 @@ def test_every_built_in_manifest_loads(plugins):
     ("written", "message"),
     [
         ("type: number, format: model", "'format' goes with type string, not with number"),
+        ("type: string, format: class", "'format' goes with type array, not with string"),
         ("type: string, family: mine", "'family' goes with format: model"),
         ("type: string, enum: [a], suggestions: [b]", "'suggestions' goes with type string, with"),
     ],

@@ -52,6 +52,16 @@ def is_in_cache(repository: str) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def cached_revision(name: HubName) -> Path | None:
+    """Return the folder of a revision that is on this machine; asks the disk alone."""
+    folder = hub_cache() / f"models--{name.repository.replace('/', '--')}"
+    revision = name.revision or "main"
+    reference = folder / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    found = folder / "snapshots" / commit
+    return found if found.is_dir() else None
+
+
 def hub_cache() -> Path:
     """Return the folder where the hub's own library keeps repositories."""
     home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface")).expanduser()

@@ -148,10 +148,25 @@ class Page:
           .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data[3]"""
         return self.tab.evaluate(script, place)
 
-    def milliseconds(self):
-        """How long each click took until its mask was drawn."""
-        entries = "performance.getEntriesByName('pointer-to-mask').map((one) => one.duration)"
-        return self.tab.evaluate(entries)
+    def milliseconds(self, count):
+        """When masks were asked for, answered and drawn after each click, once there are so many.
+
+        One question that waits in the browser: many would hold up the server of this process.
+        """
+        return self.tab.evaluate(MILLISECONDS, count)
+
+
+MILLISECONDS = """(count) => new Promise((resolve) => {
+  const look = () => {
+    const drawn = performance.getEntriesByName("pointer-to-mask");
+    if (drawn.length < count) return setTimeout(look, 20);
+    const asked = performance.getEntriesByType("resource")
+      .filter(({ name }) => name.endsWith("/sam2/segment_image"));
+    resolve(drawn.map(({ startTime, duration }, index) =>
+      [asked[index].startTime - startTime, asked[index].responseEnd - startTime, duration]));
+  };
+  look();
+})"""
 
 
 def expected_prediction(executor, image, rows, **options):

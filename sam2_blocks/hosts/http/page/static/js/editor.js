@@ -261,11 +261,12 @@ export class Editor {
   }
 
   async #hover(pixel, { positive } = {}) {
+    const drawn = this.#stage.preview;
     this.#stage.preview = null;
     const wanted = pixel && this.previewing && this.#masks.ready && this.tool !== "pan";
     if (!wanted || this.tool === "box" || this.#spaceHeld) {
       this.#masks.cancelPreview();
-      this.#stage.redraw("masks");
+      if (drawn) this.#stage.redraw("masks"); // a frame for nothing would hold up the click
       return;
     }
     const [x, y] = pixel;

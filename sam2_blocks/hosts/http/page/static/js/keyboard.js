@@ -23,7 +23,7 @@ export function listen(stage, actions) {
 }
 
 function isTyping(target) {
-  return target.matches?.("input:not([type=range]):not([type=checkbox]), textarea, select");
+  return target.matches?.("input:not([type=range]):not([type=checkbox]):not([type=radio]), textarea, select");
 }
 
 function stageAction(event, actions) {

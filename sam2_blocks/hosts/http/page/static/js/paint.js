@@ -4,6 +4,8 @@ import { decodeCounts, measure } from "./rle.js";
 
 const MOST_SIDE = 2048; // a larger mask is painted smaller, and drawn larger
 const INSIDE_ALPHA = 150;
+const MOST_CORNERS = 4000; // of an outline; one of more is drawn coarser, or each frame would wait
+const TURNS = [1, 0, 3];
 
 /**
  * Paint one mask.
@@ -20,7 +22,11 @@ export function paint(mask, rgb) {
   const longest = Math.max(box[2] - box[0], box[3] - box[1]);
   const scale = Math.max(1, 2 ** Math.ceil(Math.log2(longest / MOST_SIDE)));
   const grid = fillGrid(counts, mask.size[0], box, scale);
-  return { pixels: colour(grid, rgb), box, scale, path: outline(grid, box, scale), area };
+  let { path, corners } = outline(grid, box, scale);
+  for (let coarse = 2 * scale; corners > MOST_CORNERS; coarse *= 2) {
+    ({ path, corners } = outline(fillGrid(counts, mask.size[0], box, coarse), box, coarse));
+  }
+  return { pixels: colour(grid, rgb), box, scale, path, area };
 }
 
 /** The mask in its box, with a clear border of one cell: `{cells, width, height}`. */
@@ -69,28 +75,66 @@ function colour({ cells, width, height }, [red, green, blue]) {
   return pixels;
 }
 
-/** The edges between inside and outside as an SVG path in pixels of the picture. */
-function outline({ cells, width, height }, [x0, y0], scale) {
+/**
+ * The edges between inside and outside: `{path, corners}`, closed lines in pixels of the picture.
+ *
+ * Each edge has the inside on its right, so that at every corner the line goes on somewhere.
+ */
+function outline(grid, [x0, y0], scale) {
+  const { width } = grid;
+  const exits = findExits(grid);
+  const steps = [1, width, -1, -width]; // right, down, left, up
   const parts = [];
-  const begun = new Int32Array(width); // row in which the edge left of a column began
-  for (let y = 1; y < height; y++) {
-    let from = 0;
-    for (let x = 1, at = y * width + 1; x < width; x++, at++) {
-      if (cells[at] !== cells[at - width]) from ||= x;
-      else if (from) from = across(from, x, y);
-      if (cells[at] !== cells[at - 1]) begun[x] ||= y;
-      else if (begun[x]) begun[x] = down(begun[x], x, y);
+  for (let start = 0; start < exits.length; start++) {
+    while (exits[start] & 1) {
+      const [x, y] = [start % width, Math.floor(start / width)];
+      parts.push(`M${x0 + (x - 1) * scale} ${y0 + (y - 1) * scale}`);
+      follow(start);
     }
   }
-  return parts.join("");
+  return { path: parts.join(""), corners: parts.length };
 
-  function across(from, x, y) {
-    parts.push(`M${x0 + (from - 1) * scale} ${y0 + (y - 1) * scale}h${(x - from) * scale}`);
-    return 0;
+  /** Follow one line until it is closed; it never crosses itself. */
+  function follow(start) {
+    let [at, way, length] = [start, 0, 0];
+    do {
+      exits[at] &= ~(1 << way);
+      at += steps[way];
+      length++;
+      const onward = nextWay(exits[at], way);
+      if (at === start || onward !== way) {
+        parts.push(`${way & 1 ? "v" : "h"}${(way & 2 ? -length : length) * scale}`);
+        [way, length] = [onward, 0];
+      }
+    } while (at !== start);
+    parts.push("z");
   }
+}
 
-  function down(from, x, y) {
-    parts.push(`M${x0 + (x - 1) * scale} ${y0 + (from - 1) * scale}v${(y - from) * scale}`);
-    return 0;
+/** By corner, the ways on which an edge leaves it: bits for right, down, left and up. */
+function findExits({ cells, width, height }) {
+  const exits = new Uint8Array(width * height);
+  for (let y = 1; y < height; y++) {
+    for (let x = 1, at = y * width + 1; x < width; x++, at++) {
+      const inside = cells[at];
+      if (inside !== cells[at - width]) {
+        if (inside) exits[at] |= 1;
+        else exits[at + 1] |= 4;
+      }
+      if (inside !== cells[at - 1]) {
+        if (inside) exits[at + width] |= 8;
+        else exits[at] |= 2;
+      }
+    }
   }
+  return exits;
+}
+
+/** To the right if that is possible, else straight on, else to the left. */
+function nextWay(exits, way) {
+  for (const turn of TURNS) {
+    const onward = (way + turn) & 3;
+    if (exits & (1 << onward)) return onward;
+  }
+  return way; // closed
 }

@@ -1,6 +1,7 @@
 // Two canvases on top of each other: the picture, and what is said of it.
 
 import { colourOf, toCss } from "./colours.js";
+import { Layer } from "./layer.js";
 import { tidyBox } from "./objects.js";
 
 const PREVIEW = [255, 255, 255];
@@ -22,6 +23,7 @@ export class Stage {
   #state;
   #stale = { picture: true, masks: true };
   #asked = false;
+  #others = new Layer();
 
   constructor({ pictureCanvas, masksCanvas, view, masks, painter, state }) {
     this.#pictureContext = pictureCanvas.getContext("2d", { alpha: false });
@@ -41,11 +43,10 @@ export class Stage {
     requestAnimationFrame(() => this.#draw());
   }
 
-  /** Have new masks painted at once, not only when the next frame wants them. */
+  /** Have new masks painted at once; until they are, what is on the canvas stays there. */
   prepare() {
     const state = this.#state();
     for (const object of state.objects) this.#paintedOf(state, object);
-    this.redraw("masks");
   }
 
   /** Whether a mask of an object is on the canvas. */
@@ -87,10 +88,11 @@ export class Stage {
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     if (!this.picture) return;
     const state = this.#state();
-    this.#inPicture(context);
-    for (const object of state.objects) this.#drawObject(context, state, object);
-    this.#drawPreview(context);
     const selected = state.objects.find((one) => one.id === state.selected);
+    this.#drawOthers(context, state);
+    this.#inPicture(context);
+    if (selected) this.#drawSelected(context, state, selected);
+    this.#drawPreview(context);
     if (selected) this.#drawClicks(context, selected);
     this.#drawUnfinished(context, state);
     this.#drawCrosshair(context);
@@ -102,15 +104,28 @@ export class Stage {
     context.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
   }
 
-  #drawObject(context, state, object) {
+  /** The masks of all objects but the selected one, which is on top of them. */
+  #drawOthers(context, state) {
+    const others = state.objects.filter((one) => one.id !== state.selected);
+    const painted = others.map((one) => this.#paintedOf(state, one)).filter(Boolean);
+    const { scale, x, y } = this.#view;
+    const { width, height } = context.canvas;
+    const where = [scale, x, y, width, height, devicePixelRatio, this.opacity].join();
+    this.#others.copyTo(context, painted, where, (layer, one) => {
+      this.#inPicture(layer);
+      layer.globalAlpha = this.opacity;
+      this.#drawPainted(layer, one);
+    });
+  }
+
+  #drawSelected(context, state, object) {
     const painted = this.#paintedOf(state, object);
     if (!painted) return;
-    const colour = colourOf(state.classes, object.className);
-    const isSelected = object.id === state.selected;
     context.globalAlpha = this.opacity;
     this.#drawPainted(context, painted);
     context.globalAlpha = 1;
-    if (isSelected) this.#strokeOutline(context, painted.outline, toCss(colour));
+    const colour = colourOf(state.classes, object.className);
+    this.#strokeOutline(context, painted.outline, toCss(colour));
   }
 
   #paintedOf(state, object) {
@@ -124,7 +139,6 @@ export class Stage {
   }
 
   #strokeOutline(context, outline, colour) {
-    context.lineCap = "round";
     context.strokeStyle = "#fff";
     context.lineWidth = 3.5 / this.#view.scale;
     context.stroke(outline);
