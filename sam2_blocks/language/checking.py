@@ -24,6 +24,7 @@ from sam2_blocks.language.documents import (
     DocumentPath,
     parse_yaml,
     validation_problems,
+    without_unknown_keys,
 )
 from sam2_blocks.language.flow import (
     Condition,
@@ -86,9 +87,29 @@ def check_document(document: Document, around: Surroundings, path: Path | None) 
         written = PipelineDocument.model_validate(document.data)
     except ValidationError as error:
         problems = validation_problems(document, error, PipelineDocument)
-        problems += unknown_blocks(document, around.manifests)
-        raise PipelineError(document.source, problems) from None
+        problems += _what_else_is_wrong(document, error, around, path)
+        raise PipelineError(document.source, _in_order(problems)) from None
     return _Checker(document, written, around, path).check()
+
+
+def _what_else_is_wrong(
+    document: Document, error: ValidationError, around: Surroundings, path: Path | None
+) -> list[Problem]:
+    """Check what is left without unknown keys, if that is a pipeline; else its blocks alone."""
+    try:
+        known = without_unknown_keys(document.data, error, PipelineDocument)
+        _Checker(document, PipelineDocument.model_validate(known), around, path).check()
+    except ValidationError:
+        return list(unknown_blocks(document, around.manifests))
+    except PipelineError as found:
+        return list(found.problems)
+    return []
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Each problem once, in the order of the document."""
+    once = dict.fromkeys(problems)
+    return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
 
 
 class _Checker:
@@ -122,7 +143,7 @@ class _Checker:
         outputs = {name: self.check_output(name) for name in self.written.outputs}
         whole, wired = self.put_together([found for name in order if (found := steps[name])])
         if self.problems:
-            raise PipelineError(self.document.source, self.problems_in_order())
+            raise PipelineError(self.document.source, _in_order(self.problems))
         named = {name: selector for name, selector in outputs.items() if selector is not None}
         return Pipeline(
             source=self.document.source,
@@ -138,10 +159,6 @@ class _Checker:
 
     def report(self, path: DocumentPath, message: str) -> None:
         self.problems.append(self.document.problem(path, message))
-
-    def problems_in_order(self) -> list[Problem]:
-        once = dict.fromkeys(self.problems)
-        return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
 
     def kinds_given(self, path: DocumentPath, selector: Selector) -> tuple[str, ...]:
         return self.wiring.kinds_given(path, selector)
@@ -300,9 +317,12 @@ class _Checker:
         return () if read is None else (read,)
 
     def check_step(self, name: str, manifest: Manifest | None) -> Step | None:
-        if manifest is None:
-            return None
         path, step, given = ("steps", name), self.written.steps[name], self.given[name]
+        if manifest is None:  # where its wires come from can be told all the same
+            for key, value in given.items():
+                for selector in iter_selectors(value):
+                    self.kinds_given((*path, "with", key), selector)
+            return None
         values = self.check_literals(manifest, (*path, "with"), given)
         for key in given:
             if key in manifest.names:
