@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def run_ray(place: Place, kills: int, most_s: float) -> int:
     options = RayOptions(workers=2, gpus_per_worker=0)
     inputs, out = [str(place.pictures)], place.folder / "ray"
     run = run_on_ray(place.pipeline, inputs, out, options, batch_size=1)
-    with run:
+    with one_thread(), run:
         for _ in run:
             workers = [task.process[0] for task in run._tasks if task.process[0]]
             if done < kills and workers and time.monotonic() > until:
@@ -184,10 +185,26 @@ def _images(folder: Path) -> Iterator[tuple[str, list[Any]]]:
     yield from sorted(found, key=lambda pair: pair[0])
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give processes that are started the one thread that workers of Ray have here.
+
+    Scores differ in the last digit with the number of threads.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
 def run_whole(place: Place, form: str) -> str:
     """The run that nobody disturbs; what is there of it already is kept."""
     out = f"whole-{form}"
-    place.finish(out, *(PARQUET if form == "parquet" else ()))
+    place.finish(out, *(() if form == "folder" else PARQUET))
     return out
 
 
@@ -197,7 +214,9 @@ def compare(place: Place, way: str) -> None:
     Raises:
         SystemExit: if they are not.
     """
-    whole = run_whole(place, "folder" if way == "folder" else "parquet")
+    form = {"folder": "folder", "shards": "parquet", "ray": "ray"}[way]
+    with one_thread() if way == "ray" else nullcontext():
+        whole = run_whole(place, form)
     expected, found = results_of(place.folder / whole), results_of(place.folder / way)
     if found != expected:
         differing = [key for key in expected if found.get(key) != expected[key]]
@@ -209,7 +228,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--most-s", type=float, default=40.0, help="longest time between kills")
-    ways = [*WAYS, "whole-folder", "whole-parquet"]
+    ways = [*WAYS, "whole-folder", "whole-parquet", "whole-ray"]
     parser.add_argument("--ways", nargs="+", choices=ways, default=["folder", "shards"])
     parser.add_argument("--at", type=Path, required=True, help="folder to work in")
     asked = parser.parse_args()
@@ -217,7 +236,8 @@ def main() -> None:
     for way in asked.ways:
         started = time.monotonic()
         if way not in WAYS:
-            run_whole(place, way.removeprefix("whole-"))
+            with one_thread() if way == "whole-ray" else nullcontext():
+                run_whole(place, way.removeprefix("whole-"))
             print(f"{way}: {time.monotonic() - started:.0f} s", flush=True)
             continue
         kills = WAYS[way](place, asked.kills, asked.most_s)

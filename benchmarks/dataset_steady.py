@@ -32,6 +32,7 @@ from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item, ItemResult
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.formats.columns import detections_to_structs
+from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.runs.sources.folder import PictureFiles
 from sam2_blocks.values import Image
 
@@ -97,7 +98,9 @@ class Stages:
 
     def read(self) -> list[Image]:
         """Read all pictures, in as many threads as a run has."""
-        request = RunRequest(load_plugins(points=[]).load_pipeline(MODEL), load_plugins(points=[]))
+        plugins = load_plugins(points=[])
+        model = plugins.load_pipeline(MODEL)
+        request = RunRequest(model, plugins, max_pixels=MAX_PIXELS)
         items = list(PictureFiles([str(self.place.pictures)], request).items())
         with ThreadPoolExecutor(4) as readers:
             return list(readers.map(lambda item: item.inputs["image"](), items))

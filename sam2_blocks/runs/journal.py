@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -206,7 +207,12 @@ class Journal:
 
     def _name(self, file: Path) -> str:
         """A file relative to the folder, links resolved."""
-        return Path(os.path.relpath(file.resolve(), self._folder.resolve())).as_posix()
+        return Path(os.path.relpath(file.resolve(), self._root)).as_posix()
+
+    @functools.cached_property
+    def _root(self) -> Path:
+        """The folder with links resolved, which asks the disk about each part of its path."""
+        return self._folder.resolve()
 
     def _shared_note(self, shared: Mapping[Path, str]) -> SharedFiles:
         return SharedFiles(shared={self._name(file): block for file, block in shared.items()})
