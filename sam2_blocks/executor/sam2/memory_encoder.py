@@ -49,7 +49,7 @@ def _run_block(block: Any, maps: Tensor) -> Tensor:
     if type(block).__name__ != "CXBlock":
         result: Tensor = block(maps)
         return result
-    hidden = _run(block.norm, block.dwconv(maps)).permute(0, 2, 3, 1)
+    hidden: Tensor = _run(block.norm, block.dwconv(maps)).permute(0, 2, 3, 1)
     hidden = block.pwconv2(block.act(block.pwconv1(hidden)))
     if block.gamma is not None:
         hidden = block.gamma * hidden

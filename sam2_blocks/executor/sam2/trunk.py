@@ -60,13 +60,15 @@ def encode(network: Any, batch: Tensor, places: Tensor) -> list[Tensor]:
 
 def _run_trunk(trunk: Any, batch: Tensor, places: Tensor) -> list[Tensor]:
     """Run ``Hiera.forward``: a map (B, C, h, w) of each stage, finest first."""
-    tokens = trunk.patch_embed(batch) + places
+    tokens = (trunk.patch_embed(batch) + places).contiguous()
     stages = []
     for index, block in enumerate(trunk.blocks):
         tokens = _run_block(block, tokens)
         if index in trunk.stage_ends:
             stages.append(tokens.permute(0, 3, 1, 2))
-    return stages
+    # Upstream's first stage never leaves the order of the convolution before it, which makes its
+    # norms and sums slow; the neck's convolution rounds by the order that it is given.
+    return [stages[0].contiguous(), *stages[1:]]
 
 
 def _run_block(block: Any, tokens: Tensor) -> Tensor:
@@ -81,7 +83,8 @@ def _run_block(block: Any, tokens: Tensor) -> Tensor:
     pieces = normed.view(-1, height // window, window, width // window, window, block.dim)
     found = block.attn(pieces.transpose(2, 3).reshape(-1, window, window, block.dim))
     tokens = _add_windows(tokens, found)
-    return tokens + block.mlp(block.norm2(tokens))
+    mixed: Tensor = block.mlp(block.norm2(tokens))
+    return tokens + mixed
 
 
 def _pool(pool: Any, tokens: Tensor) -> Tensor:
@@ -114,6 +117,7 @@ def _add_coarser(level: Tensor, coarser: Tensor) -> Tensor:
     """Add to each pixel of a level (B, C, h, w), which may be overwritten, the one above it."""
     if level.dtype != torch.float32:
         return level + F.interpolate(coarser.float(), scale_factor=2.0, mode="nearest")
-    pixels = level.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, C, h/2, 2, w/2, 2)
+    count, channels, height, width = level.shape
+    pixels = level.view(count, channels, height // 2, 2, width // 2, 2)
     pixels.add_(coarser.float()[:, :, :, None, :, None])
     return level
