@@ -1,16 +1,16 @@
-"""The ways to follow boxes through a folder of JPEGs: ours, the official predictor, transformers.
+"""The ways to follow boxes through a folder of JPEGs: ours, and three others.
 
 Each takes a loaded executor of ours for its weights, and yields the masks of each frame as
-compressed COCO run lengths: what a user keeps. Ultralytics is not here: its SAM 2 builds the four
-public architectures at 1024 px only, reads its own checkpoints, and wants a torchvision whose
-compiled operators load.
+compressed COCO run lengths: what a user keeps. Ultralytics builds the four public architectures at
+1024 px only, so not ``nano``, and reads videos, not folders; it is AGPL, and nothing of it is here.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
+import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from benchmarks.third_party import transformers_config
 from sam2_blocks.executor.weights.layouts import to_transformers
 from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.values import Image, PromptSet
+
+CLIP = "clip.mp4"
+"""The JPEGs as a video, for who reads no folders."""
+ULTRALYTICS = {
+    "sam2.1/hiera_tiny": "sam2.1_t.pt",
+    "sam2.1/hiera_small": "sam2.1_s.pt",
+    "sam2.1/hiera_b_plus": "sam2.1_b.pt",
+    "sam2.1/hiera_large": "sam2.1_l.pt",
+}
+"""What Ultralytics calls the checkpoints of the architectures that it builds."""
 
 Track = Callable[[Any, Path, np.ndarray], Iterator[list[str]]]
 
@@ -123,6 +133,38 @@ def load_transformers(executor: Any) -> tuple[Any, Any]:
     return model, processor
 
 
+def track_ultralytics(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
+    """Follow boxes with Ultralytics' ``SAM2VideoPredictor`` in the video beside the JPEGs.
+
+    It keeps the shape of frames and fills the square up, so its masks are near the official ones.
+    Objects that it does not see have no row, hence their numbers are looked up.
+    """
+    predictor = load_ultralytics(executor)
+    predictor.inference_state = {}  # else it goes on with the clip before
+    for result in predictor(source=str(folder / CLIP), bboxes=boxes.tolist(), stream=True):
+        masks = torch.zeros(len(boxes), *result.orig_shape, dtype=torch.bool)
+        if result.masks is not None:
+            masks[result.boxes.cls.long()] = result.masks.data.bool()
+        yield _encode(masks)
+
+
+@functools.cache
+def load_ultralytics(executor: Any) -> Any:
+    """The same weights in Ultralytics' predictor, which knows an architecture by a file's name."""
+    make_torchvision_importable()
+    from ultralytics.models.sam import SAM2VideoPredictor
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, ULTRALYTICS[executor.spec.model])
+        torch.save({"model": executor.model.network.state_dict()}, path)
+        settings = {"model": str(path), "imgsz": executor.model.image_size, "mode": "predict"}
+        settings |= {"task": "segment", "conf": 0.0, "save": False, "verbose": False}
+        predictor = SAM2VideoPredictor(overrides=settings | {"device": executor.spec.device})
+        predictor.setup_model(verbose=False)
+    predictor.non_overlap_masks = False
+    return predictor
+
+
 def _encode(masks: torch.Tensor) -> list[str]:
     dense = masks.cpu().numpy().astype(np.uint8)  # (N, H, W)
     found = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0)))
@@ -132,18 +174,24 @@ def _encode(masks: torch.Tensor) -> list[str]:
 TRACKERS: dict[str, Track] = {
     "official": track_official,
     "transformers": track_transformers,
+    "ultralytics": track_ultralytics,
     "sam2_blocks": track_ours,
 }
 
 
-PREPARE: dict[str, Callable[[Any], Any]] = {"transformers": load_transformers}
+PREPARE: dict[str, Callable[[Any], Any]] = {
+    "transformers": load_transformers,
+    "ultralytics": load_ultralytics,
+}
 """What is done before the clock starts: a model is loaded once, not for each clip."""
 EXACT = ("sam2_blocks",)
 """Whose masks are to be the official ones."""
 
 
-def missing(peer: str) -> str:
-    """Say what a peer wants that is not here; empty if nothing."""
-    if peer == "transformers" and importlib.util.find_spec("transformers") is None:
-        return "needs: pip install transformers"
+def missing(peer: str, model: str) -> str:
+    """Say what a peer wants to follow with a model that is not here; empty if nothing."""
+    if peer in PREPARE and find_spec(peer) is None:
+        return f"needs: pip install {peer}"
+    if peer == "ultralytics" and model not in ULTRALYTICS:
+        return f"builds {', '.join(ULTRALYTICS)} only"
     return ""

@@ -10,6 +10,7 @@ from benchmarks.measure import CLOSE, EQUAL, ROUNDED, compare, time_interleaved
 from benchmarks.peers import replaced
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenes import make_photo_scene, make_scene
+from benchmarks.video_peers import missing
 
 
 def rle_of(mask):
@@ -106,3 +107,12 @@ def test_an_unknown_scenario_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["box"])
     assert "no scenario box; there are rle, boxes" in capsys.readouterr().err
+
+
+def test_a_peer_that_cannot_follow_says_why(monkeypatch):
+    here = {"ultralytics"}
+    monkeypatch.setattr("benchmarks.video_peers.find_spec", lambda name: name in here or None)
+    assert missing("transformers", "nano") == "needs: pip install transformers"
+    assert missing("ultralytics", "nano").startswith("builds sam2.1/hiera_tiny, ")
+    assert not missing("ultralytics", "sam2.1/hiera_tiny")
+    assert not missing("official", "nano")

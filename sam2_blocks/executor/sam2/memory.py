@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.sam2.memory_attention import attend
+from sam2_blocks.executor.sam2.memory_encoder import encode
 from sam2_blocks.executor.sam2.model import LoadedModel
 
 # Memories are kept as the official predictor keeps them, whatever the model computes in.
@@ -232,14 +233,13 @@ class Memory:
         network, side = self._network, self._model.image_size
         with self._model.computing(reduced=self._may_reduce):
             masks = F.interpolate(logits[:, None], (side, side), mode="bilinear")
-            masks = (masks > 0).float() if prompted else torch.sigmoid(masks)
+            masks = (masks > 0).float() if prompted else masks.sigmoid_()
             if network.sigmoid_scale_for_mem_enc != 1:
-                masks = masks * network.sigmoid_scale_for_mem_enc
+                masks.mul_(network.sigmoid_scale_for_mem_enc)
             if network.sigmoid_bias_for_mem_enc != 0:
-                masks = masks + network.sigmoid_bias_for_mem_enc
-            encoder = network.memory_encoder
-            fused = encoder.pix_feat_proj(image_embed.float()) + encoder.mask_downsampler(masks)
-            features = encoder.out_proj(encoder.fuser(fused))  # (N, D, h/4, w/4)
+                masks.add_(network.sigmoid_bias_for_mem_enc)
+            # (N, D, h/4, w/4)
+            features = encode(network.memory_encoder, image_embed.float(), masks)
             if network.no_obj_embed_spatial is not None:
                 unseen = 1 - (object_score > 0).float()  # (N, 1)
                 features = features + (unseen * network.no_obj_embed_spatial)[..., None, None]

@@ -27,6 +27,7 @@ from sam2_blocks.executor.device.compiling import (
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
+from sam2_blocks.executor.sam2 import trunk
 from sam2_blocks.executor.sam2.backend import choose_backend, openvino_encoder
 from sam2_blocks.executor.weights.catalogue import (
     MODELS,
@@ -114,9 +115,7 @@ class LoadedModel:
         """
         if self.backend == "openvino":
             return lambda batch: self._forget_memory(self.frame_encoder(batch))
-        if self.compile != "off":
-            # The network remembers its position encodings; without them it would compile twice.
-            self._encode(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
+        self._prepare_encoder()
         return self.accelerate(self._encode, "encoder")
 
     def accelerate(self, function: TensorFunction, part: Part) -> TensorFunction:
@@ -137,15 +136,21 @@ class LoadedModel:
         """
         if self.backend == "openvino":
             return openvino_encoder(self)
+        self._prepare_encoder()
+        return self.accelerate(self._encode_frame, "encoder")
+
+    def _prepare_encoder(self) -> None:
+        """Make what it remembers before it is compiled, else twice, or recorded."""
         if self.compile != "off":
             self.encode_frame(
                 torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
             )
-        return self.accelerate(self.encode_frame, "encoder")
+        elif self._restates_encoder:
+            _ = self._patch_places
 
     def _encode(self, batch: Tensor) -> list[Tensor]:
         """Run the encoder; source: sam2 ``sam2_image_predictor.py: set_image_batch``."""
-        return self._forget_memory(self.encode_frame(batch))
+        return self._forget_memory(self._encode_frame(batch))
 
     def _forget_memory(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Say in the features of a frame, which are fresh, that there is nothing to remember."""
@@ -158,6 +163,21 @@ class LoadedModel:
         """Run the encoder without memory's part; a pure function of one tensor."""
         levels: list[Tensor] = self.network.forward_image(batch)["backbone_fpn"]
         return levels[-self.network.num_feature_levels :]
+
+    def _encode_frame(self, batch: Tensor) -> list[Tensor]:
+        """As `encode_frame`, with fewer steps; compilers save them by themselves."""
+        if not self._restates_encoder:
+            return self.encode_frame(batch)
+        levels = trunk.encode(self.network, batch, self._patch_places)
+        return levels[-self.network.num_feature_levels :]
+
+    @property
+    def _restates_encoder(self) -> bool:
+        return self.compile == "off" and trunk.is_known(self.network.image_encoder)
+
+    @cached_property
+    def _patch_places(self) -> Tensor:
+        return trunk.place_patches(self.network.image_encoder.trunk, self.image_size)
 
     @contextmanager
     def computing(self, *, reduced: bool = True) -> Iterator[None]:

@@ -101,9 +101,17 @@ def upscale(decoder: Any, features: Tensor, high_res_feats: Sequence[Tensor]) ->
     """Upscale image features (N, C, h/4, w/4) to (N, C/8, h, w), adding finer ones on the way."""
     deconv1, norm, activate1, deconv2, activate2 = decoder.output_upscaling
     finest, finer = high_res_feats
-    features = activate1(_layer_norm_2d(norm, deconv1(features).add_(finer)))
+    features = activate1(layer_norm_2d(norm, deconv1(features).add_(finer)))
     upscaled: Tensor = activate2(deconv2(features).add_(finest))
     return upscaled
+
+
+def layer_norm_2d(norm: Any, x: Tensor) -> Tensor:
+    """Run ``LayerNorm2d.forward`` on (N, C, h, w), centring once and in place."""
+    x = x - x.mean(1, keepdim=True)
+    variance = x.pow(2).mean(1, keepdim=True)
+    x = x.div_(torch.sqrt(variance + norm.eps))
+    return x.mul_(norm.weight[:, None, None]).add_(norm.bias[:, None, None])
 
 
 def _run_layer(
@@ -141,11 +149,3 @@ def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     read = F.scaled_dot_product_attention(queries, keys, values)
     projected: Tensor = attention.out_proj(read.transpose(1, 2).flatten(2))
     return projected
-
-
-def _layer_norm_2d(norm: Any, x: Tensor) -> Tensor:
-    """Run ``LayerNorm2d.forward``, centring once and in place."""
-    x = x - x.mean(1, keepdim=True)
-    variance = x.pow(2).mean(1, keepdim=True)
-    x = x.div_(torch.sqrt(variance + norm.eps))
-    return x.mul_(norm.weight[:, None, None]).add_(norm.bias[:, None, None])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sam2_blocks.executor import load
+from sam2_blocks.executor.sam2 import memory_attention
 from sam2_blocks.executor.sam2.memory_attention import attend, is_known
 
 SIDE, OBJECTS, POINTERS = 16, 3, 8
@@ -38,8 +39,11 @@ def given(attention):
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("band", [2**30, 2**16])
-def test_it_equals_the_module(attention, given, shared, band, monkeypatch):
-    monkeypatch.setattr("sam2_blocks.executor.sam2.memory_attention.BAND_BYTES", band)
+@pytest.mark.parametrize("product", [memory_attention.ONE_DNN, None], ids=["onednn", "torch"])
+def test_it_equals_the_module(attention, given, shared, band, product, monkeypatch):
+    monkeypatch.setattr(memory_attention, "BAND_BYTES", band)
+    monkeypatch.setattr(memory_attention, "ONE_DNN", product)
+    monkeypatch.setattr(memory_attention, "MUCH", 0)
     tokens, frame_places, memory, places = given
     places = places[:1] if shared else places
     assert all(is_known(layer) for layer in attention.layers)

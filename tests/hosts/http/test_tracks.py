@@ -181,3 +181,29 @@ def test_pages_of_allowed_origins_may_end_sessions(connect):
     headers = {"Origin": "https://example.com", "Access-Control-Request-Method": "DELETE"}
     response = client.options("/track/x", headers=headers)
     assert "DELETE" in response.headers["Access-Control-Allow-Methods"]
+
+
+def test_videos_of_many_objects_take_turns_and_one_is_given_up(connect):
+    """Nothing of one is seen in the other, through objects by the dozen and frames without any."""
+    executor = Remembering()
+    client = connect(executor)
+    many = [box(x, y, x + 4, y + 4) for x in range(0, 70, 7) for y in range(0, 50, 10)]
+    crowded = client.post("/track", json={**START, "prompts": many}).json()
+    lonely = client.post("/track", json=START).json()
+    for _ in range(25):
+        for session, count in ((crowded, len(many)), (lonely, 1)):
+            answer = client.post(f"/track/{session['session_id']}/frames", json=FRAME).json()
+            assert len(answer["frames"][0]["predictions"]) == count
+    removed = list(range(1, len(many) + 1, 2))
+    address = f"/track/{crowded['session_id']}"
+    answer = client.post(f"{address}/frames", json={**FRAME, "removals": removed}).json()
+    ids = [row["tracker_id"] for row in answer["frames"][0]["predictions"]]
+    assert ids == list(range(2, len(many) + 1, 2))
+    again = {**FRAME, "prompts": [{**box(1, 1, 5, 5), "tracker_id": 1}]}
+    answer = client.post(f"{address}/frames", json=again).json()
+    assert sorted(row["tracker_id"] for row in answer["frames"][0]["predictions"]) == [1, *ids]
+    client.delete(address)
+    assert [session.closed for session in executor.sessions] == [True, False]
+    answer = client.post(f"/track/{lonely['session_id']}/frames", json=FRAME).json()
+    assert [row["tracker_id"] for row in answer["frames"][0]["predictions"]] == [1]
+    assert answer["frames"][0]["frame_index"] == 26
