@@ -50,5 +50,5 @@ def test_the_page_of_ray_runs(tmp_path):
     assert "2 of 2 done" in said
     masks = json.loads((tmp_path / "coco.json").read_text())["annotations"]
     assert len(masks) == 2
-    [area] = re.findall(r" (\d+)$", said, re.M)  # of the first mask, after its columns
+    [area] = re.findall(r"^\[.*\] (\d+)$", said, re.M)  # of the first mask, after its types
     assert int(area) == masks[0]["area"]
