@@ -160,7 +160,7 @@ def _checked_size(size: object) -> Hw:
 
 
 def _checked_runs(counts: object) -> NDArray[np.integer]:
-    runs = np.empty(0)
+    runs: NDArray[Any] = np.empty(0)
     with suppress(ValueError):  # lists of lists
         runs = np.asarray(counts)
     if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer):
