@@ -33,6 +33,7 @@ from sam2_blocks.errors import (
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
 from sam2_blocks.language.selectors import InputRef
+from sam2_blocks.options import check_whole
 from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
@@ -106,8 +107,7 @@ class Runner:
     ) -> None:
         given = {"batch_size": batch_size, "readers": readers, "elements": elements}
         for name, number in given.items():
-            if number < 1:
-                raise ValueError(f"{name} wants >= 1, got {number}")
+            check_whole(name, number, 1)
         self.pipeline = pipeline
         self.resources = resources or plugins.resources()
         self._hook = plugins.manager.hook

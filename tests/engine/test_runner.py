@@ -291,7 +291,7 @@ def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
 
 
 def test_batch_size_is_checked(doubling):
-    with pytest.raises(ValueError, match="batch_size wants >= 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size wants 1 or more, got 0"):
         Runner(doubling.pipeline, doubling.plugins, batch_size=0)
 
 
@@ -495,3 +495,9 @@ def test_a_block_that_is_made_only_to_finish_may_fail_in_any_way(doubling, monke
         Runner(pipeline, doubling.plugins, resources=resources) as runner,
     ):
         list(runner.run([]))
+
+
+@pytest.mark.parametrize("size", [True, 1.5, "2", float("nan"), None])
+def test_a_batch_has_a_whole_number_of_items(doubling, size):
+    with pytest.raises(ValueError, match="batch_size wants 1 or more, got"):
+        doubling.run([1], batch_size=size)
