@@ -6,7 +6,8 @@ A message says where, what was expected, what came, and what to do. Pure functio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -198,6 +199,29 @@ def as_error(error: BaseException) -> Exception:
     foreign = ForeignError(f"{type(error).__name__}: {message_of(error)}")
     foreign.__cause__ = error
     return foreign
+
+
+@contextmanager
+def foreign_code() -> Iterator[None]:
+    """Scope of a call into other people's code, out of which come errors and interrupts alone.
+
+    Raises:
+        ForeignError: for what is neither; see `as_error`.
+
+    Example:
+        >>> try:
+        ...     with foreign_code():
+        ...         raise SystemExit(0)
+        ... except Sam2BlocksError as error:
+        ...     print(error)
+        SystemExit: 0
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise as_error(error) from error
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sam2_blocks.clips import Clip
-from sam2_blocks.errors import ImageError
+from sam2_blocks.errors import ImageError, Sam2BlocksError, as_error, message_of
 from sam2_blocks.formats import clip_prompts, clips, images
 from sam2_blocks.formats.plain import DumpOptions, to_plain
 from sam2_blocks.prompts import parse_prompts, prompts_to_plain
@@ -237,13 +237,16 @@ def dump_value(value: object, kinds: Iterable[Kind], options: DumpOptions | None
     for kind in kinds:
         try:
             kind.check(value)
-        except (TypeError, ValueError, ImageError) as error:
-            reasons.append(f"{kind.name}: {error}")
+        except BaseException as error:  # a plugin's kind may fail in any way
+            reasons.append(f"{kind.name}: {message_of(as_error(error))}")
             continue
         try:
             return kind.dump(value, options or DumpOptions())
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"cannot be written as {kind.name}: {error}") from error
+        except Sam2BlocksError:
+            raise
+        except BaseException as error:
+            cause = as_error(error)
+            raise TypeError(f"cannot be written as {kind.name}: {message_of(cause)}") from cause
     raise TypeError("; ".join(reasons))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any, TypeVar
+
+import numpy as np
 
 Settings = TypeVar("Settings")
 
@@ -42,12 +45,33 @@ class SegmentOptions:
         Raises:
             ValueError: if one is out of its range.
         """
-        if not isfinite(self.mask_threshold):
-            raise ValueError(f"mask_threshold wants a finite number, got {self.mask_threshold}")
+        check_finite("mask_threshold", self.mask_threshold)
         for name in ("max_hole_area", "max_sprinkle_area"):
-            if not getattr(self, name) >= 0:  # NaN is not
-                raise ValueError(f"{name} wants 0 or more, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 0)
+        if not isinstance(self.multimask_output, bool | np.bool_):
+            raise ValueError(f"multimask_output wants True or False, got {self.multimask_output!r}")
         return self
+
+
+def check_finite(name: str, value: object) -> None:
+    """Check a number, Python's or numpy's.
+
+    Raises:
+        ValueError: if it is none, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+        raise ValueError(f"{name} wants a finite number, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Check a whole number, Python's or numpy's, of at most 32 bits.
+
+    Raises:
+        ValueError: if it is none, or less than ``least``.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or not least <= value < 2**31:  # type: ignore[operator]
+        raise ValueError(f"{name} wants {least} or more, got {value!r}")
 
 
 def settings_of(of: type[Settings], item: object) -> Settings:

@@ -13,6 +13,7 @@ from sam2_blocks.errors import (
     StepError,
     as_error,
     did_you_mean,
+    foreign_code,
     message_of,
 )
 
@@ -94,3 +95,16 @@ def test_what_is_no_error_becomes_one_that_names_it(raised):
 def test_an_interrupt_stays_one():
     with pytest.raises(KeyboardInterrupt):
         as_error(KeyboardInterrupt())
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), asyncio.CancelledError(), GeneratorExit()])
+def test_out_of_foreign_code_come_errors_alone(raised):
+    with pytest.raises(ForeignError, match=type(raised).__name__), foreign_code():
+        raise raised
+
+
+@pytest.mark.parametrize("raised", [KeyError("k"), StopIteration(), KeyboardInterrupt()])
+def test_errors_and_interrupts_come_out_of_foreign_code_as_they_are(raised):
+    with pytest.raises(type(raised)) as caught, foreign_code():
+        raise raised
+    assert caught.value is raised

@@ -281,3 +281,16 @@ def test_wrong_run_lengths_are_refused_at_the_border():
         TypeError, match=r"object_detection_prediction: data\['rle_mask'\] of row 0"
     ):
         check_value(boxes, [BOXES])
+
+
+@pytest.mark.parametrize("part", ["check", "dump"])
+@pytest.mark.parametrize("raised", [SystemExit(0), KeyError("k"), RecursionError("deep")])
+def test_a_kind_that_fails_in_any_way_is_said_to_be_unwritten(part, raised):
+    def leave(*_):
+        raise raised
+
+    odd = Kind("odd", "", leave if part == "check" else lambda _: None, dump=leave)
+    with pytest.raises(TypeError, match=r"odd: .*(SystemExit: 0|'k'|deep)"):
+        dump_value(1.0, [odd])
+    if part == "check":
+        assert dump_value(1.0, [odd, KINDS["float"]]) == 1.0

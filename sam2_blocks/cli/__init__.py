@@ -25,6 +25,7 @@ def main() -> None:
     """Run the program; Ctrl-C and SIGTERM end it with 130, and what is finished is kept."""
     _on_interruption(_leave)  # nothing is begun yet
     gc.set_threshold(OBJECTS_BETWEEN, *gc.get_threshold()[1:])
+    _open_closed_streams()
     try:
         from sam2_blocks.cli.app import main as run
 
@@ -40,6 +41,14 @@ def main() -> None:
         _leave()
     except BrokenPipeError:  # nobody reads stdout any more
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
+
+
+def _open_closed_streams() -> None:
+    """Have streams where whoever started us closed them: a file of ours would get their number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _on_interruption(handler: Callable[[int, FrameType | None], Any]) -> None:

@@ -7,12 +7,14 @@ escape, too.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,7 +30,7 @@ err = Console(stderr=True, highlight=False)
 # All control characters but the line feed, which our messages have, and those that turn the
 # direction of a text around.
 STEERING = re.compile(
-    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
@@ -47,7 +49,7 @@ def print_result(what: Any) -> None:
     """Print to stdout as long as somebody reads it; the work goes on without."""
     try:
         out.print(what, soft_wrap=isinstance(what, str))
-    except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit
+    except (OSError, SystemExit):  # a full disk; rich leaves by SystemExit if nobody reads
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
 
 
@@ -80,6 +82,37 @@ def warn_of_broken(plugins: Plugins) -> None:
             print_warning(f"plugin {record.name!r} is broken and skipped: {record.error}")
 
 
+class _Unheard(io.TextIOWrapper):
+    """What takes the place of stderr: work goes on when nobody can read why something failed.
+
+    Args:
+        stream: the one that was there; it is of no use afterwards.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(stream.detach(), stream.encoding, line_buffering=True)
+
+    def write(self, text: str) -> int:
+        """Write, to nowhere once that has failed."""
+        with self._to_nowhere_else():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is held, to nowhere once that has failed."""
+        with self._to_nowhere_else():
+            super().flush()
+
+    @contextmanager
+    def _to_nowhere_else(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())  # what is held goes there, too
+            os.close(nowhere)
+
+
 class LogOnScreen(logging.Handler):
     """Prints what we log, and leaves the log of others to them."""
 
@@ -93,6 +126,8 @@ class LogOnScreen(logging.Handler):
 
 def set_up() -> None:
     """Make streams, warnings and log those of a program; a library must not."""
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        sys.stderr = _Unheard(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

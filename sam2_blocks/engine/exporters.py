@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image as Pil
 
 from sam2_blocks.engine.places import Exporter
-from sam2_blocks.errors import ImageError
+from sam2_blocks.errors import as_error
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.kinds import LIST_OF, Kind, dump_value, find_kind
 from sam2_blocks.values import Image
@@ -126,7 +126,8 @@ def choose_format(value: Any, formats: Sequence[OutputFormat]) -> OutputFormat:
     for one in formats[:-1]:
         try:
             one.kind.check(value)
-        except (TypeError, ValueError, ImageError):
+        except BaseException as error:  # a plugin's kind may fail in any way
+            as_error(error)
             continue
         return one
     return formats[-1]

@@ -28,6 +28,23 @@ ENTRY_POINT_GROUP = "sam2_blocks"
 SWITCH = "SAM2_BLOCKS_PLUGINS"
 """Unset loads every plugin, empty loads none, else a comma-separated list of names."""
 
+WANTED: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "kinds": ("a Kind", lambda one: isinstance(one, Kind)),
+    "executors": (
+        "a Family, or a factory",
+        lambda one: isinstance(one, Family) and callable(one.load),
+    ),
+    "models": (
+        "a KnownModel whose names are texts",
+        lambda one: isinstance(one, KnownModel) and all(isinstance(n, str) for n in one.names),
+    ),
+    "exporters": ("an Exporter(suffix, write)", lambda one: isinstance(one, Exporter)),
+    "sources": ("a function (text, request)", callable),
+    "sinks": ("a function (request)", callable),
+    "hosts": ("an object with 'report'", lambda one: True),  # asked when it has to
+}
+"""What a plugin may bring, by the field of `Plugins` that it goes to."""
+
 
 @dataclass(frozen=True)
 class PluginRecord:
@@ -317,11 +334,30 @@ def _collect(
         "sinks": mapped("register_sinks"),
         "hosts": mapped("register_hosts"),
     }
-    for name, exporter in brought["exporters"].items():
-        if not isinstance(exporter, Exporter):
-            got = type(exporter).__name__
-            raise PluginError(f"exporter {name!r}: wants an Exporter(suffix, write), got {got}.")
-    return listed("register_manifests"), listed("register_pipelines"), brought
+    for what, named in brought.items():
+        for name, one in named.items():
+            _check_brought(what, name, one)
+    folders = (listed(hook) for hook in ("register_manifests", "register_pipelines"))
+    manifests, pipelines = (list(map(_folder, found)) for found in folders)
+    return manifests, pipelines, brought
+
+
+def _check_brought(what: str, name: object, one: object) -> None:
+    """Refuse now what would fail whoever looks through all that plugins brought."""
+    who = f"{what.removesuffix('s')} {name!r}"
+    if not isinstance(name, str):
+        raise PluginError(f"{who}: a name wants to be a text, got {type(name).__name__}.")
+    wanted, is_one = WANTED[what]
+    if not is_one(one):
+        raise PluginError(f"{who}: wants {wanted}, got {type(one).__name__}.")
+
+
+def _folder(given: Any) -> Path:
+    if isinstance(given, str):
+        return Path(given)
+    if not hasattr(given, "iterdir"):  # what `importlib.resources` gives has it, too
+        raise PluginError(f"a folder of manifests or pipelines is a path, got {given!r:.100}.")
+    return given  # type: ignore[no-any-return]
 
 
 def _by_name(what: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -27,11 +27,13 @@ from sam2_blocks.errors import (
     StepError,
     as_error,
     did_you_mean,
+    foreign_code,
     message_of,
 )
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
 from sam2_blocks.language.selectors import InputRef
+from sam2_blocks.options import check_whole
 from sam2_blocks.values import UNNAMED, Image
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
@@ -105,8 +107,7 @@ class Runner:
     ) -> None:
         given = {"batch_size": batch_size, "readers": readers, "elements": elements}
         for name, number in given.items():
-            if number < 1:
-                raise ValueError(f"{name} wants >= 1, got {number}")
+            check_whole(name, number, 1)
         self.pipeline = pipeline
         self.resources = resources or plugins.resources()
         self._hook = plugins.manager.hook
@@ -138,7 +139,8 @@ class Runner:
                 # A file for all items is written even if none reached it.
                 writes = step.manifest.file_access == "write" and self.resources.files.kept
                 if writes and step.id not in self._blocks:
-                    stack.callback(_finish, self._block(step))
+                    with foreign_code():
+                        stack.callback(_finish, self._block(step))
 
     def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
         """Run items; results come in order, at most one micro-batch late.
@@ -175,7 +177,7 @@ class Runner:
     def _read_batch(
         self, pool: ThreadPoolExecutor, items: Iterator[Item]
     ) -> list[Future[Progress]]:
-        with stage("list"):
+        with stage("list"), foreign_code():  # a source may be a plugin's
             batch = list(islice(items, self._batch_size))
         return [pool.submit(copy_context().run, self._read, item) for item in batch]
 
@@ -259,8 +261,9 @@ class Runner:
             absence = plan.why_not(progress)
             if absence is None:
                 return list(plan.tasks(progress))
-        except TypeError as error:
-            self._fail(step, Task(progress, {}), message_of(error), error)
+        except BaseException as error:  # a plugin's value may fail in any way when it is asked
+            cause = as_error(error)
+            self._fail(step, Task(progress, {}), message_of(cause), cause)
             absence = Absence("it failed", True)
         progress.absent[step.id] = absence
         if not absence.failed:
@@ -306,7 +309,7 @@ class Runner:
             results = self._block(step).run(items)
             if len(results) != len(items):
                 raise RuntimeError(f"returned {len(results)} results for {len(items)} items")
-            return results
+            return list(results)  # a sequence of a plugin's own may fail when it is read
         except FATAL as error:
             raise StepError(step.id, step.manifest.id, message_of(error)) from error
         except BaseException as error:  # a block may fail in any way; find the item that did it
@@ -379,12 +382,7 @@ def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Seq
 
 def _finish(block: Block) -> None:
     """Let a block write what it holds, if it has anything to do then."""
-    finish = getattr(block, "finish", None)
-    if finish is None:
-        return
-    try:
-        finish()
-    except Exception:
-        raise
-    except BaseException as error:  # a plugin's code may fail in any way
-        raise as_error(error) from error
+    with foreign_code():
+        finish = getattr(block, "finish", None)
+        if finish is not None:
+            finish()

@@ -71,8 +71,8 @@ def remove_torn(paths: Iterable[Path]) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text; see `write_atomically`."""
-    return write_bytes(path, text.encode())
+    """Write UTF-8 text, what that cannot say as escapes; see `write_atomically`."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def hidden_path(path: Path, ending: str) -> Path:

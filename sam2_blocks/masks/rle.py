@@ -76,8 +76,14 @@ def mask_to_rle(mask: NDArray[np.bool_]) -> Rle:
 
 
 def rle_to_mask(rle: Rle) -> NDArray[np.bool_]:
-    """Decode run lengths to a bool array (H, W)."""
+    """Decode run lengths to a bool array (H, W).
+
+    Raises:
+        ValueError: if they are not those of H * W pixels. Nothing else here looks, but this would
+            write wherever they lead.
+    """
     height, width = rle.size
+    _check_sum(np.asarray(rle.counts), height * width)
     is_foreground = np.arange(len(rle.counts)) % 2 == 1
     mask: NDArray[np.bool_] = np.repeat(is_foreground, rle.counts).reshape(width, height).T
     return mask
@@ -110,24 +116,31 @@ def coco_to_rle(coco: Mapping[str, Any]) -> Rle:
             `MAX_PIXELS`, ``counts`` cannot be decoded, a run is negative or longer than H * W, or
             the runs do not sum to H * W.
     """
+    if not isinstance(coco, Mapping):
+        raise ValueError(f"a COCO RLE is a mapping of 'size' and 'counts', got {coco!r:.100}")
     missing = {"size", "counts"} - coco.keys()
     if missing:
         raise ValueError(f"a COCO RLE needs 'size' and 'counts'; missing: {sorted(missing)}")
     size = _checked_size(coco["size"])
     pixels = size[0] * size[1]
     counts = coco["counts"]
-    runs = _decompress(counts) if isinstance(counts, str | bytes) else _checked_runs(counts)
-    # Each run before their sum: runs no longer than the image sum to less than 2^63.
+    is_text = isinstance(counts, str | bytes | bytearray)
+    runs = _decompress(counts) if is_text else _checked_runs(counts)
+    _check_sum(runs, pixels)
+    return Rle(size, merge_empty_runs(runs.astype(np.int64)))
+
+
+def _check_sum(runs: NDArray[np.integer], pixels: int) -> None:
+    """Check each run before their sum: runs no longer than the image sum to less than 2^63."""
     smallest, longest = int(runs.min(initial=0)), int(runs.max(initial=0))
     if smallest < 0 or longest > pixels:
         raise ValueError(
             f"a COCO count must be from 0 to H * W = {pixels}, got one of "
             f"{smallest if smallest < 0 else longest}"
         )
-    runs = runs.astype(np.int64)
-    if runs.sum() != pixels:
-        raise ValueError(f"COCO counts must sum to H * W = {pixels}, got a sum of {runs.sum()}")
-    return Rle(size, merge_empty_runs(runs))
+    total = runs.sum(dtype=np.int64)
+    if total != pixels:
+        raise ValueError(f"COCO counts must sum to H * W = {pixels}, got a sum of {total}")
 
 
 def _checked_size(size: object) -> Hw:
@@ -135,7 +148,7 @@ def _checked_size(size: object) -> Hw:
     with suppress(TypeError, ValueError, OverflowError):
         given = tuple(np.asarray(size))
         height, width = map(int, given)
-        if given != (height, width):
+        if given != (height, width) or any(isinstance(side, bool) for side in size):  # type: ignore[attr-defined]
             height = 0
     if height <= 0 or width <= 0:
         raise ValueError(
@@ -147,7 +160,9 @@ def _checked_size(size: object) -> Hw:
 
 
 def _checked_runs(counts: object) -> NDArray[np.integer]:
-    runs = np.asarray(counts)
+    runs: NDArray[Any] = np.empty(0)
+    with suppress(ValueError):  # lists of lists
+        runs = np.asarray(counts)
     if runs.ndim != 1 or not np.issubdtype(runs.dtype, np.integer):
         raise ValueError(
             f"COCO 'counts' must be a string, bytes or a list of integers, "
@@ -156,7 +171,7 @@ def _checked_runs(counts: object) -> NDArray[np.integer]:
     return runs
 
 
-def _decompress(text: str | bytes) -> Int64Array:
+def _decompress(text: str | bytes | bytearray) -> Int64Array:
     """Decode the COCO string: signed base-32 digits, then differences two runs back.
 
     Sums may wrap, but no wrapped run looks right: a difference has 40 bits, so on its way around
@@ -165,7 +180,7 @@ def _decompress(text: str | bytes) -> Int64Array:
     Source: ``rleFrString`` in the COCO API, ``common/maskApi.c``. Written here because that
     function trusts its input and reads past its end when the string is cut short.
     """
-    raw = text.encode("ascii", "replace") if isinstance(text, str) else text
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     digits = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     is_last = digits & 0x20 == 0
     if len(digits) == 0 or digits.min() < 0 or digits.max() > 63 or not is_last[-1]:
@@ -244,7 +259,10 @@ def rle_iou(first: Rle, second: Rle) -> float:
 def rle_contains(rle: Rle, point_xy: ArrayLike) -> bool:
     """Say whether a point, xy in pixels, lies in a mask; a point outside the picture does not."""
     height, width = rle.size
-    x, y = (math.floor(value) for value in np.asarray(point_xy, float))
+    point = np.asarray(point_xy, float)
+    if not np.isfinite(point).all():
+        return False
+    x, y = map(math.floor, point)
     if not (0 <= x < width and 0 <= y < height):
         return False
     run = int(np.searchsorted(np.cumsum(rle.counts), x * height + y, side="right"))
@@ -302,6 +320,8 @@ def rle_crop(rle: Rle, box_xyxy: ArrayLike) -> Rle:
         ValueError: if the box is inverted or reaches outside the image.
     """
     height, width = rle.size
+    if not np.isfinite(box_xyxy).all():
+        raise ValueError(f"a box wants finite numbers, got {box_xyxy!r}")
     x_min, y_min, x_max, y_max = (int(edge) for edge in np.asarray(box_xyxy))
     if not (0 <= x_min <= x_max < width and 0 <= y_min <= y_max < height):
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.formats.images import array_to_image, check_image, read_image
-from sam2_blocks.options import SegmentOptions
+from sam2_blocks.options import SegmentOptions, check_finite, check_whole
 from sam2_blocks.prompts import is_detections, to_prompt_set
 from sam2_blocks.values import Embedding, Image, PromptSet
 
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
     Picture = Image | Embedding | NDArray[Any] | PilImage | str | Path | bytes
 
+BAD_PROMPTS = ("auto", "error", "skip")
+
 
 def segment(
     image: Picture,
     prompts: sv.Detections | PromptSet | NDArray[Any] | Sequence[Any],
-    model: str = "nano",
+    model: str | Path = "nano",
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -67,7 +69,7 @@ def segment(
 
     Raises:
         TypeError: if the picture or the prompts are nothing of this kind.
-        ValueError: if a prompt means nothing in the picture.
+        ValueError: if a prompt means nothing in the picture, or an argument is out of its range.
         ImageError: if the picture cannot be read.
         ModelError: if the model, its device or its dtype is not to be had.
 
@@ -79,13 +81,22 @@ def segment(
     """
     from sam2_blocks.blocks.segment import Segment
 
+    check_finite("min_confidence", min_confidence)
+    check_whole("tile_px", tile_px, 0)
+    if on_bad_prompt not in BAD_PROMPTS:
+        raise ValueError(f"on_bad_prompt wants one of {BAD_PROMPTS}, got {on_bad_prompt!r}")
+    if not isinstance(model, str | Path):
+        raise TypeError(f"model wants a name or a path, got {type(model).__name__}")
+    options = options or SegmentOptions()
+    if not isinstance(options, SegmentOptions):
+        raise TypeError(f"options wants SegmentOptions, got {type(options).__name__}")
     picture = image if isinstance(image, Embedding) else to_image(image)
     item = _Item(
         image=picture if isinstance(picture, Image) else None,
         embedding=picture if isinstance(picture, Embedding) else None,
         boxes=prompts if is_detections(prompts) else None,
         prompts=None if is_detections(prompts) else to_prompt_set(prompts),
-        model=model,
+        model=str(model),
         device=device,
         dtype=dtype,
         backend=backend,
@@ -93,7 +104,7 @@ def segment(
         min_confidence=min_confidence,
         tile_px=tile_px,
         on_bad_prompt=on_bad_prompt,
-        **(options or SegmentOptions()).keywords(),
+        **options.keywords(),
     )
     [result] = Segment(_resources()).run([item])
     if isinstance(result, Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 from sam2_blocks.engine.places import RunRequest, Sink, Source, SourceFactory
 from sam2_blocks.engine.records import Item
-from sam2_blocks.errors import UsageError
+from sam2_blocks.errors import UsageError, foreign_code
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.runs.sinks.parquet import ParquetSink
 from sam2_blocks.runs.sources.coco import CocoItems, open_coco
@@ -114,9 +114,10 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
         return None
     if not isinstance(out, str | Path):
         return out
-    for factory in request.plugins.sinks.values():
-        if sink := factory(request):
-            return sink
+    with foreign_code():
+        for factory in request.plugins.sinks.values():
+            if sink := factory(request):
+                return sink
     return ParquetSink(request) if request.form == "parquet" else FolderSink(Path(out), request)
 
 
@@ -156,7 +157,8 @@ def _open_text(text: str, request: RunRequest) -> Source | None:
         return source
     factories = (*request.plugins.sources.values(), *FORMS)
     opened = (factory(text, request) for factory in factories)
-    return next((found for found in opened if found is not None), None)
+    with foreign_code():
+        return next((found for found in opened if found is not None), None)
 
 
 def _is_path(value: object) -> bool:

@@ -17,7 +17,7 @@ from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
-from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.errors import UsageError, did_you_mean, foreign_code
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.heap import give_back
@@ -182,7 +182,8 @@ class Run(Iterator[ItemResult]):
             UsageError: if the results cannot go there.
         """
         if self._results is None:
-            done = self._sink.begin(self._source) if self._sink else ()
+            with foreign_code():  # a sink may be a plugin's
+                done = self._sink.begin(self._source) if self._sink else ()
             self.done_before = len(done)
             self._results = self._work(done)
             next(self._results)  # up to where closing it lets go again
@@ -224,7 +225,8 @@ class Run(Iterator[ItemResult]):
                     result = replace(found, item=self._under_way.pop(found.id))
                     self.errors += result.errors
                     if self._sink:
-                        self._sink.write(result)
+                        with foreign_code():
+                            self._sink.write(result)
                     if count % ITEMS_BETWEEN == 0:
                         give_back()
                     yield result
@@ -234,7 +236,8 @@ class Run(Iterator[ItemResult]):
             if self._sink:
                 with ExitStack() as stack:
                     stack.callback(lambda sink: self.errors.extend(sink.failed), self._sink)
-                    self._sink.end(complete=complete)
+                    with foreign_code():
+                        self._sink.end(complete=complete)
 
     def _open_flight(self) -> Flight:
         place = self._sink.flight_note if isinstance(self._sink, HasFlightNote) else None

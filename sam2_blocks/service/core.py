@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -335,7 +336,9 @@ class Service:
         if given is None:
             name = str(image_id)  # the request was checked to have one of the two
             key = self._names.key(name, lane.executor.spec, client=client)
-            return await self.in_thread(lambda: lane.recall(key, name)), name
+            found = await self.in_thread(lambda: lane.recall(key, name))
+            hw = self._names.image_hw(name, client=client)
+            return replace(found, image_hw=hw or found.image_hw), name  # a file may say any size
         async with self.images.opened({"image": given}) as opened:
             image = opened["image"]
             digest = await self.in_thread(lambda: pixel_digest(image))
@@ -343,7 +346,8 @@ class Service:
             self._names.claim(name, digest, client=client)
             known_as = self._names.find(name, lane.executor.spec, client=client)
             known = await self.in_thread(lambda: lane.find(known_as))
-            embedding = known or await lane.embed(image)
+            found = known or await lane.embed(image)
+            embedding = replace(found, image_hw=image.hw)
         self._names.remember(name, digest, embedding, client=client)
         return embedding, name
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from sam2_blocks.service.errors import ImageConflictError, UnknownImageError
-from sam2_blocks.values import Embedding, ExecutorSpec, Image
+from sam2_blocks.values import Embedding, ExecutorSpec, Hw, Image
 
 MAX_NAMES = 100_000
 
@@ -32,6 +32,7 @@ class _Named:
     """What a name stands for, and under which key each model keeps its embedding."""
 
     digest: str
+    hw: Hw | None = None
     keys: dict[ExecutorSpec, str] = field(default_factory=dict)
 
 
@@ -83,6 +84,13 @@ class ImageNames:
             named = self._names.get((client, name))
             if named is not None and named.digest == digest:
                 named.keys[embedding.spec] = embedding.key
+                named.hw = embedding.image_hw
+
+    def image_hw(self, name: str, *, client: str = "") -> Hw | None:
+        """Return the size of the named image, if an embedding was made of it."""
+        with self._lock:
+            named = self._names.get((client, name))
+            return None if named is None else named.hw
 
     def find(self, name: str, spec: ExecutorSpec, *, client: str = "") -> str | None:
         """Return the key of the embedding that this model made of the named image, if it did."""

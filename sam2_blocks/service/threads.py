@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from sam2_blocks.errors import foreign_code
 from sam2_blocks.masks.stopping import stopping
 from sam2_blocks.service.errors import GivenUpError
 
@@ -57,7 +58,8 @@ class Workers(ThreadPoolExecutor):
         key = object()
         self._begun[key] = time.monotonic()
         try:
-            return function()
+            with foreign_code():  # what is no error would end the event loop that waits for it
+                return function()
         finally:
             del self._begun[key]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from sam2_blocks.executors import Executor
 from sam2_blocks.masks.rle import masks_to_prediction, paste_prediction
-from sam2_blocks.options import SegmentOptions
+from sam2_blocks.options import SegmentOptions, check_whole
 from sam2_blocks.prompts import CheckedPrompts, check_prompts, to_prompt_set
 from sam2_blocks.strategies.crops import Window
 from sam2_blocks.values import Hw, Image, MaskPrediction, Prompt, PromptSet
@@ -57,8 +57,7 @@ def segment_in_tiles(
         >>> segment_in_tiles(executor, image, prompts, tile_px=384)
         MaskPrediction(1 masks, image_hw=(606, 768), low_res_logits=(1, ...))
     """
-    if tile_px < 2:
-        raise ValueError(f"tile_px wants 2 or more, got {tile_px}")
+    check_whole("tile_px", tile_px, 2)
     prompts = check_prompts(to_prompt_set(prompts), image.hw, name=image.id)
     by_tile: dict[Window, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts.prompts):

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
+import pytest
 from PIL import Image as Pil
 
 from tests.cli.conftest import QUICKSTART
-from tests.conftest import PICTURES
+from tests.conftest import PICTURES, ROOT
 
 
 def test_names_that_a_console_cannot_show_do_not_stop_the_work(tmp_path):
@@ -57,3 +59,33 @@ def test_markup_in_names_is_only_text(call, tmp_path):
     assert code == 0, err
     assert "[/b] y" in out
     assert "[b]x.jpg" in out
+
+
+PLAIN = """\
+pipeline_version: 1
+inputs: {image: {kind: image}}
+steps: {small: {use: image/resize@v1, with: {image: $inputs.image, longest_px: 16}}}
+outputs: {small: $steps.small.image}
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("streams", [">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-"])
+def test_a_full_or_closed_console_does_not_stop_the_work(tmp_path, streams):
+    for name in (b"a.png", b"bad\xff.png"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            Pil.new("RGB", (60, 40)).save(file, "PNG")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    (tmp_path / "p.yaml").write_text(PLAIN)
+    command = f"exec {shlex.quote(sys.executable)} -m sam2_blocks run p.yaml -i . -o out --report"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {streams}"],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "SAM2_BLOCKS_PLUGINS": "", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1, done.stderr  # a picture is broken
+    assert b"Traceback" not in done.stderr
+    assert len(list((tmp_path / "out").rglob("small.png"))) == 2
+    assert "bad\\udcff.png" in (tmp_path / "out" / "index.html").read_text("utf-8")

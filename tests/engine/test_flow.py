@@ -304,7 +304,7 @@ def test_hooks_and_the_trace_see_elements_and_skips(flow, tmp_path):
 
 
 def test_the_number_of_elements_at_once_is_checked(flow):
-    with pytest.raises(ValueError, match="elements wants >= 1, got 0"):
+    with pytest.raises(ValueError, match="elements wants 1 or more, got 0"):
         flow(LOOP, EACH_OUT, [{}], elements=0)
 
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from sam2_blocks import Kind, hookimpl, load_plugins
-from sam2_blocks.errors import ModelError, PluginError
+from sam2_blocks.errors import ModelError, PipelineError, PluginError
 from sam2_blocks.executors import KnownModel
 from sam2_blocks.testing import FakeExecutor
 from tests.language.test_manifest import GOOD
@@ -211,3 +211,40 @@ def test_a_host_that_cannot_describe_itself_is_named(entry_point):
     point = entry_point("mine", register_hosts=lambda: {"elsewhere": Host()})
     with pytest.raises(PluginError, match="host 'elsewhere': SystemExit: 1"):
         load_plugins(points=[point]).host_reports()
+
+
+@pytest.mark.parametrize(
+    ("hook", "brought", "message"),
+    [
+        ("register_kinds", [SimpleNamespace(name="depth")], "kind 'depth': wants a Kind, got Simp"),
+        ("register_kinds", [Kind(5, "", never)], "kind 5: a name wants to be a text, got int"),
+        ("register_executors", {"mine": 5}, "executor 'mine': wants a Family, or a factory"),
+        ("register_executors", {7: FakeExecutor}, "executor 7: a name wants to be a text"),
+        (
+            "register_models",
+            [SimpleNamespace(full_name="mine:x", family="mine")],
+            "model 'mine:x': wants a KnownModel",
+        ),
+        ("register_models", [KnownModel(name="x", family="y", aliases=(1,))], "names are texts"),
+        ("register_sources", {"mine": "mine:"}, "source 'mine': wants a function"),
+        ("register_sinks", {"mine": None}, "sink 'mine': wants a function"),
+        ("register_manifests", [None], "a folder of manifests or pipelines is a path, got None"),
+        ("register_pipelines", [b"x"], "a folder of manifests or pipelines is a path"),
+    ],
+)
+def test_what_is_nothing_of_its_kind_breaks_its_plugin_alone(entry_point, hook, brought, message):
+    points = [entry_point("odd", **{hook: lambda: brought}), entry_point("good")]
+    plugins = load_plugins(points=points)
+    odd, good = sorted(plugins.records[1:], key=lambda record: record.name != "odd")
+    assert message in odd.error
+    assert not good.error
+    steps = {"a": {"use": "no/block@v1", "with": {"x": "$inputs.x"}}}
+    document = {"inputs": {"x": {"kind": "depht"}}, "steps": steps, "outputs": {"y": "$steps.a.y"}}
+    with pytest.raises(PipelineError, match="unknown kind 'depht'"):  # all names are looked at
+        plugins.load_pipeline({"pipeline_version": 1, **document})
+
+
+def test_a_folder_may_be_a_text(entry_point, tmp_path):
+    (tmp_path / "echo.yaml").write_text(GOOD)
+    point = entry_point("mine", register_manifests=lambda: [str(tmp_path)])
+    assert "demo/echo@v1" in load_plugins(points=[point], strict=True).manifests

@@ -11,7 +11,8 @@ import pytest
 
 from sam2_blocks import Item, Kind, Runner, hookimpl, load_pipeline
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.errors import PipelineError, StepError
+from sam2_blocks.errors import ForeignError, PipelineError, StepError
+from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.testing import FakeExecutor, sample_image
 from tests.engine.conftest import Double
 
@@ -290,7 +291,7 @@ def test_every_block_is_finished_even_if_one_fails(doubling, monkeypatch):
 
 
 def test_batch_size_is_checked(doubling):
-    with pytest.raises(ValueError, match="batch_size wants >= 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size wants 1 or more, got 0"):
         Runner(doubling.pipeline, doubling.plugins, batch_size=0)
 
 
@@ -403,3 +404,100 @@ def test_a_kind_that_leaves_fails_its_item(plugins, part):
     with Runner(pipeline, plugins, resources=resources) as runner:
         [result] = runner.run([Item("a", {"image": sample_image(), "odd": "bad"})])
     assert result.errors[0].message == f"input 'odd': SystemExit: {part}"
+
+
+class _LateSequence:
+    """As many results as there are items, none of which can be read."""
+
+    def __init__(self, items):
+        self._items = items
+
+    def __len__(self):
+        return len(self._items)
+
+    def __getitem__(self, place):
+        if self._items[place].number == 5:
+            raise SystemExit(0)
+        return {"number": 1}
+
+
+def test_results_that_fail_when_they_are_read_are_their_items_error(doubling, monkeypatch):
+    monkeypatch.setattr(Double, "run", lambda self, items: _LateSequence(items))
+    good, bad = doubling.run([1, 5])
+    assert good.outputs["four"] == 1
+    assert bad.errors[0].message == "SystemExit: 0"
+
+
+class _EvasiveFloat(float):
+    def __ge__(self, other):
+        raise SystemExit(0)
+
+
+def test_a_value_that_leaves_when_a_condition_asks_fails_its_item(plugins):
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "x": {"kind": "float"}},
+        "steps": {
+            "embed": {
+                "use": "sam2/embed@v1",
+                "with": {"image": "$inputs.image"},
+                "when": {"value": "$inputs.x", "is": "at_least", "to": 1},
+            }
+        },
+        "outputs": {"embedding": "$steps.embed.embedding"},
+    }
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    items = [Item(name, {"image": sample_image(), "x": x}) for name, x in _EVASIVE.items()]
+    with Runner(pipeline, plugins, resources=Resources({"sam2": FakeExecutor})) as runner:
+        bad, good = runner.run(items)
+    assert bad.errors[0].message == "SystemExit: 0"
+    assert not good.errors
+
+
+_EVASIVE = {"bad": _EvasiveFloat(2), "good": 2.0}
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), GeneratorExit(), asyncio.CancelledError()])
+def test_items_that_leave_end_the_run_with_an_error(doubling, raised):
+    def items():
+        yield Item("a", {"x": 1})
+        raise raised
+
+    with (
+        pytest.raises(ForeignError, match=type(raised).__name__),
+        Runner(doubling.pipeline, doubling.plugins) as runner,
+    ):
+        list(runner.run(items()))
+
+
+def test_a_finish_that_cannot_be_looked_up_is_an_error(doubling, monkeypatch):
+    def leave(self):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(Double, "finish", property(leave))
+    with pytest.raises(ForeignError, match="SystemExit: 0"):
+        doubling.run([1])
+
+
+def test_a_block_that_is_made_only_to_finish_may_fail_in_any_way(doubling, monkeypatch, tmp_path):
+    def leave(self, resources):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(Double, "__init__", leave)
+    steps = [
+        replace(s, manifest=s.manifest.model_copy(update={"file_access": "write"}))
+        for s in doubling.pipeline.steps
+    ]
+    pipeline = replace(doubling.pipeline, steps=tuple(steps))
+    resources = Resources({}, files=OutputFiles(tmp_path, kept={"a": ()}))
+    with (
+        pytest.raises(ForeignError, match="SystemExit: 0"),
+        Runner(pipeline, doubling.plugins, resources=resources) as runner,
+    ):
+        list(runner.run([]))
+
+
+@pytest.mark.parametrize("size", [True, 1.5, "2", float("nan"), None])
+def test_a_batch_has_a_whole_number_of_items(doubling, size):
+    with pytest.raises(ValueError, match="batch_size wants 1 or more, got"):
+        doubling.run([1], batch_size=size)

@@ -145,6 +145,12 @@ WRAPPING = [0, *[2**38, 0] * 10**5, 25]
         ({"size": [2, 2], "counts": "o"}, "cut short"),
         ({"size": [2, 2], "counts": "4é"}, "cut short|sum|from 0 to"),
         ({"size": [2, 2], "counts": " "}, "cut short"),
+        ({"size": [5, 6], "counts": "日本"}, "not a valid compressed string"),
+        ({"size": [3, 5], "counts": "\ud800"}, "not a valid compressed string"),
+        ({"size": [5, 5], "counts": [[1], [2, 3]]}, "a list of integers"),
+        ({"size": [True, 25], "counts": [25]}, "two positive integers"),
+        ([5, 5], r"a mapping of 'size' and 'counts', got \[5, 5\]"),
+        (None, "a mapping of 'size' and 'counts', got None"),
         ({"size": [2, 2], "counts": "o" * 20 + "4"}, "a run is too long"),
     ],
 )
@@ -256,3 +262,22 @@ def test_a_point_is_in_a_mask_where_its_pixel_is():
     for y, x in np.ndindex(mask.shape):
         assert rle_contains(rle, (x + 0.9, y)) == mask[y, x]
     assert not any(rle_contains(rle, point) for point in [(-1, 0), (7, 0), (0, 5)])
+
+
+@pytest.mark.parametrize("counts", [[2**62] * 4 + [25], [-1, 26], [2**63 - 1, 1], [3], [24, 2]])
+def test_run_lengths_of_another_sum_are_no_mask(counts):
+    with pytest.raises(ValueError, match=r"from 0 to H|must sum to H"):
+        rle_to_mask(Rle((5, 5), np.array(counts)))
+
+
+def test_bytes_that_can_be_changed_are_bytes():
+    coco = {"size": [5, 5], "counts": bytearray(b"i0")}
+    assert coco_to_rle(coco).counts.tolist() == [25]
+
+
+@pytest.mark.parametrize("x", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_nowhere_in_a_mask(x):
+    mask = Rle((5, 5), np.array([0, 25]))
+    assert not rle_contains(mask, [x, 0])
+    with pytest.raises(ValueError, match="a box wants finite numbers"):
+        rle_crop(mask, [x, 0, 1, 1])

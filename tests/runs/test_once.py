@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +79,27 @@ def test_what_is_no_picture_is_refused():
         to_image(np.zeros((4, 4, 3)))
     with pytest.raises(TypeError, match="wants prompts: a PromptSet"):
         sam2_blocks.segment(COFFEE, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"min_confidence": float("nan")}, "min_confidence wants a finite number, got nan"),
+        ({"min_confidence": "0.5"}, "min_confidence wants a finite number, got '0.5'"),
+        ({"min_confidence": True}, "min_confidence wants a finite number, got True"),
+        ({"tile_px": float("inf")}, "tile_px wants 0 or more, got inf"),
+        ({"tile_px": "64"}, "tile_px wants 0 or more, got '64'"),
+        ({"tile_px": 64.5}, "tile_px wants 0 or more, got 64.5"),
+        ({"on_bad_prompt": "ignore"}, "on_bad_prompt wants one of .*, got 'ignore'"),
+        ({"model": None}, "model wants a name or a path, got NoneType"),
+        ({"model": b"nano"}, "model wants a name or a path, got bytes"),
+        ({"options": {"max_hole_area": 3}}, "options wants SegmentOptions, got dict"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        sam2_blocks.segment(COFFEE, [BOX], **given)
+
+
+def test_a_model_may_be_named_by_a_path():
+    assert len(sam2_blocks.segment(COFFEE, [BOX], Path("nano"), tile_px=np.int64(256))) == 1

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from sam2_blocks.executor.cache.files import embedding_to_bytes, read_entry
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.requests import Sam2SegmentationRequest
@@ -351,3 +353,18 @@ def test_one_cache_serves_the_executor_and_the_service(nano_executor, make_servi
     executor.embed([Image(PICTURE.pixels, "read elsewhere")])
     embed(make_service(executor=executor), PICTURE)
     assert executor.cache_stats().misses == 1
+
+
+def test_a_file_in_the_cache_decides_no_size(make_service, tmp_path):
+    service = make_service(embedding_entries=1, embedding_dir=tmp_path)
+    executor = service.models.default
+    embed(service, PICTURE, image_id="a")
+    [embedding] = executor.embed([PICTURE])
+    executor.flush_cache()
+    [file] = tmp_path.iterdir()
+    forged = replace(embedding, image_hw=(1, 2**32 - 1))
+    file.write_bytes(embedding_to_bytes(forged, read_entry(file).metadata["identity"]))
+    for image in (None, PICTURE):
+        embed(service, picture(1))  # takes the one place in memory
+        answer = segment(service, image, PROMPTS, image_id="a", format="rle")
+        assert answer.predictions[0].masks["size"] == [*PICTURE.hw]

@@ -114,3 +114,12 @@ def test_find_gives_none_where_key_refuses():
     assert names.find("cat", SPEC) is None
     names.remember("cat", "digest", EMBEDDING)
     assert names.find("cat", SPEC) == EMBEDDING.key
+
+
+def test_a_name_knows_the_size_of_its_image():
+    names = ImageNames()
+    names.claim("cat", "digest")
+    assert names.image_hw("cat") is None
+    names.remember("cat", "digest", EMBEDDING)
+    assert names.image_hw("cat") == EMBEDDING.image_hw
+    assert names.image_hw("cat", client="another") is None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sam2_blocks.errors import ForeignError
 from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.service.errors import GivenUpError
 from sam2_blocks.service.threads import Workers, in_thread, to_the_end, while_wanted
@@ -152,3 +153,17 @@ def test_a_forked_child_is_told_that_it_has_no_threads():
     _, status = os.waitpid(child, 0)
     workers.shutdown()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), GeneratorExit(), asyncio.CancelledError()])
+def test_what_leaves_a_thread_does_not_end_the_event_loop(raised):
+    def leave():
+        raise raised
+
+    async def run(workers):
+        for start in (in_thread, while_wanted, to_the_end):
+            with pytest.raises(ForeignError, match=type(raised).__name__):
+                await start(workers, leave)
+
+    with Workers(1, "test") as workers:
+        asyncio.run(run(workers))

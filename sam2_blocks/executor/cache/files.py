@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import stat
 import threading
 import time
 import zlib
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,7 @@ LOGGER = logging.getLogger(__name__)
 VERSION = 1  # of the layout above
 ENTRY_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 PART_NAME = re.compile(r"\.[0-9a-f]{32}\.safetensors\..*\.part")  # see `write_atomically`
+MOST_HEADER_BYTES = 2**20
 STALE_AFTER_S = 600
 MOST_WAITING = 8
 LOOKS_PER_BOUND = 16
@@ -71,6 +74,7 @@ class EmbeddingFiles:
         self._spec = spec
         self._made_by = made_by
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self._most = MOST_HEADER_BYTES + 8 * sum(map(prod, self._shapes.values()))
         self._writable = True
         self._room = 0  # bytes to write before the next look at the folder
         self._stats = CacheStats()
@@ -132,19 +136,19 @@ class EmbeddingFiles:
 
     def _read(self, path: Path, key: str) -> Embedding | None:
         try:
-            file = read_entry(path)
+            file = read_entry(path, self._most)
             return file.to_embedding(key, self._spec, self._shapes)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
+        except (ValueError, PermissionError) as error:
+            self._discard(path, error)
         except OSError as error:
             self._stop_writing(error)
-        except ValueError as error:
-            self._discard(path, error)
         return None
 
     def _write(self, embedding: Embedding) -> None:
         path = self.path_of(embedding.key)
-        if path.exists() or not self._writable:  # written by another process, or given up
+        if os.path.lexists(path) or not self._writable:  # another process did, or it is given up
             return
         content = embedding_to_bytes(embedding, self._identity(embedding.key))
         if len(content) > self._max_bytes:
@@ -181,10 +185,10 @@ class EmbeddingFiles:
             self._stats = replace(self._stats, entries=len(entries) - dropped, nbytes=nbytes)
         self._count(evictions=dropped)
 
-    def _discard(self, path: Path, reason: ValueError) -> None:
+    def _discard(self, path: Path, reason: ValueError | PermissionError) -> None:
         """Delete a file that is not what it should be; the embedding is computed again."""
         try:
-            nbytes = path.stat().st_size
+            nbytes = path.lstat().st_size
             path.unlink()
         except FileNotFoundError:  # another process was quicker
             return
@@ -265,14 +269,18 @@ def embedding_to_bytes(embedding: Embedding, identity: str) -> bytes:
     return save(nhwc, {**metadata, "checksum": _checksum_of(nhwc, metadata)})
 
 
-def read_entry(path: Path) -> Entry:
+def read_entry(path: Path, max_bytes: int = 2**40) -> Entry:
     """Read one file and verify it.
 
+    Args:
+        path: where it is.
+        max_bytes: the longest it may be.
+
     Raises:
-        ValueError: if it is not whole, or not the one its name stands for.
+        ValueError: if it is not whole, too long, no file, or not the one its name stands for.
         OSError: if it cannot be read.
     """
-    content = path.read_bytes()  # a copy: a mapped file could change after it was verified
+    content = _read_file(path, max_bytes)  # a copy: a mapped file could change after verifying
     try:
         tensors = load(content)
     except (SafetensorError, KeyError, RuntimeError, TypeError, OverflowError) as error:
@@ -286,6 +294,25 @@ def read_entry(path: Path) -> Entry:
     if _name_of(identity) != path.name:
         raise ValueError(f"it is another embedding ({identity[:200]})")
     return Entry(tensors, metadata)
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file, and nothing that never ends, never begins or fills the memory."""
+    # A pipe would wait for who writes into it, and a link may lead anywhere; not all systems have
+    # either.
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(str(path))
+    if stat.S_ISLNK(mode):
+        raise ValueError("it is a link, not a file")
+    with open(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no file")
+        if found.st_size > max_bytes:
+            raise ValueError(f"it has {found.st_size} bytes, at most {max_bytes} were expected")
+        return file.read(found.st_size)
 
 
 def _parse_hw(text: str) -> Hw:
@@ -321,9 +348,11 @@ def _scan(folder: Path) -> list[_ScannedFile]:
     found = []
     for item in os.scandir(folder):
         with suppress(FileNotFoundError):  # another process drops files too
-            stat = item.stat()
+            about = item.stat(follow_symlinks=False)
+            if stat.S_ISDIR(about.st_mode):  # somebody's; it is never read either
+                continue
             if ENTRY_NAME.fullmatch(item.name):
-                found.append(_ScannedFile(stat.st_mtime_ns, stat.st_size, Path(item.path)))
-            elif PART_NAME.fullmatch(item.name) and time.time() - stat.st_mtime > STALE_AFTER_S:
+                found.append(_ScannedFile(about.st_mtime_ns, about.st_size, Path(item.path)))
+            elif PART_NAME.fullmatch(item.name) and time.time() - about.st_mtime > STALE_AFTER_S:
                 os.unlink(item.path)
     return sorted(found)

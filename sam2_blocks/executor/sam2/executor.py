@@ -196,12 +196,7 @@ class Sam2Executor:
                 return embed_images(self._model, [by_key[key] for key in missing], missing)
 
         embeddings = self._cache.get_many(keys, compute)
-        return [
-            embedding
-            if (embedding.image_id, embedding.image_hw) == (image.id, image.hw)
-            else replace(embedding, image_id=image.id, image_hw=image.hw)  # a file may say anything
-            for embedding, image in zip(embeddings, images, strict=True)
-        ]
+        return list(map(_of_picture, embeddings, images))
 
     @stage("segment")
     def segment(
@@ -336,7 +331,8 @@ class Sam2Executor:
             with self._device_lock:
                 return embed_frames(self._model, [image], keys)
 
-        return self._cache.get_many([frame_key(image, self._model)], compute)[0]
+        [found] = self._cache.get_many([frame_key(image, self._model)], compute)
+        return _of_picture(found, image)
 
     def _map_rows(
         self, function: Callable[[Sequence[PromptRow]], list[Result]], rows: Sequence[PromptRow]
@@ -370,6 +366,13 @@ class Sam2Executor:
                 f"{embedding.spec.device!r}, but this executor is {self._model.key!r} on "
                 f"{self.spec.device!r}. Embed the image with this executor."
             )
+
+
+def _of_picture(embedding: Embedding, image: Image) -> Embedding:
+    """The same as that of this picture: it may be of an equal one, and a file may say anything."""
+    if (embedding.image_id, embedding.image_hw) == (image.id, image.hw):
+        return embedding
+    return replace(embedding, image_id=image.id, image_hw=image.hw)
 
 
 def _pair_of(place: int, item: object) -> tuple[Embedding, object]:

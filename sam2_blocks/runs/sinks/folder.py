@@ -24,7 +24,7 @@ from sam2_blocks.engine.exporters import (
 )
 from sam2_blocks.engine.places import RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
-from sam2_blocks.errors import UsageError
+from sam2_blocks.errors import UsageError, as_error, message_of
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.claims import ERRORS_FILE, FLIGHT_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
@@ -162,7 +162,7 @@ class FolderSink:
                 raise error
             if error:
                 cause = type(error).__name__
-                message = f"cannot be written: {error}"
+                message = f"cannot be written: {message_of(error)}"
                 self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
             failed = bool(result.errors or error)
             known = [*self._found(self._place(result.id))]
@@ -179,8 +179,8 @@ class FolderSink:
                         path = self._place(result.id) / file
                         self._plan.begins(result.id, path)
                         written.append(write_atomically(path, write))
-        except Exception as error:  # a plugin's value or exporter; the other items go on
-            return written, error
+        except BaseException as error:  # a plugin's value or exporter; the other items go on
+            return written, as_error(error)
         return written, None
 
     def _place(self, item: str) -> Path:

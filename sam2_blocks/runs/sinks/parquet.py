@@ -16,7 +16,7 @@ from typing import Any
 from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest, Shard, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
-from sam2_blocks.errors import UsageError
+from sam2_blocks.errors import UsageError, as_error, message_of
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.files.reading import FileStamps
 from sam2_blocks.formats.coco_boxes import SOURCE
@@ -222,9 +222,11 @@ class ParquetSink:
                 if column is not None:
                     value = result.outputs.get(name)  # missing after a step that was skipped
                     row[name] = None if value is None else column.cell(value)
-        except Exception as error:  # a plugin's value; the other items go on
-            message, cause = f"cannot be written: {error}", type(error).__name__
-            self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
+        except BaseException as error:  # a plugin's value; the other items go on
+            cause = as_error(error)
+            message = f"cannot be written: {message_of(cause)}"
+            failure = ErrorRecord(result.id, "outputs", "", message, type(cause).__name__)
+            self.failed.append(failure)
             return False
         self._bytes += _weight(row)
         self._rows.append(row)

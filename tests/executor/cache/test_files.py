@@ -302,12 +302,53 @@ def test_a_full_disk_ends_writing_and_nothing_else(tmp_path, monkeypatch, caplog
     assert_same(files.read("model/1"), embedding(1))
 
 
-def test_an_unreadable_file_is_a_miss(tmp_path, caplog):
-    files = open_files(tmp_path)
+def test_a_folder_in_the_place_of_a_file_is_a_miss_and_stays(tmp_path, caplog):
+    files = open_files(tmp_path, max_bytes=1)  # more is to be dropped than may be
     files.path_of("model/1").mkdir()
     assert files.read("model/1") is None
-    assert re.search("no longer written", caplog.text)
     assert files.stats().misses == 1
+    files = open_files(tmp_path)
+    write(files, 1, 2)
+    assert_same(files.read("model/2"), embedding(2))
+    assert not caplog.text
+
+
+def _pipe(path):
+    os.mkfifo(path)
+
+
+def _endless(path):
+    path.symlink_to("/dev/zero")
+
+
+def _nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def _sparse(path):
+    with path.open("wb") as file:
+        file.truncate(2**42)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes in folders")
+@pytest.mark.parametrize(
+    ("forge", "reason"),
+    [
+        (_pipe, "it is no file"),
+        (_endless, "it is a link"),
+        (_nowhere, "it is a link"),
+        (_sparse, "it has 4398046511104 bytes, at most"),
+    ],
+)
+def test_what_never_ends_is_no_embedding(tmp_path, forge, reason, caplog):
+    files = open_files(tmp_path)
+    path = files.path_of("model/1")
+    forge(path)
+    assert files.read("model/1") is None
+    assert re.search(f"deleted the cached embedding .*{reason}", caplog.text)
+    assert not os.path.lexists(path)
+    write(files, 1)
+    assert_same(files.read("model/1"), embedding(1))
 
 
 def test_writing_waits_for_a_place_in_the_queue(tmp_path, monkeypatch):
