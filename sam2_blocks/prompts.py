@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,13 +107,41 @@ def split_prompts(
     Warns:
         PromptWarning: as `check_prompts` does.
     """
+    looked = look_at_prompts(prompt_set, image_hw)
+    for hint in looked.hints if warn else ():
+        _warn(name, hint)
+    return looked.good, looked.bad
+
+
+class LookedAt(NamedTuple):
+    """Prompts that were held against the size of a picture.
+
+    Attributes:
+        good: those that mean something in it, as `check_prompts` returns them.
+        bad: why each of the others does not, by index.
+        hints: what is probably not meant, though it can be done.
+    """
+
+    good: CheckedPrompts
+    bad: dict[int, str]
+    hints: list[str]
+
+
+def look_at_prompts(prompt_set: PromptSet, image_hw: Hw) -> LookedAt:
+    """Do what `split_prompts` does, and return its warnings, for servers to send them.
+
+    Args:
+        prompt_set: the prompts of one picture; may be empty.
+        image_hw: its size in pixels.
+    """
     if isinstance(prompt_set, CheckedPrompts) and prompt_set.image_hw == image_hw:
-        return prompt_set, {}
+        return LookedAt(prompt_set, {}, [])
     good = _boxes_inside(prompt_set.prompts, image_hw)
+    hints: list[str] = []
     if good:
-        if warn and _look_normalized(good, image_hw):
-            _warn(name, _normalized_message(good, image_hw))
-        return CheckedPrompts(tuple(good), image_hw), {}
+        if _look_normalized(good, image_hw):
+            hints.append(_normalized_message(good, image_hw))
+        return LookedAt(CheckedPrompts(tuple(good), image_hw), {}, hints)
     bad: dict[int, str] = {}
     clipped: list[int] = []
     for index, prompt in enumerate(prompt_set.prompts):
@@ -124,11 +152,11 @@ def split_prompts(
         else:
             if _reaches_outside(prompt, image_hw):
                 clipped.append(index)
-    if clipped and warn:
-        _warn(name, _clipping_message(clipped, prompt_set, image_hw))
-    if warn and _look_normalized(good, image_hw):
-        _warn(name, _normalized_message(good, image_hw))
-    return CheckedPrompts(tuple(good), image_hw), bad
+    if clipped:
+        hints.append(_clipping_message(clipped, prompt_set, image_hw))
+    if _look_normalized(good, image_hw):
+        hints.append(_normalized_message(good, image_hw))
+    return LookedAt(CheckedPrompts(tuple(good), image_hw), bad, hints)
 
 
 def to_prompt_set(given: object) -> PromptSet:
@@ -319,11 +347,18 @@ def _xywh_hint(edges: Sequence[float], image_hw: Hw) -> str:
     """What an inverted box would be if its last two numbers were a size, if it fits then."""
     x, y, box_width, box_height = edges
     height, width = image_hw
-    fits = x >= 0 and y >= 0 and x + box_width <= width + SLACK_PX
-    if not fits or y + box_height > height + SLACK_PX or min(box_width, box_height) <= 0:
+    if min(box_width, box_height) <= 0:
         return ""
-    meant = _shown([x, y, x + box_width, y + box_height])
-    return f" As x, y, width, height it would be {meant}: is that what was meant?"
+    for name, left, top in (
+        ("x, y", x, y),
+        ("centre x, centre y", x - box_width / 2, y - box_height / 2),
+    ):
+        right, bottom = left + box_width, top + box_height
+        inside = min(left, top) >= 0 and right <= width + SLACK_PX and bottom <= height + SLACK_PX
+        if inside:
+            meant = _shown([left, top, right, bottom])
+            return f" As {name}, width, height it would be {meant}: is that what was meant?"
+    return ""
 
 
 def _is_outside(low: float, high: float, size: int) -> bool:
@@ -414,20 +449,27 @@ def _clipping_message(clipped: Sequence[int], prompt_set: PromptSet, image_hw: H
 
 
 def _look_normalized(prompts: Sequence[Prompt], image_hw: Hw) -> bool:
-    """Whether all boxes lie between 0 and 1 where that is a corner of a pixel or less."""
+    """Whether all boxes and points lie between 0 and 1, where that is a corner of a pixel."""
     if min(image_hw) < HUNDREDS_PX:
         return False
-    boxes = [prompt.box_xyxy for prompt in prompts if prompt.box_xyxy is not None]
-    fractions = any((box % 1).any() for box in boxes)  # [0, 0, 1, 1] may be a pixel
-    return fractions and all(box.max() <= 1 for box in boxes)
+    places = _places_of(prompts)
+    fractions = any((place % 1).any() for place in places)  # [0, 0, 1, 1] may be a pixel
+    return fractions and all(place.max() <= 1 for place in places)
+
+
+def _places_of(prompts: Sequence[Prompt]) -> list[Float32Array]:
+    asked = [prompt for prompt in prompts if prompt is not NO_PROMPT]
+    given = [one for prompt in asked for one in (prompt.box_xyxy, prompt.point_coords)]
+    return [one for one in given if one is not None]
 
 
 def _normalized_message(prompts: Sequence[Prompt], image_hw: Hw) -> str:
     height, width = image_hw
-    box = next(p.box_xyxy for p in prompts if p.box_xyxy is not None and (p.box_xyxy % 1).any())
+    place = next(one for one in _places_of(prompts) if (one % 1).any())
+    what = "box" if place.ndim == 1 else "point"
     return (
-        f"every box lies between 0 and 1, such as {_shown(box.tolist())}, in an image of "
-        f"{width}x{height} pixels. Boxes are in pixels: multiply shares by {width} and {height}"
+        f"every {what} lies between 0 and 1, such as {_shown(place.ravel().tolist())}, in an image "
+        f"of {width}x{height} pixels. They are in pixels: multiply shares by {width} and {height}"
     )
 
 

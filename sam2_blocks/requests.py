@@ -1,4 +1,4 @@
-"""The ``Sam2*`` requests and responses of Roboflow Inference, as its clients send and read them.
+"""The ``Sam2*`` requests of Roboflow Inference, as its clients send them; `responses` answer them.
 
 Names, defaults and coercions are those of the public server, so a client may point at either.
 Unknown keys of a request are ignored, as there. What is different:
@@ -9,7 +9,7 @@ Unknown keys of a request are ignored, as there. What is different:
 - Names have a longest length.
 - Fields marked as extensions are ours; unused, they are absent from what we send.
 
-Source: ``inference/core/entities/{requests,responses}/sam2.py`` in roboflow/inference.
+Source: ``inference/core/entities/requests/sam2.py`` in roboflow/inference.
 """
 
 from __future__ import annotations
@@ -193,8 +193,11 @@ class Sam2PromptSet(Entity):
         Warns:
             PromptWarning: if boxes were clipped.
         """
-        prompts = PromptSet(tuple(prompt.to_prompt() for prompt in self.prompts or []))
-        return check_prompts(prompts, image_hw, warn=warn)
+        return check_prompts(self.to_unchecked(), image_hw, warn=warn)
+
+    def to_unchecked(self) -> PromptSet:
+        """Convert to our own prompts, not checked against any image."""
+        return PromptSet(tuple(prompt.to_prompt() for prompt in self.prompts or []))
 
 
 def as_prompt_set(given: Any) -> Any:
@@ -380,7 +383,7 @@ class Sam2SegmentationRequest(_ImageRequest):
 
     extensions: ClassVar[frozenset[str]] = frozenset({
         "model_version", "min_confidence", "tolerance", "polygon_form", "automatic_masks",
-        "candidates",
+        "candidates", "on_bad_prompt",
     })  # fmt: skip
 
     format: Literal["json", "rle", "binary"] = Field(
@@ -425,6 +428,11 @@ class Sam2SegmentationRequest(_ImageRequest):
         default=None,
         description="Extension: also answer with every mask the model proposed for a prompt.",
     )
+    on_bad_prompt: Literal["error", "skip"] | None = Field(
+        default=None,
+        description="Extension: what a prompt that means nothing in the image does: error, the "
+        "default, fails the request; skip answers it with an empty mask and the reason.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -459,42 +467,3 @@ class Sam2SegmentationRequest(_ImageRequest):
         if automatic is not None and prompts is not None and prompts.prompts:
             raise ValueError("give prompts or automatic_masks, not both")
         return automatic
-
-
-class Sam2EmbeddingResponse(Entity):
-    """Where an embedding was kept."""
-
-    extensions: ClassVar[frozenset[str]] = frozenset({"inference_id"})
-
-    inference_id: str | None = Field(default=None, description="The id of the request.")
-    image_id: str = Field(description="Name under which the image can be used again.")
-    time: float = Field(description="Seconds it took, preprocessing included.")
-
-
-class Sam2SegmentationPrediction(Entity):
-    """The mask of one prompt, or one of the automatic ones."""
-
-    extensions: ClassVar[frozenset[str]] = frozenset({"candidates"})
-
-    masks: list[list[list[int]]] | dict[str, Any] = Field(
-        description="Polygons, each a list of [x, y]; or a COCO RLE with size and counts."
-    )
-    confidence: float = Field(description="The model's own estimate of the quality of the mask.")
-    format: str | None = Field(default="polygon", description="polygon or rle")
-    candidates: list[Sam2SegmentationPrediction] | None = Field(
-        default=None, description="Extension: all that was proposed, the surest, chosen one first."
-    )
-
-
-class Sam2SegmentationResponse(Entity):
-    """The masks of an image: in the order of the prompts, or the surest automatic ones first."""
-
-    extensions: ClassVar[frozenset[str]] = frozenset({"unprompted", "inference_id"})
-
-    inference_id: str | None = Field(default=None, description="The id of the request.")
-    predictions: list[Sam2SegmentationPrediction]
-    time: float = Field(description="Seconds it took, preprocessing included.")
-    unprompted: Literal[True] | None = Field(
-        default=None,
-        description="Extension: there was no prompt; the mask is what the model makes of none.",
-    )

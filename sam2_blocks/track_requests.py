@@ -19,9 +19,9 @@ from sam2_blocks.requests import (
     PolygonForm,
     Sam2InferenceRequest,
     Sam2Prompt,
-    Sam2SegmentationPrediction,
     as_prompt_set,
 )
+from sam2_blocks.responses import Sam2SegmentationPrediction
 from sam2_blocks.values import TrackState
 
 LARGEST_ID = 2**53 - 1

@@ -288,8 +288,11 @@ def _rows_of(given: object, width: int, name: str, hints: Mapping[int, str]) -> 
     if array.dtype.kind not in "iufOU" and array.size:
         hint = " For the boxes of masks give sv.mask_to_xyxy(masks)." if array.ndim == 3 else ""
         raise ValueError(f"{name} wants numbers, got {array.dtype} {array.shape}.{hint}")
-    with np.errstate(over="ignore"):  # becomes inf, which the check of prompts refuses by name
-        rows = array.astype(np.float32)
+    try:
+        with np.errstate(over="ignore"):  # becomes inf, which the check of prompts refuses by name
+            rows = array.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} wants rows of {width} numbers each: {error}") from error
     if rows.shape == (0,):
         return rows.reshape(0, width)
     if rows.ndim != 2 or rows.shape[1] != width:

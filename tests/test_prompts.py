@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.prompts import (
+    NO_PROMPT,
     check_prompts,
     parse_prompts,
     prompts_to_plain,
@@ -151,8 +152,10 @@ def test_inverted_boxes_that_fit_as_sizes_get_a_hint():
     message = r"As x, y, width, height it would be \[400, 300, 500, 350\]"
     with pytest.raises(ValueError, match=message):
         check_prompts(PromptSet.from_boxes([[400, 300, 100, 50]]), BIG)
-    with pytest.raises(ValueError, match=r"x_max, y_max\.$"):  # 650 px are too wide
+    with pytest.raises(ValueError, match=r"As centre x, .* would be \[575, 175, 625, 425\]: is"):
         check_prompts(PromptSet.from_boxes([[600, 300, 50, 250]]), BIG)
+    with pytest.raises(ValueError, match=r"x_max, y_max\.$"):  # 655 px are too wide
+        check_prompts(PromptSet.from_boxes([[630, 300, 50, 250]]), BIG)
 
 
 def test_shares_of_the_picture_are_warned_of():
@@ -165,6 +168,17 @@ def test_shares_of_the_picture_are_warned_of():
     check_prompts(boxes, HW)  # a pixel of a picture this small may be meant
     check_prompts(PromptSet.from_boxes([[0.5, 0, 1, 1], [5, 5, 9, 9]]), BIG)
     check_prompts(PromptSet.from_boxes([[0, 0, 0, 0], [0, 0, 1, 1]]), BIG)
+
+
+def test_clicks_between_0_and_1_are_warned_of():
+    shares = one(point_coords=[[0.5, 0.25], [1, 1]], point_labels=[1, 0])
+    with pytest.warns(UserWarning, match=r"every point lies .* such as \[0.5, 0.25, 1, 1\], in an"):
+        check_prompts(shares, BIG)
+    both = one(box_xyxy=[0, 0, 1, 1], point_coords=[[0.5, 0.5]], point_labels=[1])
+    with pytest.warns(UserWarning, match="every point lies between 0 and 1"):
+        check_prompts(both, BIG)
+    check_prompts(one(box_xyxy=[9, 9, 40, 40], point_coords=[[0.5, 0.5]], point_labels=[1]), BIG)
+    check_prompts(PromptSet((NO_PROMPT,)), BIG)
 
 
 def test_bad_prompts_are_parted_from_good_ones():

@@ -15,13 +15,10 @@ from sam2_blocks.requests import (
     InferenceRequestImage,
     Point,
     Sam2EmbeddingRequest,
-    Sam2EmbeddingResponse,
     Sam2InferenceRequest,
     Sam2Prompt,
     Sam2PromptSet,
-    Sam2SegmentationPrediction,
     Sam2SegmentationRequest,
-    Sam2SegmentationResponse,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -377,35 +374,11 @@ def test_wrong_automatic_masks_are_errors_with_a_path(fields, path, message):
     assert message in text
 
 
-def test_a_response_flags_a_mask_without_prompt():
-    prediction = Sam2SegmentationPrediction(masks=[[[0, 0], [1, 0], [1, 1]]], confidence=0.5)
-    response = Sam2SegmentationResponse(predictions=[prediction], time=0.1)
-    assert response.model_dump() == {
-        "predictions": [
-            {"masks": [[[0, 0], [1, 0], [1, 1]]], "confidence": 0.5, "format": "polygon"}
-        ],
-        "time": 0.1,
-    }
-    flagged = Sam2SegmentationResponse(predictions=[], time=0.1, unprompted=True)
-    assert flagged.model_dump()["unprompted"] is True
-
-
-def test_responses_carry_rle_and_ids():
-    rle = {"size": [2, 2], "counts": "04"}
-    prediction = Sam2SegmentationPrediction(masks=rle, confidence=1, format="rle")
-    assert prediction.model_dump()["masks"] == rle
-    embedded = Sam2EmbeddingResponse(image_id="x", time=0.1)
-    assert embedded.model_dump() == {"image_id": "x", "time": 0.1}
-
-
 @pytest.mark.parametrize("mode", ["validation", "serialization"])
 def test_the_schema_describes_the_fields(mode):
     schema = Sam2SegmentationRequest.model_json_schema(mode=mode)
     assert "#/$defs/Sam2PromptSet" in json.dumps(schema["properties"]["prompts"])
     assert set(schema["$defs"]["Box"]["required"]) == {"x", "y", "width", "height"}
-    response = Sam2SegmentationResponse.model_json_schema(mode=mode)
-    names = {"predictions", "time", "unprompted", "inference_id"}
-    assert set(response["properties"]) == names
 
 
 # --- our own prompts --------------------------------------------------------------------------

@@ -73,6 +73,8 @@ def test_automatic_masks_keep_points_and_scores_with_their_masks():
         ([[1, 2, 3, 4], [1, 2, 3]], r"rows of 4 numbers.*row 0 is \[1, 2, 3, 4\], row 1 is \[1,"),
         ([[1, 2, 3, 4], {"box": 1}], r"rows of 4 numbers each, row 0 is .*, row 1 is \{"),
         (np.ones((1, 8, 9), bool), r"got bool \(1, 8, 9\).*give sv.mask_to_xyxy"),
+        ([[{"box_xyxy": [1, 2, 3, 4]}]], r"rows of 4 numbers each: .*not 'dict'"),
+        ([["a", "b", "c", "d"]], r"rows of 4 numbers each: could not convert string"),
         (np.ones((2, 4), complex), r"wants numbers, got complex128"),
     ],
 )

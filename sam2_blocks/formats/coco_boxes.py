@@ -218,9 +218,10 @@ def check_size(says: str, listed: Hw, image_hw: Hw) -> None:
 
 
 def _list_in(data: Mapping[str, Any], name: str) -> list[Any]:
-    if not isinstance(data[name], list):
-        raise TypeError(f"{name} is a {type(data[name]).__name__}, not a list")
-    return data[name]
+    rows = data[name]
+    if not isinstance(rows, list):
+        raise TypeError(f"{name} is a {type(rows).__name__}, not a list")
+    return rows
 
 
 def _read_categories(rows: Iterable[Mapping[str, Any]]) -> dict[int | str, dict[str, Any]]:

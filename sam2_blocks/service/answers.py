@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
 import numpy as np
 
 from sam2_blocks.masks.outlines import rle_to_outlines
 from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.masks.rle import rle_to_coco, rle_to_mask, rles_to_boxes_xyxy
+from sam2_blocks.masks.rle import (
+    rle_to_coco,
+    rle_to_mask,
+    rles_to_boxes_xyxy,
+    spread_prediction,
+)
 from sam2_blocks.masks.stopping import look_up
-from sam2_blocks.requests import PolygonForm, Sam2SegmentationPrediction
+from sam2_blocks.requests import PolygonForm
+from sam2_blocks.responses import Sam2SegmentationPrediction
 from sam2_blocks.service.errors import TooLargeError
-from sam2_blocks.values import Embedding, Float32Array, MaskPrediction, Rle
+from sam2_blocks.values import Embedding, Float32Array, Int64Array, MaskPrediction, Rle
 
 ToRows = Callable[[MaskPrediction], list[Sam2SegmentationPrediction]]
 
@@ -27,7 +33,12 @@ def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> 
     """Leave out the masks that the model is less sure of."""
     if min_confidence is None:
         return prediction
-    return prediction.select(np.flatnonzero(prediction.iou_prediction >= min_confidence))
+    return prediction.select(_sure(prediction, min_confidence))
+
+
+def _sure(prediction: MaskPrediction, min_confidence: float | None) -> Int64Array:
+    least = -np.inf if min_confidence is None else min_confidence
+    return np.flatnonzero(prediction.iou_prediction >= least)
 
 
 def to_polygon_rows(
@@ -87,12 +98,42 @@ def with_candidates(
         to_rows: how masks are written.
         min_confidence: which masks were sure enough, see `keep_confident`.
     """
-    least = -np.inf if min_confidence is None else min_confidence
-    kept = np.flatnonzero(prediction.iou_prediction >= least)
+    kept = _sure(prediction, min_confidence)
     return [
         row.model_copy(update={"candidates": to_rows(_proposals(prediction, int(index)))})
         for row, index in zip(rows, kept, strict=True)
     ]
+
+
+def with_skipped(
+    rows: Sequence[Sam2SegmentationPrediction],
+    prediction: MaskPrediction,
+    skipped: Mapping[int, str],
+    to_rows: ToRows,
+    min_confidence: float | None = None,
+) -> list[Sam2SegmentationPrediction]:
+    """Put a row without pixels, and with the reason, where a prompt was skipped.
+
+    Args:
+        rows: what is answered, of the masks that are sure enough.
+        prediction: all masks, of the prompts that were not skipped.
+        skipped: why the others were, by index.
+        to_rows: how masks are written.
+        min_confidence: which masks were sure enough; an empty one is 0.
+    """
+    if not skipped or (min_confidence or 0) > 0:
+        return list(rows)
+    count = len(prediction.rles) + len(skipped)
+    asked = [index for index in range(count) if index not in skipped]
+    placed = {
+        asked[place]: row
+        for place, row in zip(_sure(prediction, min_confidence).tolist(), rows, strict=True)
+    }
+    none = np.array([], np.int64)
+    empty = to_rows(spread_prediction(prediction.select(none), none, len(skipped)))
+    for (index, reason), row in zip(skipped.items(), empty, strict=True):
+        placed[index] = row.model_copy(update={"error": reason})
+    return [placed[index] for index in sorted(placed)]
 
 
 def _proposals(prediction: MaskPrediction, index: int) -> MaskPrediction:

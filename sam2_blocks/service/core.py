@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+
+from sam2_blocks.masks.rle import spread_prediction
 from sam2_blocks.options import AutomaticSettings, SegmentOptions
-from sam2_blocks.prompts import NO_PROMPT
+from sam2_blocks.prompts import NO_PROMPT, LookedAt, look_at_prompts
 from sam2_blocks.requests import (
     InferenceRequestImage,
     Sam2EmbeddingRequest,
-    Sam2EmbeddingResponse,
     Sam2InferenceRequest,
     Sam2Prompt,
     Sam2SegmentationRequest,
-    Sam2SegmentationResponse,
 )
+from sam2_blocks.responses import Sam2EmbeddingResponse, Sam2SegmentationResponse
 from sam2_blocks.service.admission import Caller, Queue, Strangers, Ticket
 from sam2_blocks.service.answers import (
     ToRows,
@@ -34,6 +37,7 @@ from sam2_blocks.service.answers import (
     to_polygon_rows,
     to_rle_rows,
     with_candidates,
+    with_skipped,
 )
 from sam2_blocks.service.errors import RequestError, ShuttingDownError, TooLargeError
 from sam2_blocks.service.lanes import BatchObserver, DecodeJob, Lane
@@ -54,6 +58,26 @@ STRANGERS = 16
 NOBODY = Caller()
 
 Result = TypeVar("Result")
+
+
+class _Made(NamedTuple):
+    """What was made of a request.
+
+    Attributes:
+        prediction: a mask for each prompt that was not skipped.
+        skipped: why the others were, by index.
+        hints: for who sent it.
+    """
+
+    prediction: MaskPrediction
+    skipped: Mapping[int, str] = MappingProxyType({})
+    hints: Sequence[str] = ()
+
+    def whole(self) -> MaskPrediction:
+        """A mask for each prompt, empty where it was skipped."""
+        count = len(self.prediction.rles) + len(self.skipped)
+        asked = [index for index in range(count) if index not in self.skipped]
+        return spread_prediction(self.prediction, np.array(asked, np.int64), count)
 
 
 class Service:
@@ -206,13 +230,13 @@ class Service:
             settings = request.automatic_masks.to_settings(
                 multimask_output=request.multimask_output
             )
-            prediction = await self._find_everything(embedding, settings, request.format)
+            made = _Made(await self._find_everything(embedding, settings, request.format))
         else:
-            prediction = await self._predict(request, embedding, caller.client)
+            made = await self._predict(request, embedding, caller.client)
         if request.format == "binary":
-            nbytes = npz_bytes(prediction, max_bytes=self.settings.max_answer_bytes)
+            nbytes = npz_bytes(made.whole(), max_bytes=self.settings.max_answer_bytes)
             await caller.held.enter_async_context(self._answers.held(nbytes))
-        return await self.at_length(lambda: self._answer(request, prediction, started))
+        return await self.at_length(lambda: self._answer(request, made, started))
 
     def check_prompts(self, prompts: Sequence[Sam2Prompt]) -> None:
         """Go on only if there are not too many prompts, or too many points in one.
@@ -233,8 +257,12 @@ class Service:
 
     async def _predict(
         self, request: Sam2SegmentationRequest, embedding: Embedding, client: str
-    ) -> MaskPrediction:
-        prompts = _prompts_of(request, embedding.image_hw)
+    ) -> _Made:
+        looked = _look_at_prompts(request, embedding.image_hw)
+        hints = [*looked.hints, *_said_of(looked.bad)]
+        prompts: PromptSet = looked.good
+        if looked.bad and not prompts:
+            return _Made(_nothing(embedding.image_hw), looked.bad, hints)
         if request.load_logits_from_cache:
             given = prompts
             prompts = await self.at_length(
@@ -251,7 +279,7 @@ class Service:
             await self.in_thread(
                 lambda: self._logits.save(embedding, prompts, prediction, client=client)
             )
-        return prediction
+        return _Made(prediction, looked.bad, hints)
 
     async def _find_everything(
         self, embedding: Embedding, settings: AutomaticSettings, answer_format: str
@@ -266,20 +294,23 @@ class Service:
         return found.prediction
 
     def _answer(
-        self, request: Sam2SegmentationRequest, prediction: MaskPrediction, started: float
+        self, request: Sam2SegmentationRequest, made: _Made, started: float
     ) -> Sam2SegmentationResponse | bytes:
-        kept = keep_confident(prediction, request.min_confidence)
+        least = request.min_confidence
         if request.format == "binary":
+            kept = keep_confident(made.whole(), least)
             return to_npz(kept, max_bytes=self.settings.max_answer_bytes)
         to_rows = _form_of(request)
-        rows = to_rows(kept)
+        rows = to_rows(keep_confident(made.prediction, least))
         if request.candidates:
-            rows = with_candidates(rows, prediction, to_rows, request.min_confidence)
+            rows = with_candidates(rows, made.prediction, to_rows, least)
+        rows = with_skipped(rows, made.prediction, made.skipped, to_rows, least)
         return Sam2SegmentationResponse(
             inference_id=request.id,
             predictions=rows,
             time=time.perf_counter() - started,
             unprompted=True if _is_unprompted(request) else None,
+            warnings=list(made.hints) or None,
         )
 
     def lane_of(self, request: Sam2InferenceRequest) -> Lane:
@@ -325,11 +356,24 @@ class Service:
         return await while_wanted(self._long, function)
 
 
-def _prompts_of(request: Sam2SegmentationRequest, image_hw: Hw) -> PromptSet:
-    try:
-        return request.prompts.to_prompt_set(image_hw, warn=False)
-    except ValueError as error:
-        raise RequestError(f"prompts: {error}.") from error
+def _look_at_prompts(request: Sam2SegmentationRequest, image_hw: Hw) -> LookedAt:
+    looked = look_at_prompts(request.prompts.to_unchecked(), image_hw)
+    if looked.bad and request.on_bad_prompt != "skip":
+        raise RequestError(f"prompts: {next(iter(looked.bad.values()))}.")
+    return looked
+
+
+def _said_of(bad: Mapping[int, str]) -> list[str]:
+    """One line for all prompts that were skipped."""
+    first = next(iter(bad.values()), "")
+    return [f"{len(bad)} prompts were skipped and have an empty mask: {first}"] if bad else []
+
+
+def _nothing(image_hw: Hw) -> MaskPrediction:
+    """No masks, in the form of a model's."""
+    logits = np.zeros((0, 256, 256), np.float32)
+    boxes = np.zeros((0, 4), np.int64)
+    return MaskPrediction(image_hw, (), np.zeros(0, np.float32), logits, boxes)
 
 
 def _form_of(request: Sam2SegmentationRequest) -> ToRows:

@@ -108,7 +108,8 @@ def test_frames_of_videos_have_video_index_and_track(plugins, tmp_path):
     resources = Resources({"sam2": FakeExecutor}, tmp_path)
     block = ExportCoco(resources)
     for item in items:
-        block.run([SimpleNamespace(**item, path="c.json", segmentation="rle", tolerance=0)])
+        options = {"segmentation": "rle", "outlines": "edges", "tolerance": 0}
+        block.run([SimpleNamespace(**item, path="c.json", **options)])
     block.finish()
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["videos"] == [{"id": 1, "name": "a.mp4"}, {"id": 2, "name": "b.mp4"}]

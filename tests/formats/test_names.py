@@ -88,7 +88,7 @@ def test_another_folder_is_another_picture():
 def test_the_nearest_names_are_shown():
     names = [f"images/photo_{number:05}.jpg" for number in range(20_000)]
     with pytest.raises(ValueError, match=r"The nearest names are .*'images/photo_00012\.jpg'"):
-        find(names, "photo-00012.jpg")
+        find(names, "photo00012.jpg")
     with pytest.raises(
         ValueError, match=r"Of 20000 names, the first are 'images/photo_00000\.jpg'"
     ):

@@ -227,6 +227,51 @@ def test_a_request_that_cannot_be_answered_says_why(make_service, fields, error,
         segment(service, **fields)
 
 
+OUTSIDE = "prompt 1: box [100, 0, 120, 9] lies wholly outside the 80x60 image"
+
+
+@pytest.mark.parametrize("form", ["json", "rle"])
+@pytest.mark.parametrize("candidates", [None, True])
+def test_a_skipped_prompt_is_a_row_with_its_reason(make_service, form, candidates):
+    options = {"format": form, "candidates": candidates}
+    prompts = [box(10, 10, 60, 50), box(100, 0, 120, 9), box(2, 2, 20, 20)]
+    answer = segment(make_service(), PICTURE, prompts, on_bad_prompt="skip", **options)
+    first, skipped, last = answer.predictions
+    whole = segment(make_service(), PICTURE, [prompts[0], prompts[2]], **options)
+    assert [first, last] == whole.predictions
+    assert skipped.error.startswith(OUTSIDE)
+    assert skipped.confidence == 0
+    none = (
+        skipped.masks == [] if form == "json" else not rle_to_mask(coco_to_rle(skipped.masks)).any()
+    )
+    assert none
+    [warning] = answer.warnings
+    assert warning.startswith(f"1 prompts were skipped and have an empty mask: {OUTSIDE}")
+
+
+def test_all_prompts_may_be_skipped(make_service):
+    prompts, service = [box(100, 0, 120, 9)] * 2, make_service()
+    answer = segment(service, PICTURE, prompts, on_bad_prompt="skip")
+    assert [row.masks for row in answer.predictions] == [[], []]
+    assert answer.unprompted is None
+    made = load_npz(segment(service, PICTURE, prompts, on_bad_prompt="skip", format="binary"))
+    assert made["masks"].shape == (2, 60, 80)
+    assert (made["masks"] < 0).all()
+    sure = segment(service, PICTURE, prompts, on_bad_prompt="skip", min_confidence=0.1)
+    assert sure.predictions == []
+    assert len(sure.warnings) == 1
+
+
+def test_what_is_probably_not_meant_is_said(make_service):
+    large = Image(np.zeros((120, 200, 3), np.uint8), "large")
+    answer = segment(make_service(), large, [box(0.1, 0.2, 0.5, 0.9)])
+    [hint] = answer.warnings
+    assert hint.startswith("every box lies between 0 and 1")
+    [hint] = segment(make_service(), PICTURE, [box(-20, -20, 40, 40)]).warnings
+    assert hint.startswith("boxes reach outside the 80x60 image and were clipped")
+    assert segment(make_service(), PICTURE, [box(1, 2, 40, 40)]).warnings is None
+
+
 def test_boxes_are_clipped_without_a_warning(make_service):
     outside, inside = (
         segment(make_service(), PICTURE, [edges]).predictions

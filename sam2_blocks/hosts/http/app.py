@@ -26,12 +26,8 @@ from sam2_blocks.hosts.http.roboflow import add_roboflow_routes, allow_origins
 from sam2_blocks.hosts.http.tracks import add_track_routes, sweeping
 from sam2_blocks.hosts.labelstudio.routes import add_label_studio_routes
 from sam2_blocks.language.schema import step_schema
-from sam2_blocks.requests import (
-    Sam2EmbeddingRequest,
-    Sam2EmbeddingResponse,
-    Sam2SegmentationRequest,
-    Sam2SegmentationResponse,
-)
+from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
+from sam2_blocks.responses import Sam2EmbeddingResponse, Sam2SegmentationResponse
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.admission import Caller
 from sam2_blocks.service.errors import ShuttingDownError, StalledError, UnknownNameError

@@ -11,12 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 from sam2_blocks import __version__
 from sam2_blocks.hosts.http import docs
 from sam2_blocks.hosts.http.answering import PROCESSING_TIME, Answerer
-from sam2_blocks.requests import (
-    Sam2EmbeddingRequest,
-    Sam2EmbeddingResponse,
-    Sam2SegmentationRequest,
-    Sam2SegmentationResponse,
-)
+from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
+from sam2_blocks.responses import Sam2EmbeddingResponse, Sam2SegmentationResponse
 from sam2_blocks.service import Service
 from sam2_blocks.service.admission import Caller
 
