@@ -22,15 +22,12 @@ from sam2_blocks.language.composed import (
 from sam2_blocks.language.documents import (
     Document,
     DocumentPath,
+    in_order,
     parse_yaml,
     validation_problems,
+    without_unknown_keys,
 )
-from sam2_blocks.language.flow import (
-    Condition,
-    check_condition,
-    condition_values,
-    read_condition,
-)
+from sam2_blocks.language.flow import Condition, check_condition, condition_values, read_condition
 from sam2_blocks.language.manifest import Manifest, Param, sockets_fit
 from sam2_blocks.language.pipeline import Pipeline, Step, ValueCheck
 from sam2_blocks.language.selectors import (
@@ -52,7 +49,6 @@ from sam2_blocks.language.written import InputDeclaration, PipelineDocument
 
 MOST_STEPS = 1000
 """Steps of a pipeline, with those of all that it uses."""
-
 DEEPEST_USE = 8
 """Pipelines in pipelines."""
 
@@ -85,10 +81,24 @@ def check_document(document: Document, around: Surroundings, path: Path | None) 
     try:
         written = PipelineDocument.model_validate(document.data)
     except ValidationError as error:
-        problems = validation_problems(document, error, PipelineDocument)
-        problems += unknown_blocks(document, around.manifests)
-        raise PipelineError(document.source, problems) from None
+        found = validation_problems(document, error, PipelineDocument)
+        found += _what_else_is_wrong(document, error, around, path)
+        raise PipelineError(document.source, in_order(found)) from None
     return _Checker(document, written, around, path).check()
+
+
+def _what_else_is_wrong(
+    document: Document, error: ValidationError, around: Surroundings, path: Path | None
+) -> list[Problem]:
+    """Check what is left without unknown keys, if that is a pipeline; else its blocks alone."""
+    try:
+        known = without_unknown_keys(document.data, error, PipelineDocument)
+        _Checker(document, PipelineDocument.model_validate(known), around, path).check()
+    except ValidationError:
+        return [*unknown_blocks(document, around.manifests)]
+    except PipelineError as found:
+        return [*found.problems]
+    return []
 
 
 class _Checker:
@@ -122,7 +132,7 @@ class _Checker:
         outputs = {name: self.check_output(name) for name in self.written.outputs}
         whole, wired = self.put_together([found for name in order if (found := steps[name])])
         if self.problems:
-            raise PipelineError(self.document.source, self.problems_in_order())
+            raise PipelineError(self.document.source, in_order(self.problems))
         named = {name: selector for name, selector in outputs.items() if selector is not None}
         return Pipeline(
             source=self.document.source,
@@ -138,10 +148,6 @@ class _Checker:
 
     def report(self, path: DocumentPath, message: str) -> None:
         self.problems.append(self.document.problem(path, message))
-
-    def problems_in_order(self) -> list[Problem]:
-        once = dict.fromkeys(self.problems)
-        return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
 
     def kinds_given(self, path: DocumentPath, selector: Selector) -> tuple[str, ...]:
         return self.wiring.kinds_given(path, selector)
@@ -300,9 +306,12 @@ class _Checker:
         return () if read is None else (read,)
 
     def check_step(self, name: str, manifest: Manifest | None) -> Step | None:
-        if manifest is None:
-            return None
         path, step, given = ("steps", name), self.written.steps[name], self.given[name]
+        if manifest is None:  # where its wires come from can be told all the same
+            for key, value in given.items():
+                for one in iter_selectors(value):
+                    self.kinds_given((*path, "with", key), one)
+            return None
         values = self.check_literals(manifest, (*path, "with"), given)
         for key in given:
             if key in manifest.names:

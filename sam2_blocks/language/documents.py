@@ -5,8 +5,10 @@ YAML is data here: no tags, no merge keys, no aliases that multiply, no key give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -97,6 +99,38 @@ def validation_problems(
         at: where in the document the validated value stands.
     """
     return [_explain(document, detail, model, at) for detail in error.errors(include_url=False)]
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return each problem once, in the order of the document."""
+    once = dict.fromkeys(problems)
+    return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
+
+
+def without_unknown_keys(data: Any, error: ValidationError, model: type[BaseModel]) -> Any:
+    """Copy data so that what else is wrong with it can be found, too.
+
+    Args:
+        data: what was validated.
+        error: what pydantic found.
+        model: the model it was validated with.
+
+    Returns:
+        The data without unknown keys; one that is nearly a key which is missing stands for that.
+    """
+    copied = deepcopy(data)
+    for detail in error.errors(include_url=False, include_input=False):
+        if detail["type"] != "extra_forbidden":
+            continue
+        *inner, key = detail["loc"]
+        inside = copied
+        for part in inner:
+            inside = inside[part]
+        value = inside.pop(key)
+        near = get_close_matches(str(key), _field_names(model, tuple(inner)), n=1, cutoff=0.5)
+        if near:
+            inside.setdefault(near[0], value)
+    return copied
 
 
 def _explain(document: Document, detail: Any, model: type[BaseModel], at: DocumentPath) -> Problem:
