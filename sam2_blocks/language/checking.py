@@ -22,16 +22,12 @@ from sam2_blocks.language.composed import (
 from sam2_blocks.language.documents import (
     Document,
     DocumentPath,
+    in_order,
     parse_yaml,
     validation_problems,
     without_unknown_keys,
 )
-from sam2_blocks.language.flow import (
-    Condition,
-    check_condition,
-    condition_values,
-    read_condition,
-)
+from sam2_blocks.language.flow import Condition, check_condition, condition_values, read_condition
 from sam2_blocks.language.manifest import Manifest, Param, sockets_fit
 from sam2_blocks.language.pipeline import Pipeline, Step, ValueCheck
 from sam2_blocks.language.selectors import (
@@ -53,7 +49,6 @@ from sam2_blocks.language.written import InputDeclaration, PipelineDocument
 
 MOST_STEPS = 1000
 """Steps of a pipeline, with those of all that it uses."""
-
 DEEPEST_USE = 8
 """Pipelines in pipelines."""
 
@@ -86,9 +81,9 @@ def check_document(document: Document, around: Surroundings, path: Path | None) 
     try:
         written = PipelineDocument.model_validate(document.data)
     except ValidationError as error:
-        problems = validation_problems(document, error, PipelineDocument)
-        problems += _what_else_is_wrong(document, error, around, path)
-        raise PipelineError(document.source, _in_order(problems)) from None
+        found = validation_problems(document, error, PipelineDocument)
+        found += _what_else_is_wrong(document, error, around, path)
+        raise PipelineError(document.source, in_order(found)) from None
     return _Checker(document, written, around, path).check()
 
 
@@ -100,16 +95,10 @@ def _what_else_is_wrong(
         known = without_unknown_keys(document.data, error, PipelineDocument)
         _Checker(document, PipelineDocument.model_validate(known), around, path).check()
     except ValidationError:
-        return list(unknown_blocks(document, around.manifests))
+        return [*unknown_blocks(document, around.manifests)]
     except PipelineError as found:
-        return list(found.problems)
+        return [*found.problems]
     return []
-
-
-def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Each problem once, in the order of the document."""
-    once = dict.fromkeys(problems)
-    return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
 
 
 class _Checker:
@@ -143,7 +132,7 @@ class _Checker:
         outputs = {name: self.check_output(name) for name in self.written.outputs}
         whole, wired = self.put_together([found for name in order if (found := steps[name])])
         if self.problems:
-            raise PipelineError(self.document.source, _in_order(self.problems))
+            raise PipelineError(self.document.source, in_order(self.problems))
         named = {name: selector for name, selector in outputs.items() if selector is not None}
         return Pipeline(
             source=self.document.source,
@@ -320,8 +309,8 @@ class _Checker:
         path, step, given = ("steps", name), self.written.steps[name], self.given[name]
         if manifest is None:  # where its wires come from can be told all the same
             for key, value in given.items():
-                for selector in iter_selectors(value):
-                    self.kinds_given((*path, "with", key), selector)
+                for one in iter_selectors(value):
+                    self.kinds_given((*path, "with", key), one)
             return None
         values = self.check_literals(manifest, (*path, "with"), given)
         for key in given:

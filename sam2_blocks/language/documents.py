@@ -5,7 +5,7 @@ YAML is data here: no tags, no merge keys, no aliases that multiply, no key give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -99,6 +99,12 @@ def validation_problems(
         at: where in the document the validated value stands.
     """
     return [_explain(document, detail, model, at) for detail in error.errors(include_url=False)]
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return each problem once, in the order of the document."""
+    once = dict.fromkeys(problems)
+    return sorted(once, key=lambda one: (one.source, one.line or 0, one.column or 0))
 
 
 def without_unknown_keys(data: Any, error: ValidationError, model: type[BaseModel]) -> Any:
