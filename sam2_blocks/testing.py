@@ -187,7 +187,7 @@ class FakeTrackSession:
         for prompt, tracker_id in zip(given, ids, strict=True):
             key = self._next_id if tracker_id is None else tracker_id
             self._new |= {key} - set(self._objects)
-            self._objects[key] = _fill(self._image.hw, prompt)
+            self._objects[key] = _fill_prompt(self._image.hw, prompt)
             self._next_id = max(self._next_id, key + 1)
         return self._tracks(self._image)
 
@@ -487,11 +487,9 @@ def _fill_prompts(image_hw: Hw, prompts: PromptSet) -> MaskPrediction:
     )
 
 
-def _fill(image_hw: Hw, prompt: Prompt | Rle) -> Rle:
-    return prompt if isinstance(prompt, Rle) else _fill_prompt(image_hw, prompt)
-
-
-def _fill_prompt(image_hw: Hw, prompt: Prompt) -> Rle:
+def _fill_prompt(image_hw: Hw, prompt: Prompt | Rle) -> Rle:
+    if isinstance(prompt, Rle):
+        return prompt
     mask = np.zeros(image_hw, dtype=bool)
     if prompt.box_xyxy is not None:
         x0, y0, x1, y1 = (round(float(value)) for value in prompt.box_xyxy)

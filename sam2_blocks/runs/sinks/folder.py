@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -54,7 +55,7 @@ class FolderSink:
     def __init__(self, folder: Path, request: RunRequest) -> None:
         self.folder = folder
         self.failed: list[ErrorRecord] = []
-        self._errors: list[ErrorRecord] = []
+        self._errors: list[tuple[int, ErrorRecord]] = []  # with the place of the item
         self._request = request
         self._formats = _find_formats(request)
         self._alone = False
@@ -106,7 +107,7 @@ class FolderSink:
 
     def write(self, result: ItemResult) -> None:
         """Write the outputs of one item soon; see `Sink`."""
-        self._errors += result.errors
+        self._errors += [(_number_of(result), error) for error in result.errors]
         self._waiting.append(
             (result, self._writers.submit(copy_context().run, self._write, result))
         )
@@ -123,8 +124,8 @@ class FolderSink:
         finally:
             self._plan.close()
             self._release()
-            if errors := [*self._errors, *self.failed]:
-                rows = [asdict(error) for error in errors]
+            if self._errors:  # in the order of items, also of those that were held back
+                rows = [asdict(error) for _, error in sorted(self._errors, key=itemgetter(0))]
                 write_text(self.folder / ERRORS_FILE, json.dumps(rows, indent=1) + "\n")
 
     @property
@@ -164,6 +165,7 @@ class FolderSink:
                 cause = type(error).__name__
                 message = f"cannot be written: {message_of(error)}"
                 self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
+                self._errors.append((_number_of(result), self.failed[-1]))
             failed = bool(result.errors or error)
             known = [*self._found(self._place(result.id))]
             self._plan.note(result.id, written, failed=failed, known=known)
@@ -202,6 +204,10 @@ class FolderSink:
         for name, formats in self._formats.items():
             for one in formats:
                 yield from one.found(place, name)
+
+
+def _number_of(result: ItemResult) -> int:
+    return (result.item.place or 0) if result.item else 0
 
 
 def _find_formats(request: RunRequest) -> dict[str, tuple[OutputFormat, ...]]:

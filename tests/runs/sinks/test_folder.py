@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sam2_blocks import ItemResult
+from sam2_blocks import Item, ItemResult
 from sam2_blocks.engine.places import RunRequest
+from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.testing import sample_detections, sample_image
@@ -64,6 +65,18 @@ def test_each_output_is_a_file_of_its_kind(open_sink, tmp_path, alone, prefix):
 
 def test_what_has_no_file_format_is_named(open_sink):
     assert open_sink().notes == ["output 'code' has no file format and is not written"]
+
+
+def test_errors_are_in_the_order_of_the_items_whenever_they_came(open_sink, tmp_path):
+    sink = open_sink()
+    sink.begin(source_of("a", "b", "c"))
+    for place, name in [(2, "c"), (0, "a"), (1, "b")]:  # those held back come last
+        error = ErrorRecord(name, "inputs", "", "cannot be read", "ImageError")
+        item = Item(name, {}, place=place)
+        sink.write(ItemResult(name, {}, (error,), item=item))
+    sink.end(complete=True)
+    rows = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert [row["item"] for row in rows] == ["a", "b", "c"]
 
 
 def test_an_id_never_leads_out_of_the_folder(open_sink, tmp_path):
