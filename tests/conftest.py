@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sam2_blocks import load_pipeline, load_plugins
 from sam2_blocks.engine.plugins import Plugins
@@ -11,6 +12,9 @@ from sam2_blocks.testing import run_block
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "pictures"
+settings.register_profile("busy cores", deadline=None)  # how long one example takes says nothing
+settings.load_profile("busy cores")
+
 MOST_PROCESSES = 4
 """Each holds torch and models: a GB of memory."""
 
