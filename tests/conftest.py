@@ -26,6 +26,8 @@ def pytest_cmdline_main(config):
     Each process begins with a stretch of the suite, so that the tests of a file share what they
     make; who is done first takes over from the others.
     """
+    if hasattr(config, "workerinput"):  # one of those processes: it would start more
+        return
     options = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     whole = whole and not (options.keyword or options.markexpr)
@@ -34,9 +36,7 @@ def pytest_cmdline_main(config):
         options.numprocesses, options.maxprocesses = "auto", MOST_PROCESSES
         options.dist = "worksteal"
     if getattr(options, "numprocesses", 0):
-        os.environ.setdefault(
-            "OMP_WAIT_POLICY", "PASSIVE"
-        )  # threads that wait leave cores to others
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits leaves cores to others
 
 
 @pytest.fixture

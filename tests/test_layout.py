@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, pytest_cmdline_main
 
+WHOLE, PART = pytest.Config.ArgsSource.TESTPATHS, pytest.Config.ArgsSource.ARGS
 PACKAGE = ROOT / "sam2_blocks"
 TESTS = ROOT / "tests"
 
@@ -123,3 +125,18 @@ def test_no_exception_is_out_of_date(listed, folder):
     assert not [
         name for name in listed if folder is PACKAGE and (TESTS / home_of_tests(name)).exists()
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "processes"),
+    [
+        (WHOLE, {}, "auto"),
+        (PART, {}, None),  # a part of the suite
+        (WHOLE, {"workerinput": {}}, None),  # one of the processes: it starts no others
+    ],
+)
+def test_the_whole_suite_is_spread_once(monkeypatch, source, more, processes):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    options = SimpleNamespace(keyword="", markexpr="", numprocesses=None, usepdb=False)
+    pytest_cmdline_main(SimpleNamespace(option=options, args_source=source, **more))
+    assert options.numprocesses == processes

@@ -159,6 +159,26 @@ def test_an_object_is_selected_by_ctrl_click_and_deleted(clicking):
     assert clicking.prompts() == [{"box_xyxy": BOXES[1]}]
 
 
+def test_keys_work_while_a_tool_has_the_focus(clicking):
+    clicking.open(COINS)
+    clicking.click(*COIN)
+    clicking.masks()
+    clicking.tab.locator("input[type=radio]").first.focus()
+    clicking.press("Control+z")
+    assert clicking.objects() == []
+
+
+def test_what_is_said_of_an_object_stays_in_the_panel(clicking):
+    clicking.open(COINS)
+    clicking.tab.set_viewport_size({"width": 1280, "height": 800})
+    clicking.drag(BOXES[0][:2], BOXES[0][2:])
+    clicking.press("Tab")
+    clicking.masks()
+    assert "proposal 2" in clicking.tab.locator("aside .detail").inner_text()
+    delete = clicking.tab.get_by_role("button", name="Delete object 1").bounding_box()
+    assert delete["x"] + delete["width"] <= 1280
+
+
 def test_the_wheel_zooms_to_the_pointer_and_space_pans(clicking):
     clicking.open(COINS)
     clicking.tab.mouse.move(*clicking.to_screen(500, 400))
