@@ -12,7 +12,6 @@ from PIL import Image as Pil
 from sam2_blocks.cli import options
 from sam2_blocks.cli import run as run_command
 from sam2_blocks.engine.places import Exporter
-from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.files import atomic as files
 from sam2_blocks.files.claims import JOURNAL_FILE, LOCK_FILE
 from tests.cli.conftest import COFFEE, QUICKSTART, add_picture
@@ -498,17 +497,3 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     assert "failed: a.jpg: cannot be written: no such colour" in err
     [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert (record["item"], record["step"]) == ("a.jpg", "outputs")
-
-
-def test_a_backend_is_chosen_for_a_run(call, tmp_path, monkeypatch):
-    monkeypatch.setenv(BACKEND_VARIABLE, "no such thing")
-    arguments = ("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
-    assert call(*arguments, "--backend", "torch")[0] == 0
-    assert os.environ[BACKEND_VARIABLE] == "torch"
-    code, _, err = call(*arguments, "--backend", "openvin")
-    assert code == options.WRONG_INPUT
-    assert "--backend 'openvin': there is no backend 'openvin'. Did you mean 'openvino'?" in err
-    monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: False)
-    code, _, err = call(*arguments, "--backend", "openvino")
-    assert code == options.WRONG_INPUT
-    assert "Run: pip install 'sam2-blocks[openvino]'" in err.replace("\n", " ")
