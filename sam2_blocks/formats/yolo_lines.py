@@ -27,6 +27,7 @@ from ruamel.yaml.error import YAMLError
 from sam2_blocks.errors import FileWarning
 from sam2_blocks.files.reading import read_text
 from sam2_blocks.formats.rows import Box, boxes_to_detections, whole_id
+from sam2_blocks.masks.crossings import Points, is_tangled
 from sam2_blocks.values import Hw
 
 SLACK = 0.01
@@ -314,14 +315,24 @@ def _tail_after_keypoints(length: int) -> list[tuple[str, ...]]:
 
 
 def _has_likely_keypoints(line: Line, *, more: int) -> bool:
-    """Whether points, each with how sure it is, 0 to 1, are in a box, save those that are not."""
+    """Whether points, each with how sure it is, 0 to 1, are in a box, save those that are not.
+
+    Many an outline would do. But as one, points in no order cross themselves.
+    """
     cx, cy, width, height, *numbers = map(_number, line[1 : len(line) - more])
     points = np.array(numbers).reshape(-1, 3)
     sure = points[:, 2]
     seen = points[sure >= 0.5, :2]
     inside = np.abs(seen - (cx, cy)) <= np.array([width, height]) / 2 + SLACK
     fits_tail = (more < 1 or _is_share(line[len(line) - more])) and (more < 2 or _ends_whole(line))
-    return bool(len(seen) and ((sure >= 0) & (sure <= 1)).all() and inside.all() and fits_tail)
+    fits = len(seen) and ((sure >= 0) & (sure <= 1)).all() and inside.all() and fits_tail
+    return bool(fits and is_tangled(_as_outline(line)))
+
+
+def _as_outline(line: Line) -> Points:
+    """The numbers of a line as those of an outline, (P, 2)."""
+    numbers = np.array([*map(_number, line[1:])])
+    return numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
 
 
 def _is_whole(text: str) -> bool:

@@ -109,6 +109,16 @@ def test_outlines_with_many_corners_are_no_poses(load):
     assert load(f"0 {corners}")[0] == [[10, 15, 180, 135]]  # as many as of five keypoints
 
 
+@pytest.mark.parametrize("corners", range(9, 40))
+@pytest.mark.parametrize("at", [0.45, 0.6, 0.8])
+def test_outlines_wherever_they_are_are_no_poses(load, corners, at):
+    turn = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    ring = at + 0.15 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    [[x0, y0, x1, y1]], *_ = load("0 " + " ".join(f"{one:.6f}" for one in ring.ravel()))
+    middle = [(x0 + x1) / 2 / HW[1], (y0 + y1) / 2 / HW[0]]
+    assert middle == pytest.approx([at, at], abs=0.01)
+
+
 def test_outlines_along_the_edge_are_no_poses(load):
     line = "0 0.1 0.1 0.5 0.1 1 0.5 1 0.9 0.5 1"  # 11 numbers, as of two keypoints
     assert load(line)[0] == [[20, 15, 200, 150]]
