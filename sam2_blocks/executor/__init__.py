@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.backends import BackendChoice, default_backend
 from sam2_blocks.executor.cache.lru import DEFAULT_CACHE_ENTRIES, DEFAULT_DISK_CACHE_BYTES
 
@@ -82,7 +84,7 @@ def load(
 
     Raises:
         ModelError: if the name is unknown, the weights are missing or wrong, or the device, dtype,
-            compiler, backend or size cannot be used here.
+            compiler, backend or size cannot be used here, or a bound is no whole number.
         MissingExtraError: if the backend is not installed.
 
     Example:
@@ -90,6 +92,15 @@ def load(
         >>> executor.spec.model, executor.spec.dtype
         ('nano', 'float32')
     """
+    _check_bounds(
+        cache_bytes=cache_bytes,
+        cache_entries=cache_entries,
+        host_cache_bytes=0 if host_cache_bytes is None else host_cache_bytes,
+        disk_cache_bytes=disk_cache_bytes,
+        seed=0 if seed is None else seed,
+    )
+    if not isinstance(cache_dir, str | Path | None):
+        raise ModelError(f"cache_dir wants the path of a folder, got {cache_dir!r}.")
     from sam2_blocks.executor.sam2.executor import Sam2Executor
     from sam2_blocks.executor.sam2.model import load_model
 
@@ -116,6 +127,12 @@ def load(
         cache_dir=Path(cache_dir).expanduser() if cache_dir else None,
         disk_cache_bytes=disk_cache_bytes,
     )
+
+
+def _check_bounds(**bounds: object) -> None:
+    for name, value in bounds.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise ModelError(f"{name} wants a whole number, 0 or more, got {value!r}.")
 
 
 load_executor = load  # its name at the top of the package

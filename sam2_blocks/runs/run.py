@@ -28,6 +28,12 @@ from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
 
 ALL_FRAMES = FrameChoice()
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "names": ("id", "stem"),
+    "pictures": ("png", "jpg"),
+    "form": (None, "folder", "parquet"),
+}
+TYPES = {"plugins": Plugins, "resources": Resources, "settings": Mapping, "shard": str}
 ITEMS_BETWEEN = 32
 """Items after which the heap gives free memory back."""
 
@@ -95,6 +101,10 @@ def run_pipeline(
         ...     print(result.id, len(result.outputs["predictions"]))
         astronaut.jpg 3
     """
+    _check_given(
+        out, names=names, pictures=pictures, form=form, plugins=plugins, resources=resources,
+        settings=settings, shard=shard,
+    )  # fmt: skip
     plugins = plugins or load_plugins()
     graph = pipeline if isinstance(pipeline, Pipeline) else plugins.load_pipeline(pipeline)
     request = RunRequest(
@@ -272,6 +282,18 @@ class Run(Iterator[ItemResult]):
                 place = place if item.place is None else item.place
                 self._under_way[item.id] = replace(item, inputs={}, place=place)
                 yield replace(item, inputs={**self._request.settings, **item.inputs}, place=place)
+
+
+def _check_given(out: object, **given: object) -> None:
+    for name, choices in CHOICES.items():
+        if given[name] not in choices:
+            wanted = " or ".join(map(repr, choices))
+            raise UsageError(f"{name} wants {wanted}, got {given[name]!r}.")
+    for name, kind in TYPES.items():
+        if given[name] is not None and not isinstance(given[name], kind):
+            raise UsageError(f"{name} wants a {kind.__name__}, got {given[name]!r}.")
+    if not (out is None or isinstance(out, str | Path) or hasattr(out, "begin")):
+        raise UsageError(f"out wants the path of a folder, or a sink, got {out!r}.")
 
 
 def _place(out: str | Path | Sink | None) -> Path | str | None:

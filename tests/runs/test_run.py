@@ -39,7 +39,7 @@ def start(plugins):
     """Run `SEGMENT`: ``start(inputs, …)``."""
 
     def run(inputs, pipeline=SEGMENT, **options):
-        return run_pipeline(pipeline, inputs, plugins=plugins, **options)
+        return run_pipeline(pipeline, inputs, **{"plugins": plugins, **options})
 
     return run
 
@@ -138,6 +138,13 @@ def test_values_are_written_too_but_not_gone_on_with(start, tmp_path):
         (PIXELS, {"resume": True}, UsageError, "resume is for a folder: say where, with out="),
         (PIXELS, {"pipeline": exporting()}, UsageError, "'export' writes files: say where"),
         (PIXELS, {"pipeline": {}}, PipelineError, "pipeline_version"),
+        (PIXELS, {"names": "stems"}, UsageError, "names wants 'id' or 'stem', got 'stems'"),
+        (PIXELS, {"form": "csv"}, UsageError, "form wants None or 'folder' or 'parquet', got"),
+        (PIXELS, {"pictures": None}, UsageError, "pictures wants 'png' or 'jpg', got None"),
+        (PIXELS, {"out": 5}, UsageError, "out wants the path of a folder, or a sink, got 5"),
+        (PIXELS, {"shard": 1}, UsageError, "shard wants a str, got 1"),
+        (PIXELS, {"settings": 5}, UsageError, "settings wants a Mapping, got 5"),
+        (PIXELS, {"plugins": 5}, UsageError, "plugins wants a Plugins, got 5"),
     ],
 )
 def test_what_is_wrong_is_said_at_once(start, inputs, options, error, message):

@@ -212,3 +212,19 @@ def test_the_network_may_see_less_or_more(pictures):
 def test_a_size_that_cannot_be_is_refused(side):
     with pytest.raises(ModelError, match=f"a multiple of 32 from 64 to 4096, or 0 .* got {side}"):
         load("nano", device="cpu", seed=1, input_px=side)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_entries": float("nan")}, "cache_entries wants a whole number, 0 or more, got nan"),
+        ({"cache_bytes": True}, "cache_bytes wants a whole number, 0 or more, got True"),
+        ({"disk_cache_bytes": -1}, "disk_cache_bytes wants a whole number, 0 or more, got -1"),
+        ({"host_cache_bytes": -1}, "host_cache_bytes wants a whole number, 0 or more, got -1"),
+        ({"seed": "1"}, "seed wants a whole number, 0 or more, got '1'"),
+        ({"cache_dir": 3}, "cache_dir wants the path of a folder, got 3"),
+    ],
+)
+def test_bounds_are_checked_before_anything_loads(options, message):
+    with pytest.raises(ModelError, match=message):
+        load("no such model", **options)
