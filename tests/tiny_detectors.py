@@ -166,6 +166,17 @@ def rf_detr_seg(lib, folder):
     _save(lib.RfDetrImageProcessor(size={"height": 64, "width": 64}), folder)
 
 
+def _swin(lib):
+    return lib.SwinConfig(
+        window_size=7,
+        embed_dim=12,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        image_size=64,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+
+
 def grounding_dino(lib, folder):
     words = WORDS.split()
     (folder / "vocab.txt").write_text("\n".join(words))
@@ -178,14 +189,7 @@ def grounding_dino(lib, folder):
         intermediate_size=64,
         max_position_embeddings=64,
     )
-    swin = lib.SwinConfig(
-        window_size=7,
-        embed_dim=12,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 1, 1],
-        image_size=64,
-        out_features=["stage2", "stage3", "stage4"],
-    )
+    swin = _swin(lib)
     config = lib.GroundingDinoConfig(
         text_config=text,
         backbone_config=swin,
@@ -245,14 +249,7 @@ def owlv2(lib, folder):
 
 def omdet_turbo(lib, folder):
     tokenizer, text = _clip_tokenizer(lib, 77, signs=",.")
-    swin = lib.SwinConfig(
-        window_size=7,
-        embed_dim=12,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 1, 1],
-        image_size=64,
-        out_features=["stage2", "stage3", "stage4"],
-    )
+    swin = _swin(lib)
     config = lib.OmDetTurboConfig(
         text_config={
             "model_type": "clip_text_model",

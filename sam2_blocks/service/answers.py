@@ -105,6 +105,12 @@ def with_candidates(
     ]
 
 
+def indices_asked(prediction: MaskPrediction, skipped: Mapping[int, str]) -> Int64Array:
+    """Of which prompts the masks are, where some were skipped: int64, (N,)."""
+    count = len(prediction.rles) + len(skipped)
+    return np.array([index for index in range(count) if index not in skipped], np.int64)
+
+
 def with_skipped(
     rows: Sequence[Sam2SegmentationPrediction],
     prediction: MaskPrediction,
@@ -123,10 +129,9 @@ def with_skipped(
     """
     if not skipped or (min_confidence or 0) > 0:
         return list(rows)
-    count = len(prediction.rles) + len(skipped)
-    asked = [index for index in range(count) if index not in skipped]
+    asked = indices_asked(prediction, skipped)
     placed = {
-        asked[place]: row
+        int(asked[place]): row
         for place, row in zip(_sure(prediction, min_confidence).tolist(), rows, strict=True)
     }
     none = np.array([], np.int64)

@@ -32,6 +32,7 @@ from sam2_blocks.service.admission import Caller, Queue, Strangers, Ticket
 from sam2_blocks.service.answers import (
     ToRows,
     embedding_to_npz,
+    indices_asked,
     keep_confident,
     npz_bytes,
     to_npz,
@@ -77,8 +78,8 @@ class _Made(NamedTuple):
     def whole(self) -> MaskPrediction:
         """A mask for each prompt, empty where it was skipped."""
         count = len(self.prediction.rles) + len(self.skipped)
-        asked = [index for index in range(count) if index not in self.skipped]
-        return spread_prediction(self.prediction, np.array(asked, np.int64), count)
+        asked = indices_asked(self.prediction, self.skipped)
+        return spread_prediction(self.prediction, asked, count)
 
 
 class Service:
