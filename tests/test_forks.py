@@ -30,10 +30,10 @@ def answer(pixels):
     return [rle.counts.tolist() for rle in prediction.rles]
 
 parents = answer(pixels)
-held = threading.Event()
+held, forked = threading.Event(), threading.Event()
 def hold():  # a thread that is at work on the device when the process forks
     with executor._device_lock, executor._cache._fast._lock:
-        held.set(); threading.Event().wait(2)
+        held.set(); forked.wait()
 threading.Thread(target=hold).start()
 held.wait()
 child = os.fork()
@@ -42,6 +42,7 @@ if not child:
     ok = answer(pixels) == parents and answer(new) != parents
     executor.flush_cache()
     os._exit(0 if ok else 1)
+forked.set()
 _, status = os.waitpid(child, 0)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
@@ -51,7 +52,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def test_a_forked_child_embeds_and_segments(tmp_path, monkeypatch, backend):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "compiled"))
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "embeddings"), backend]
-    run = subprocess.run(command, timeout=120, capture_output=True, text=True)
+    run = subprocess.run(command, timeout=600, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 

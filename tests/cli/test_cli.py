@@ -34,12 +34,12 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, how):
         # Whoever runs these tests in the background has Ctrl-C ignored, and so would the child.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(target.glob("*/overlay.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(how)
     try:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == options.INTERRUPTED, err
@@ -50,15 +50,16 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, how):
         json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
-def test_an_interruption_at_any_time_ends_with_130_and_no_traceback(tmp_path, after_s):
+@pytest.mark.parametrize("begun", ["sys", "typer", "torch", "sam2_blocks.executor.sam2.executor"])
+def test_an_interruption_at_any_time_ends_with_130_and_no_traceback(tmp_path, begun):
+    """As soon as the import of a module has begun, from the first to the model's."""
     code = (
         "import os, signal, sys, threading, time\n"
         "def unset(*_): raise SystemExit('too early')\n"
         "signal.signal(signal.SIGINT, unset)\n"
         "def interrupt():\n"
         "    while signal.getsignal(signal.SIGINT) is unset: time.sleep(0.001)\n"
-        f"    time.sleep({after_s})\n"
+        f"    while {begun!r} not in sys.modules: time.sleep(0.001)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=interrupt, daemon=True).start()\n"
         "from sam2_blocks.cli import main\n"

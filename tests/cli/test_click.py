@@ -106,6 +106,6 @@ def test_ctrl_c_ends_it_without_a_word_of_trouble():
     with urllib.request.urlopen(found[0]) as page:
         assert page.read().startswith(b"<!doctype html>")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (0, "stopped\n")
     assert "Traceback" not in err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -203,7 +204,7 @@ class Watcher:
         if step.id == "gpu" and item_ids == ["b"]:
             self.second_batch_began.set()
         if step.id == "cpu" and item_ids == ["a"]:
-            self.overlapped = self.second_batch_began.wait(timeout=30)
+            self.overlapped = self.second_batch_began.wait(timeout=120)
 
 
 def test_steps_after_the_accelerator_run_beside_the_next_micro_batch(overlapping, plugins):
@@ -266,8 +267,10 @@ def test_an_interruption_waits_for_what_is_nearly_done(overlapping, plugins):
         @hookimpl
         def before_step(self, step, item_ids):
             if step.id == "cpu" and item_ids == ["b"]:
-                time.sleep(0.3)  # until nothing is left to do but to wait for this
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                main = threading.main_thread().ident
+                while sys._current_frames()[main].f_code.co_name != "wait":
+                    time.sleep(0.001)  # until nothing is left to do but to wait for this
+                signal.pthread_kill(main, signal.SIGUSR1)
 
     plugins.manager.register(Interrupting())
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)

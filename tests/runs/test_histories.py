@@ -14,6 +14,6 @@ from tests.conftest import ROOT
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_folders_with_a_past_are_like_new_ones():
     command = [sys.executable, "-m", "benchmarks.resume_histories", "--seed", "28", "--count", "4"]
-    lived = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    lived = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert lived.returncode == 0, lived.stdout + lived.stderr
     assert "4 histories, 0 unlike a fresh run" in lived.stdout

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +20,28 @@ from sam2_blocks.runs.journal import Journal
 from tests.conftest import ROOT
 
 COCO_FOLDER = ROOT / "examples" / "coco_folder.yaml"
+KILLED = """
+import os, signal
+import sam2_blocks.engine.builtin as builtin
+from sam2_blocks.cli import main
+
+load = builtin.load_sam2
+
+def deadly(*given, **options):
+    executor = load(*given, **options)
+    embed = executor.embed
+
+    def kill_at_the_twelfth(images):
+        if any(image.id == "012.png" for image in images):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return embed(images)
+
+    executor.embed = kill_at_the_twelfth
+    return executor
+
+builtin.load_sam2 = deadly
+main()
+"""
 
 
 @pytest.fixture
@@ -231,10 +252,10 @@ def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):
     }
     boxes.write_text(json.dumps(coco))
 
-    def run(target, *more):
+    def run(target, *more, program=("-m", "sam2_blocks")):
         return subprocess.Popen(
             [
-                *(sys.executable, "-W", "ignore", "-m", "sam2_blocks", "run", COCO_FOLDER),
+                *(sys.executable, "-W", "ignore", *program, "run", COCO_FOLDER),
                 *("-i", folder, "-s", f"annotations={boxes}", "-o", target, "--batch-size", "1"),
                 *more,
             ],
@@ -244,19 +265,16 @@ def test_a_killed_run_goes_on_to_the_same_coco_file(tmp_path):
         )
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = run(killed)
-    deadline = time.monotonic() + 120
-    while len(list(killed.glob("*/predictions.json"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process = run(killed, program=("-c", KILLED))
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, text
+    assert 5 <= len(list(killed.glob("*/predictions.json"))) <= 12
     assert not (killed / "masks.json").exists()
     process = run(killed, "--resume")
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     assert "of 24 were done before" in text
-    text, _ = run(whole).communicate(timeout=120)
+    text, _ = run(whole).communicate(timeout=600)
     assert "24 of 24 done" in text
     assert (killed / "masks.json").read_text() == (whole / "masks.json").read_text()
     assert sorted(os.listdir(killed)) == sorted(os.listdir(whole))

@@ -55,7 +55,7 @@ def test_while_a_batch_runs_the_next_one_fills(thread):
     sizes, release = [], threading.Event()
 
     def slowly(items):
-        assert release.wait(10)
+        assert release.wait(120)
         return doubled(items)
 
     async def run():
@@ -92,7 +92,7 @@ def test_a_run_that_returns_too_few_results_is_an_error_of_its_items(thread, cou
     async def run():
         batcher = make(thread, lambda items: doubled(items)[1:])
         waiting = asyncio.gather(*map(batcher.submit, range(count)), return_exceptions=True)
-        return await asyncio.wait_for(waiting, 5)
+        return await asyncio.wait_for(waiting, 120)
 
     for error in asyncio.run(run()):
         assert isinstance(error, RuntimeError)

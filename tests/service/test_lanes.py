@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 
 import pytest
 
-from sam2_blocks.options import AutomaticSettings
 from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.errors import BusyError
 from sam2_blocks.service.lanes import Lane
 from sam2_blocks.service.settings import ServiceSettings
-from sam2_blocks.strategies.automatic import POINTS_PER_BATCH, generate_masks
 from sam2_blocks.testing import FakeExecutor
-from tests.service.conftest import as_request, box, picture, point
+from tests.service.conftest import as_request, box, fresh, picture, point
 
 PICTURE = picture()
 PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
@@ -24,15 +22,23 @@ EVERYTHING = {
 }
 
 
-def everything(executor, **options):
-    [embedding] = executor.embed([PICTURE])
-    settings = AutomaticSettings(**EVERYTHING, **options)
-    return generate_masks(executor, embedding, settings).prediction
+def events(count):
+    return [threading.Event() for _ in range(count)]
 
 
 def test_others_are_answered_between_the_batches_of_automatic_masks(make_service, nano_executor):
-    service = make_service(window_ms=0)
-    order = []
+    executor, begun, prompted, order = fresh(nano_executor), *events(2), []
+    propose = executor.propose_masks
+
+    def gated(*given, **options):
+        begun.set()
+        assert prompted.wait(120)
+        return propose(*given, **options)
+
+    executor.propose_masks = gated
+    # Told just before prompts are sent to the model's thread.
+    observe = lambda stage, _: stage == "decode" and prompted.set()  # noqa: E731
+    service = make_service(executor, window_ms=0, observe=observe)
 
     async def ask(name, **fields):
         fields = {"image": as_request(PICTURE), "format": "rle", **fields}
@@ -41,39 +47,44 @@ def test_others_are_answered_between_the_batches_of_automatic_masks(make_service
 
     async def both():
         await ask("first", prompts=PROMPTS)  # the image is known from here on
-        await asyncio.gather(
-            ask("everything", automatic_masks={**EVERYTHING, "points_per_side": 16}),
-            ask("prompts", prompts=PROMPTS),
-        )
+        prompted.clear()
+        fields = {"automatic_masks": {**EVERYTHING, "points_per_side": 16}}
+        everything = asyncio.create_task(ask("everything", **fields))
+        assert await asyncio.to_thread(begun.wait, 120)
+        await asyncio.gather(everything, ask("prompts", prompts=PROMPTS))
 
     asyncio.run(both())
     assert order == ["first", "prompts", "everything"]
 
 
 def test_automatic_masks_stop_when_nobody_waits_any_more(make_service):
-    class Slow(FakeExecutor):
+    begun, given_up = events(2)
+
+    class Gated(FakeExecutor):
         proposed = 0
 
-        def propose_masks(self, embedding, points_xy, settings, *, return_logits=False):
+        def propose_masks(self, *given, **options):
             self.proposed += 1
-            time.sleep(0.02)
-            return super().propose_masks(embedding, points_xy, settings)
+            begun.set()
+            assert given_up.wait(120)
+            return super().propose_masks(*given, **options)
 
-    executor = Slow("nano")
+    executor = Gated("nano")
     service = make_service(executor=executor)
     fields = {"image": as_request(PICTURE), "automatic_masks": {"points_per_side": 64}}
     request = Sam2SegmentationRequest.model_validate(fields)
 
     async def give_up():
         segmenting = asyncio.create_task(service.segment(request))
-        while not executor.proposed:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(begun.wait, 120)
         segmenting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await segmenting
+        given_up.set()
 
     asyncio.run(give_up())
-    assert 0 < executor.proposed < 64 * 64 / POINTS_PER_BATCH / 2
+    service.close()  # waits for what was begun
+    assert executor.proposed == 1
 
 
 def test_a_full_queue_refuses(make_service):
@@ -107,20 +118,21 @@ def test_requests_that_come_together_share_batches_and_keep_their_answers(
     make_service, nano_executor
 ):
     sizes = []
-    # Long enough for the last picture to be decoded on a busy machine.
     service = make_service(window_ms=500, observe=lambda *batch: sizes.append(batch))
     pictures = [picture(seed, (40 + seed, 50)) for seed in range(6)]
     requests = [
         {
             "image": as_request(image),
+            "image_id": image.id,
             "prompts": PROMPTS[1:2] * (1 + seed % 3),
             "format": "rle",
             "multimask_output": seed % 2 == 0,
         }
         for seed, image in enumerate(pictures)
     ]
-    together(service, requests)  # now the embeddings are known, and prompts come together
-    together_answers = together(service, requests)
+    together(service, requests)  # now the embeddings are known
+    # By name: prompts then wait for no picture to be decoded, and come together.
+    together_answers = together(service, [{**request, "image": None} for request in requests])
     alone = make_service(max_batch=1)
     for request, answer in zip(requests, together_answers, strict=True):
         [expected] = together(alone, [request])

@@ -39,7 +39,7 @@ def slow_server(monkeypatch):
     answer = threading.Event()
 
     def fetch(url, limits):
-        assert answer.wait(20)
+        assert answer.wait(120)
         return FILE
 
     monkeypatch.setattr("sam2_blocks.service.images.fetch", fetch)
@@ -62,7 +62,7 @@ def test_a_slow_server_holds_up_no_image_that_was_sent(make_opener, slow_server)
         opener = make_opener(max_open_images=1)
         slow = [asyncio.create_task(open_one(opener, LINKED)) for _ in range(50)]
         await asyncio.sleep(0)
-        assert (await asyncio.wait_for(open_one(opener, SENT), 10)).hw == (60, 80)
+        assert (await asyncio.wait_for(open_one(opener, SENT), 120)).hw == (60, 80)
         assert not any(task.done() for task in slow)
         slow_server.set()
         return await asyncio.gather(*slow, return_exceptions=True)
@@ -119,11 +119,11 @@ def test_places_and_bytes_are_held_until_decoding_has_ended(make_opener, monkeyp
 
         def decode(process, content, max_pixels):
             entered.set()
-            assert gate.wait(20)
+            assert gate.wait(120)
 
         monkeypatch.setattr("sam2_blocks.service.decoders._Process.decode", decode)
         opening = asyncio.create_task(open_one(opener, SENT))
-        await asyncio.to_thread(entered.wait, 20)
+        await asyncio.to_thread(entered.wait, 120)
         opening.cancel()
         await asyncio.sleep(0)
         held = opener._places.free, opener._bytes.size - opener._bytes.free
@@ -145,7 +145,7 @@ def test_pixels_wait_for_room_and_then_come(make_opener):
             while not opener._bytes.waiting:
                 await asyncio.sleep(0.01)
             assert not waiting.done()
-        return (await asyncio.wait_for(waiting, 30)).hw
+        return (await asyncio.wait_for(waiting, 120)).hw
 
     assert asyncio.run(several()) == (60, 80)
 
@@ -166,16 +166,21 @@ def test_memory_is_given_back_once_large_pictures_are_let_go_of(
 ):
     given_back = []
     monkeypatch.setattr(opening_module, "LARGE_BYTES", large_bytes)
-    monkeypatch.setattr(opening_module, "TIDY_AFTER_S", 0.05)
     monkeypatch.setattr(opening_module, "give_back", lambda: given_back.append(len(held)))
     opener, held = make_opener(), []
 
     async def open_two():
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now)  # it stands still while both are opened
         for _ in range(2):
             async with opener.opened({"image": SENT}):
                 held.append(1)
         assert not given_back
-        await asyncio.sleep(0.2)
+        now += opening_module.TIDY_AFTER_S
+        for _ in range(2):  # the loop looks at its clock, then calls
+            await asyncio.sleep(0)
+        assert opener._tidying is None
 
     asyncio.run(open_two())
     opener._workers.shutdown()

@@ -161,7 +161,7 @@ class Gated(FakeExecutor):
         self.calls.append(name)
         if name == self.stop_in:
             self.entered.set()
-            assert self.gate.wait(20)
+            assert self.gate.wait(120)
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def give_up(runner, executor, given):
 
     async def run():
         running = asyncio.create_task(runner.run(given, {"image": as_request(PICTURE)}))
-        await asyncio.to_thread(executor.entered.wait, 20)
+        await asyncio.to_thread(executor.entered.wait, 120)
         running.cancel()
         await asyncio.sleep(0)
         held = runner._service.images._places.free == 0
@@ -274,7 +274,7 @@ def test_closing_ends_what_still_runs(plugins):
         def embed(self, images):
             [run] = runner._runs
             self.entered.set()
-            assert run._given_up.wait(20)
+            assert run._given_up.wait(120)
             return super().embed(images)
 
     executor = UntilGivenUp("nano")
@@ -282,7 +282,7 @@ def test_closing_ends_what_still_runs(plugins):
 
         async def close():
             running = asyncio.create_task(runner.run(document(), {"image": as_request(PICTURE)}))
-            await asyncio.to_thread(executor.entered.wait, 20)
+            await asyncio.to_thread(executor.entered.wait, 120)
             await asyncio.to_thread(runner.close)
             await running
 

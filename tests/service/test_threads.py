@@ -38,7 +38,7 @@ class Work:
 
     def __call__(self):
         self.started.set()
-        assert self.stop.wait(20)
+        assert self.stop.wait(120)
         self.ended.set()
         if self.error:
             raise self.error
@@ -46,7 +46,7 @@ class Work:
 
 async def _cancel(threads, work, **options):
     task = asyncio.create_task(to_the_end(threads, work, **options))
-    assert await asyncio.to_thread(work.started.wait, 20)
+    assert await asyncio.to_thread(work.started.wait, 120)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -65,7 +65,7 @@ def test_work_that_has_not_begun_is_not_done(threads):
 
     async def run():
         running = asyncio.create_task(to_the_end(threads, first))
-        assert await asyncio.to_thread(first.started.wait, 20)
+        assert await asyncio.to_thread(first.started.wait, 120)
         queued = asyncio.create_task(to_the_end(threads, lambda: done.append(1)))
         await asyncio.sleep(0)
         queued.cancel()
@@ -83,7 +83,7 @@ def test_threads_are_stalled_only_while_none_is_free():
 
     def work():
         entered.release()
-        assert gate.wait(20)
+        assert gate.wait(120)
 
     with Workers(2, "test") as workers:
         assert workers.stalled_s() == 0
@@ -112,7 +112,7 @@ def test_a_long_loop_ends_once_nobody_waits_for_it():
 
     async def run(workers):
         waiting = asyncio.create_task(while_wanted(workers, work))
-        await asyncio.to_thread(entered.wait, 20)
+        await asyncio.to_thread(entered.wait, 120)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -126,7 +126,7 @@ def test_what_nobody_waits_for_by_then_is_not_begun():
     gate, begun = threading.Event(), []
 
     async def run(workers):
-        first = asyncio.create_task(while_wanted(workers, lambda: gate.wait(20)))
+        first = asyncio.create_task(while_wanted(workers, lambda: gate.wait(120)))
         second = asyncio.create_task(while_wanted(workers, lambda: begun.append(True)))
         await asyncio.sleep(0)
         second.cancel()

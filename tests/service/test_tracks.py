@@ -49,7 +49,7 @@ class GatedSession(FakeTrackSession):
 
     def step(self, *given):
         self.entered.set()
-        assert self.gate.wait(60)
+        assert self.gate.wait(120)
         return super().step(*given)
 
 
@@ -200,7 +200,7 @@ def test_two_requests_at_once_do_not_mix_their_frames(make_tracks):
         executor.sessions[0].gate.clear()
         executor.sessions[0].entered.clear()
         first = asyncio.create_task(take(tracks, session, **FRAME))
-        await asyncio.to_thread(executor.sessions[0].entered.wait, 60)
+        await asyncio.to_thread(executor.sessions[0].entered.wait, 120)
         with pytest.raises(TrackConflictError, match="Send frames one after the other"):
             await take(tracks, session, **FRAME)
         executor.sessions[0].gate.set()
@@ -219,7 +219,7 @@ def test_who_gives_up_leaves_the_session_usable(make_tracks):
         executor.sessions[0].gate.clear()
         executor.sessions[0].entered.clear()
         asked = asyncio.create_task(take(tracks, session, frames=[FRAME, FRAME]))
-        await asyncio.to_thread(executor.sessions[0].entered.wait, 60)
+        await asyncio.to_thread(executor.sessions[0].entered.wait, 120)
         asked.cancel()
         executor.sessions[0].gate.set()
         with pytest.raises(asyncio.CancelledError):
@@ -240,7 +240,7 @@ def test_a_session_that_is_ended_while_it_is_used_is_freed_after_the_frame(make_
         executor.sessions[0].gate.clear()
         executor.sessions[0].entered.clear()
         asked = asyncio.create_task(take(tracks, session, frames=[FRAME, FRAME]))
-        await asyncio.to_thread(executor.sessions[0].entered.wait, 60)
+        await asyncio.to_thread(executor.sessions[0].entered.wait, 120)
         shown = await tracks.end(session)
         assert not executor.sessions[0].closed
         executor.sessions[0].gate.set()
@@ -285,7 +285,7 @@ def test_a_sweeper_frees_them_without_any_request(make_tracks):
             await asyncio.sleep(0.01)
         sweeper.cancel()
 
-    run(asyncio.wait_for(talk(), 60))
+    run(asyncio.wait_for(talk(), 120))
 
 
 def test_at_the_end_all_are_freed(make_tracks):

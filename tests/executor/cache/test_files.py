@@ -355,7 +355,7 @@ def test_writing_waits_for_a_place_in_the_queue(tmp_path, monkeypatch):
     files, go = open_files(tmp_path), threading.Event()
     write_bytes = embedding_files.write_bytes
     monkeypatch.setattr(
-        embedding_files, "write_bytes", lambda *args: go.wait(10) and write_bytes(*args)
+        embedding_files, "write_bytes", lambda *args: go.wait(120) and write_bytes(*args)
     )
     for seed in range(embedding_files.MOST_WAITING):
         files.write(embedding(seed))
@@ -364,7 +364,7 @@ def test_writing_waits_for_a_place_in_the_queue(tmp_path, monkeypatch):
     late.join(0.2)
     assert late.is_alive()
     go.set()
-    late.join(10)
+    late.join(120)
     assert not late.is_alive()
     files.flush()
     assert files.stats().entries == embedding_files.MOST_WAITING + 1
@@ -403,7 +403,7 @@ def start(folder: Path, action: str, count: int) -> subprocess.Popen[str]:
 
 
 def test_what_is_queued_is_written_before_a_process_exits(tmp_path):
-    out, err = start(tmp_path, "leaves a thread", 20).communicate(timeout=60)
+    out, err = start(tmp_path, "leaves a thread", 20).communicate(timeout=300)
     assert (out.strip(), err) == ("went on", "")
     files = open_files(tmp_path)
     for seed in range(20):
@@ -412,7 +412,7 @@ def test_what_is_queued_is_written_before_a_process_exits(tmp_path):
 
 def test_processes_may_write_the_same_embeddings_at_once(tmp_path):
     for process in [start(tmp_path, "writes", 50) for _ in range(2)]:
-        assert process.communicate(timeout=60) == ("", "")
+        assert process.communicate(timeout=300) == ("", "")
     files = open_files(tmp_path)
     assert files.stats().entries == 50
     for seed in range(50):
@@ -425,7 +425,7 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_wrong(tmp_path):
     for _ in range(20):
         process.stdout.readline()
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     files = open_files(tmp_path)
     entries = [path for path in tmp_path.iterdir() if ENTRY_NAME.fullmatch(path.name)]
     assert files.stats().entries == len(entries) >= 20 - embedding_files.MOST_WAITING - 1
@@ -436,7 +436,7 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_wrong(tmp_path):
 
 def test_what_a_killed_writer_had_not_finished_does_not_count(tmp_path):
     process = start(tmp_path, "dies writing", 3)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     [half] = [path for path in tmp_path.iterdir() if path.suffix == ".part"]
     files = open_files(tmp_path)

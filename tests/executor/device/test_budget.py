@@ -4,16 +4,18 @@ from sam2_blocks.executor.device.budget import ByteBudget
 
 
 def test_threads_together_stay_within_the_budget():
-    budget, lock = ByteBudget(100), threading.Lock()
+    budget, lock, pair = ByteBudget(100), threading.Lock(), threading.Barrier(2)
     held, most = 0, 0
 
     def work():
         nonlocal held, most
-        for _ in range(50):
+        for turn in range(50):
             with budget.taken(40):
                 with lock:
                     held += 40
                     most = max(most, held)
+                if turn == 0:  # two have it at once, however slow threads start
+                    pair.wait(120)
                 threading.Event().wait(0.0005)
                 with lock:
                     held -= 40
@@ -22,7 +24,7 @@ def test_threads_together_stay_within_the_budget():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert held == 0
     assert most == 80
 

@@ -191,5 +191,5 @@ def test_two_processes_download_once(spec, server):
     )
     arguments = [spec.name, spec.config, spec.url, spec.sha256]
     processes = [subprocess.Popen([sys.executable, "-c", script, *arguments]) for _ in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     assert server.ranges == [None]

@@ -85,7 +85,7 @@ def test_429_full_says_when_to_try_again(connect):
     client = connect(executor, max_queue=1)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/sam2/segment_image", json=SEGMENT)
-        assert executor.entered.wait(10)
+        assert executor.entered.wait(120)
         response = client.post("/sam2/segment_image", json=SEGMENT)
         executor.gate.set()
         assert first.result().status_code == 200

@@ -39,7 +39,7 @@ FROM_OPENAPI = 25  # for each operation and mode
 def app(nano_executor):
     models = ServedModels({"nano": fresh(nano_executor)})
     plugins = load_plugins(strict=True, points=[])
-    return create_app(models, ServiceSettings(url_timeout_s=1), plugins=plugins)
+    return create_app(models, ServiceSettings(url_timeout_s=1, deadline_s=600), plugins=plugins)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def url(app):
 
 def test_mutated_requests_never_fail(url):
     statuses = Counter()
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=600) as client:
         for number, fuzzed in enumerate(islice(mutated_requests(seed=0), MUTATED)):
             response = client.post(
                 fuzzed.path, content=fuzzed.body, headers={"content-type": fuzzed.content_type}
@@ -65,7 +65,7 @@ def test_mutated_requests_never_fail(url):
 
 def test_large_requests_never_fail(url):
     statuses = Counter()
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=600) as client:
         for number, large in enumerate(large_requests()):
             response = client.post(
                 large.path, content=large.body, headers={"content-type": large.content_type}
@@ -80,7 +80,7 @@ def test_large_requests_never_fail(url):
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 def test_requests_made_from_our_openapi_never_fail(app, url, mode):
     def check(case):
-        response = case.call(base_url=url)
+        response = case.call(base_url=url, timeout=600)
         assert response.status_code < 500, (case.as_curl_command(), response.text)
 
     check_openapi(app.openapi(), check, mode=mode, examples=FROM_OPENAPI, derandomize=True)

@@ -112,9 +112,10 @@ def test_a_session_is_its_keys_alone(connect):
     assert client.post(f"{address}/frames", json=in_body).status_code == 200
 
 
-def test_sessions_end_by_themselves_and_are_counted(connect):
+def test_sessions_end_by_themselves_and_are_counted(connect, monkeypatch):
     executor = Remembering()
-    client = connect(executor, track_idle_s=0.2)
+    monkeypatch.setattr("sam2_blocks.service.tracks.SWEEP_S", 0.05)
+    client = connect(executor, track_idle_s=600)
     session = client.post("/track", json=START).json()["session_id"]
     text = client.get("/metrics").text
     for line in (
@@ -126,11 +127,12 @@ def test_sessions_end_by_themselves_and_are_counted(connect):
         'sam2_blocks_requests_total{route="/track",status="200"} 1.0',
     ):
         assert line in text
+    monkeypatch.setattr(client.app.state.tracks.table, "_clock", lambda: time.monotonic() + 601)
     deadline = time.monotonic() + 60
     while not executor.sessions[0].closed and time.monotonic() < deadline:
         time.sleep(0.05)
     assert executor.sessions[0].closed
-    refused(client.get(f"/track/{session}"), 404, "sessions end after 0.2 s without a request")
+    refused(client.get(f"/track/{session}"), 404, "sessions end after 600 s without a request")
     text = client.get("/metrics").text
     assert "sam2_blocks_track_sessions 0.0" in text
     assert "sam2_blocks_track_expired_total 1.0" in text
@@ -156,7 +158,7 @@ class Gated(FakeTrackSession):
     gate = threading.Event()
 
     def step(self, *given):
-        assert not self.frames or self.gate.wait(60)
+        assert not self.frames or self.gate.wait(120)
         return super().step(*given)
 
 
@@ -165,7 +167,9 @@ def test_a_deadline_leaves_the_session_usable(connect):
     executor.track = Gated
     client = connect(executor, deadline_s=4)
     client.post("/sam2/embed_image", json=FRAME)  # what decodes pictures has begun
-    session = client.post("/track", json=START).json()["session_id"]
+    while (begun := client.post("/track", json=START)).status_code == 504:
+        pass  # on a very busy machine
+    session = begun.json()["session_id"]
     response = client.post(f"/track/{session}/frames", json=FRAME)
     refused(response, 504, "no answer within 4 s")
     response = client.post(f"/track/{session}/frames", json=FRAME)

@@ -85,7 +85,7 @@ def wait_for(url, process, log):
         try:
             if requests.get(f"{url}/health", timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.5)
     raise AssertionError(log.read_text()[-3000:])
 

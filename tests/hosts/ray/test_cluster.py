@@ -52,7 +52,7 @@ def test_no_cluster_at_an_address_is_said(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert program.returncode == 3
     assert "--address 127.0.0.1:1: no Ray cluster answers" in program.stderr

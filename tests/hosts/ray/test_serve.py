@@ -30,7 +30,7 @@ def test_the_service_is_a_serve_deployment(cluster):
     [application] = serve.status().applications.values()
     assert application.deployments["sam2_blocks"].replica_states == {"RUNNING": 2}
     url = f"http://127.0.0.1:{port}"
-    answer = httpx.post(f"{url}/sam2/segment_image", json=SEGMENT, timeout=60)
+    answer = httpx.post(f"{url}/sam2/segment_image", json=SEGMENT, timeout=300)
     assert answer.status_code == 200, answer.text
     [row] = answer.json()["predictions"]
     assert rle_to_mask(coco_to_rle(row["masks"])).shape == PICTURE.hw

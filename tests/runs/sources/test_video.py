@@ -212,7 +212,7 @@ def test_a_camera_that_is_switched_off(rtsp, request_for):
     assert len(found) >= 3
 
 
-def frames_once_sent(open_source, seconds=20):
+def frames_once_sent(open_source, seconds=300):
     """The frames of a source, asked for again until its sender listens."""
     end = time.monotonic() + seconds
     while True:

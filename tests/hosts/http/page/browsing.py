@@ -184,7 +184,7 @@ def expected_prediction(executor, image, rows, **options):
     return found
 
 
-def wait_until(holds, seconds=20):
+def wait_until(holds, seconds=120):
     """Wait for what no event tells."""
     end = time.monotonic() + seconds
     while not holds():

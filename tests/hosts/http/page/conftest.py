@@ -70,7 +70,7 @@ def visit(browser, out):
         options = {"viewport": {"width": 1280, "height": 800}, **options}
         context = browser.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         origin = "/".join(url.split("/")[:3])
         context.on("request", lambda request: requests.append((origin, request.url)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import statistics
-import time
+import threading
 import zipfile
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -206,13 +208,9 @@ def test_the_slider_sets_how_far_masks_cover(clicking):
     clicking.masks()
     clicking.press("Escape")  # its clicks are not drawn then
     slider = clicking.tab.locator("#opacity")
-    covered = []
-    for keys in ("Home", "End"):
+    for keys, covered in (("Home", 0), ("End", pytest.approx(150, abs=3))):  # of 255, at most
         slider.press(keys)
-        clicking.tab.wait_for_timeout(100)
-        covered.append(clicking.coverage(*COIN))
-    assert covered[0] == 0
-    assert covered[1] == pytest.approx(150, abs=3)  # of 255, at most
+        wait_until(lambda covered=covered: clicking.coverage(*COIN) == covered)
     assert clicking.coverage(600, 20) == 0  # beside the mask
 
 
@@ -375,31 +373,41 @@ def test_what_is_no_picture_is_refused_in_words(visit, nano):
         ).wait_for()
 
 
-class SlowExecutor(FakeExecutor):
-    """Takes its time for masks, and counts them."""
+class GatedExecutor(FakeExecutor):
+    """Makes masks only while its gate is open, and counts them."""
 
-    asked = 0
+    def __init__(self):
+        super().__init__("nano")
+        self.asked, self.gate = 0, threading.Event()
 
     def segment(self, items, **options):
         self.asked += sum(len(prompts) for _, prompts in items)
-        time.sleep(0.15)
+        assert self.gate.wait(300)
         return super().segment(items, **options)
 
 
 def test_previews_that_nobody_waits_for_are_cancelled(visit, out):
-    slow = SlowExecutor("nano")
-    with serving({"nano": slow}, PageFolder(PICTURES, out)) as url:
+    executor = GatedExecutor()
+    with serving({"nano": executor}, PageFolder(PICTURES, out)) as url:
         page = visit(url)
         page.open(COINS)
         aborted = []
         page.tab.on("requestfailed", lambda request: aborted.append(request.failure))
-        for step in range(30):
-            page.tab.mouse.move(*page.to_screen(100 + 10 * step, 300))
-            page.tab.wait_for_timeout(40)
-        page.tab.wait_for_timeout(500)
-        assert len(aborted) >= 10
-        assert slow.asked < 30
+        for step in range(12):
+            with page.tab.expect_request("**/sam2/segment_image"):
+                page.tab.mouse.move(*page.to_screen(100 + 20 * step, 300))
+        wait_until(lambda: waiting(url) <= 2)
+        with page.tab.expect_response("**/sam2/segment_image"):
+            executor.gate.set()
+        assert len(aborted) >= 11
+        assert executor.asked <= 2  # the first, which the model had begun, and the last
         assert set(aborted) == {"net::ERR_ABORTED"}
+
+
+def waiting(url):
+    """How many requests are waiting or being answered."""
+    with urlopen(url.replace("/page/", "/metrics")) as metrics:
+        return float(re.search(r"^sam2_blocks_queue (.*)$", metrics.read().decode(), re.M)[1])
 
 
 def test_the_key_of_the_server_is_asked_for_once(visit, nano, out):
@@ -438,8 +446,9 @@ def test_a_forgotten_picture_is_sent_again(visit, out):
 
 def test_a_picture_of_8000_pixels_stays_usable(visit, nano, out, tmp_path, capsys):
     small = Pil.open(PICTURES / "coffee.jpg")
-    folder = tmp_path / "large"
+    folder = tmp_path / "pictures"
     folder.mkdir()
+    small.save(folder / "small.jpg")
     small.resize((8000, 8000), Pil.Resampling.BILINEAR).save(folder / "large.jpg", quality=80)
     with serving({"nano": nano}, PageFolder(folder, out)) as url:
         page = visit(url)
@@ -448,10 +457,19 @@ def test_a_picture_of_8000_pixels_stays_usable(visit, nano, out, tmp_path, capsy
         [row] = page.prompts()
         image = read_image(folder / "large.jpg")
         assert page.masks() == expected(nano, image, [row])
-        frames = page.tab.evaluate(FRAMES_WHILE_PANNING)
+        frame_ms = frame_while_panning(page)
+        page.open("small.jpg")
+        small_ms = frame_while_panning(page)
         with capsys.disabled():
-            print(f"\n8000x8000: a frame takes {statistics.median(frames):.0f} ms while panning")
-        assert statistics.median(frames) < 250
+            print(
+                f"\n8000x8000: a frame takes {frame_ms:.0f} ms while panning, {small_ms:.0f} ms of "
+                "a small picture"
+            )
+        assert frame_ms < max(250, 5 * small_ms)  # on a busy machine both take long
+
+
+def frame_while_panning(page):
+    return statistics.median(page.tab.evaluate(FRAMES_WHILE_PANNING))
 
 
 FRAMES_WHILE_PANNING = """async () => {

@@ -31,7 +31,7 @@ def test_axe_finds_nothing(visit, nano, out, scheme):
         page.open(COINS)
         page.click(93, 521)
         page.masks()
-        page.tab.wait_for_timeout(300)
+        page.tab.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
         assert violations(page.tab) == []
         page.tab.locator("#export").click()
         assert violations(page.tab) == []
