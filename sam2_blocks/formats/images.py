@@ -120,6 +120,10 @@ def open_picture(
         with Pil.open(stream, formats=formats) as picture:
             _refuse_bomb(picture, label, max_pixels)
             yield picture
+    except ImageError as error:  # of one who has only the picture
+        if str(error).startswith(label):
+            raise
+        raise ImageError(f"{label}: {error}") from error.__cause__
     except FileNotFoundError as error:
         raise ImageError(f"{label}: no such file. Check the path.") from error
     except (IsADirectoryError, PermissionError) as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2_blocks.masks.opencv import fill_polygon, outer_contours, simplify_contour
 from sam2_blocks.masks.polygons import MultipolygonPolicy, rle_to_polygons
 from sam2_blocks.masks.rle import rle_crop, rle_to_mask, rles_to_boxes_xyxy
 from sam2_blocks.masks.tracing import Ring
@@ -37,15 +38,11 @@ def rle_to_outlines(rle: Rle, *, tolerance_px: float = 0.0) -> list[Int64Array]:
 
     Source: ``cv2.findContours(RETR_EXTERNAL, CHAIN_APPROX_SIMPLE)``.
     """
-    import cv2
-
     [box] = rles_to_boxes_xyxy([rle])
     crop = rle_to_mask(rle_crop(rle, box)).view(np.uint8)
-    found, _ = cv2.findContours(
-        np.ascontiguousarray(crop), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
+    found = outer_contours(crop)
     if tolerance_px:
-        found = [cv2.approxPolyDP(contour, tolerance_px, closed=True) for contour in found]
+        found = [simplify_contour(contour, tolerance_px) for contour in found]
     return [contour.reshape(-1, 2).astype(np.int64) + box[:2] for contour in found]
 
 
@@ -86,13 +83,11 @@ def painted_iou(rings: Sequence[Ring], rle: Rle) -> float:
         rings: of `painted_outlines`.
         rle: the mask, which is not empty.
     """
-    import cv2
-
     [box] = rles_to_boxes_xyxy([rle])
     mask = rle_to_mask(rle_crop(rle, box))
     canvas = np.zeros(mask.shape, np.uint8)
     for ring in rings:
-        cv2.fillPoly(canvas, [(ring - box[:2]).astype(np.int32)], 1)
+        fill_polygon(canvas, (ring - box[:2]).astype(np.int32))
     painted = canvas.view(bool)
     return float((painted & mask).sum() / (painted | mask).sum())
 

@@ -14,6 +14,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,7 +28,9 @@ from PIL import Image as Pil
 from PIL import ImageOps, UnidentifiedImageError, features
 
 from sam2_blocks.errors import ImageError
+from sam2_blocks.formats.deep_colour import to_shallow_colour
 from sam2_blocks.formats.images import open_picture, pil_to_bands
+from sam2_blocks.values import UInt8Array
 
 QUESTION = struct.Struct("!cQQ")
 """What is asked, `MEASURE` or `PIXELS`; the most pixels; how many bytes follow."""
@@ -57,6 +60,8 @@ PLUGINS = [  # imported before there is a bound of memory; Pillow has the others
     )
     if name in FORMATS
 ]
+DEEP_COLOURS = import_module("cv2" if find_spec("cv2") else "av")
+"""What reads colours of 16 bits, see `deep_colour`; imported by then, too."""
 NOTHING = np.empty(0, np.uint8)
 MAX_SCANS = 200
 """Progressive JPEG files have about ten; each costs a pass over the whole picture."""
@@ -72,10 +77,12 @@ def answer(question: bytes, max_pixels: int, content: bytes, out: BinaryIO) -> N
             content, label=f"image ({len(content)} bytes)", max_pixels=max_pixels, formats=FORMATS
         ) as picture:
             npixels = prod(picture.size)
+            bands: Iterator[UInt8Array] = iter(())
             if question == PIXELS:
+                picture = to_shallow_colour(picture)
                 ImageOps.exif_transpose(picture, in_place=True)
+                bands = pil_to_bands(picture)
             width, height = picture.size
-            bands = pil_to_bands(picture) if question == PIXELS else iter(())
             first = next(bands, NOTHING)
             sent = True
             out.write(ANSWER.pack(question, height, width))

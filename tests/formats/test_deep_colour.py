@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import struct
+import sys
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +22,14 @@ def save(path, values=VALUES):
     order = [2, 1, 0, 3][: values.shape[2]]
     assert cv2.imwrite(str(path), values[..., order])
     return path
+
+
+@pytest.fixture(autouse=True, params=["cv2", "av"])
+def reader(request, monkeypatch):
+    """OpenCV, and what reads them where it is not installed."""
+    if request.param == "av":
+        monkeypatch.setitem(sys.modules, "cv2", None)
+    return request.param
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -41,6 +53,38 @@ def test_alpha_is_blended_onto_white(tmp_path):
     assert read_image(path).pixels[0].tolist() == [[255, 0, 62], [255, 255, 255], [255, 0, 62]]
 
 
+def test_grey_with_alpha(tmp_path):
+    """Pillow writes none of 16 bits: rows of two samples, without a filter."""
+    samples = np.array([[[65535, 65535], [257, 65535]], [[0, 65535], [257, 0]]], ">u2")
+    head = (2).to_bytes(4, "big") * 2 + bytes([16, 4, 0, 0, 0])
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in samples))
+    chunks = [chunk(b"IHDR", head), chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    found = read_image(tmp_path / "a.png").pixels
+    assert found.tolist() == [[[255] * 3, [1] * 3], [[0] * 3, [255] * 3]]
+
+
+def test_tiles_want_opencv(tmp_path, reader):
+    stored = np.zeros((16, 16, 3), "<u2") + np.array(RED, "<u2")
+    tags = [
+        *((256, 4, 16), (257, 4, 16), (258, 3, 16), (259, 3, 1), (262, 3, 2), (277, 3, 3)),
+        *((284, 3, 1), (322, 4, 16), (323, 4, 16), (324, 4, 200), (325, 4, stored.nbytes)),
+    ]
+    entries = b"".join(
+        struct.pack("<HHLHH" if kind == 3 else "<HHLL", tag, kind, 1, *([value, 0][: 5 - kind]))
+        for tag, kind, value in tags
+    )
+    head = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(200, b"\0") + stored.tobytes())
+    if reader == "cv2":
+        assert read_image(tmp_path / "a.tif").pixels[9, 9].tolist() == [255, 0, 62]
+    else:
+        with pytest.raises(
+            ImageError, match=r"a\.tif: .*tiles.*pip install opencv-python-headless"
+        ):
+            read_image(tmp_path / "a.tif")
+
+
 def test_pages_share_black_and_white(tmp_path):
     pages = [VALUES // 16, VALUES]
     assert cv2.imwritemulti(str(tmp_path / "a.tif"), [page[..., ::-1] for page in pages])
@@ -56,17 +100,16 @@ def test_colours_stay_upright(tmp_path):
     exif[0x0112] = 6
     written = (tmp_path / "a.png").read_bytes()
     # The chunk eXIf goes behind the header, of 33 bytes.
-    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = (len(body) - 4).to_bytes(4, "big") + body + crc_of(body)
-    (tmp_path / "b.png").write_bytes(written[:33] + chunk + written[33:])
+    turn = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    (tmp_path / "b.png").write_bytes(written[:33] + turn + written[33:])
     upright = np.rot90(read_image(tmp_path / "a.png").pixels, -1)
     assert np.array_equal(read_image(tmp_path / "b.png").pixels, upright)
 
 
-def crc_of(body):
-    import zlib
-
-    return zlib.crc32(body).to_bytes(4, "big")
+def chunk(name, content):
+    """A part of a PNG file."""
+    crc = zlib.crc32(name + content)
+    return len(content).to_bytes(4, "big") + name + content + crc.to_bytes(4, "big")
 
 
 def test_eight_bits_are_left_to_pillow(tmp_path):

@@ -5,6 +5,7 @@ import io
 import signal
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pil
@@ -48,6 +49,12 @@ def decode(decoders, content):
     return asyncio.run(decoders.decode(content))
 
 
+def deep_colours(ending, hw=(30, 40)):
+    """Twelve bits in sixteen, which would be nearly black in the upper eight."""
+    values = np.random.default_rng(0).integers(0, 4096, (*hw, 3)).astype(np.uint16)
+    return cv2.imencode(ending, values)[1].tobytes()
+
+
 def turned():
     exif = Pil.Exif()
     exif[0x0112] = 6  # a quarter turn
@@ -60,6 +67,7 @@ def test_what_comes_back_is_what_is_read_in_this_process(make_decoders):
         *(PNG, encoded("P", "GIF"), encoded("L", "TIFF"), encoded("RGBA", "WEBP"), turned()),
         *(encoded("1", "BMP"), encoded("CMYK", "JPEG"), encoded("RGB", "PPM", (3, 2000))),
         encoded("RGB", "PNG", (2100, 700)),
+        *(deep_colours(ending) for ending in (".png", ".tif")),
         *(encoded("RGB", name) for name in ("AVIF", "JPEG2000") if name in FORMATS),
     ]
     for content in files:
@@ -87,7 +95,8 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_read(make_dec
 @on_linux
 def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_is_read(make_decoders):
     decoders = make_decoders(decode_bytes=100 * 2**20, decode_s=600)
-    for content in (large_tile(8192), of_mode("RGB", "WEBP"), of_mode("RGB", "PNG")):
+    large = (large_tile(8192), of_mode("RGB", "WEBP"), of_mode("RGB", "PNG"))
+    for content in (*large, deep_colours(".png", (4000, 5000))):
         with pytest.raises(ImageRefusedError, match=r"more than 100 MiB|cannot be decoded"):
             decode(decoders, content)
     assert decode(decoders, PNG).shape == (30, 40, 3)
