@@ -463,8 +463,9 @@ class KnownModel:
 
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"
-DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
-"""Names of devices, for suggestions; any number may follow ``cuda:`` and ``xpu:``."""
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+"""Names of devices, for suggestions; any number may follow ``cuda:``. A plugin's models may run on
+``xpu``, ours do not."""
 
 
 def check_device(name: str) -> str:

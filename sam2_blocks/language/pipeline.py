@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sam2_blocks.errors import PipelineError, Problem
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.kinds import ANY, Kind, dump_value, kind_of_element, kinds_named
+from sam2_blocks.language.constants import wrong_constants
 from sam2_blocks.language.documents import Document, data_document, parse_yaml
 from sam2_blocks.language.flow import Condition, condition_values
 from sam2_blocks.language.manifest import Manifest, Param
@@ -30,8 +31,8 @@ from sam2_blocks.language.selectors import (
 from sam2_blocks.language.written import InputDeclaration
 
 ValueCheck = Callable[[Param, str, Mapping[str, Any]], str]
-"""``check(param, value, settings)``, all parameters of the step by name, says what is wrong."""
-"""``check(param, value)`` says what is wrong with a value; empty if nothing is."""
+"""``check(param, value, settings)``, all parameters of the step by name, says what is wrong; empty
+if nothing is."""
 
 EACH = "each"
 """Output of a repeated step beside those of its block: the elements that its outputs belong to."""
@@ -236,4 +237,12 @@ def check_pipeline(
     from sam2_blocks.language.checking import Surroundings, check_document  # makes Pipelines
 
     around = Surroundings(manifests, kinds, checks or {}, packages)
-    return check_document(document, around, path)
+    pipeline = check_document(document, around, path)
+    inputs = pipeline.inputs.items()
+    defaults = {name: one.default for name, one in inputs if not one.required}
+    if wrong := [
+        document.problem(("inputs", name, "default"), message)
+        for name, message in wrong_constants(pipeline, defaults, around.checks)
+    ]:
+        raise PipelineError(document.source, wrong)
+    return pipeline

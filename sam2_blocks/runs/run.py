@@ -21,6 +21,7 @@ from sam2_blocks.errors import UsageError, did_you_mean, foreign_code
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.heap import give_back
+from sam2_blocks.language.constants import wrong_constants
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
 from sam2_blocks.runs.opening import open_sink, open_source
@@ -318,6 +319,9 @@ def _check_settings(request: RunRequest) -> None:
             raise UsageError(
                 f"settings: the pipeline has no input {name!r}.{did_you_mean(name, inputs)}"
             )
+    checks = request.plugins.model_names.checks
+    for name, wrong in wrong_constants(request.pipeline, request.settings, checks):
+        raise UsageError(f"input {name!r}, {wrong}")
 
 
 def _digest(given: object, graph: Pipeline) -> str:

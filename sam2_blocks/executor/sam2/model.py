@@ -304,11 +304,17 @@ def resolve_device(name: str | torch.device) -> torch.device:
     except RuntimeError:
         hint = did_you_mean(name, ["auto", "cuda", "cuda:0", "mps", "cpu"])
         raise ModelError(f"there is no device {name!r}.{hint}") from None
-    present = {
+    found = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
-    }.get(device.type, 0)
+    }
+    if device.type not in found:
+        raise ModelError(
+            f"the model does not run on device {name!r}, but on CUDA, Apple's GPUs (mps) and the "
+            "CPU. Use device='auto'."
+        )
+    present = found[device.type]
     if (device.index or 0) >= present:
         raise ModelError(
             f"device {name!r} is not available here: torch {torch.__version__} sees {present} "

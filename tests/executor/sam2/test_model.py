@@ -57,6 +57,8 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ModelError, match=r"'cuda:2' is not available here: torch .* sees 2 cuda"):
         resolve_device("cuda:2")
+    with pytest.raises(ModelError, match="does not run on device 'xpu', but on CUDA, Apple's GPUs"):
+        resolve_device("xpu")
     with pytest.raises(ModelError, match=r"no device 'cud'. Did you mean 'cuda'\?"):
         resolve_device("cud")
 
