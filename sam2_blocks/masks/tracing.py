@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -34,28 +34,49 @@ class Part:
 
 
 def trace_parts(spans: Spans) -> list[Part]:
-    """Follow the pixel edges around each connected part; the largest outer ring comes first.
+    """Follow the pixel edges around each connected part; the largest outer ring comes first."""
+    return trace_masks([spans])[0]
+
+
+def trace_masks(masks: Sequence[Spans]) -> list[list[Part]]:
+    """Trace the parts of each mask, see `trace_parts`; many small masks cost little more than one.
 
     Every span has two horizontal edges: number ``2 k`` above span ``k``, walked to the right, and
     ``2 k + 1`` below it, walked to the left. Foreground is thus always on the right hand.
     """
-    if len(spans.x) == 0:
-        return []
-    tails, heads = _horizontal_edges(spans)
-    cycles = _follow(_successors(spans, tails, heads))
-    rings = _split_at_pinches(_corners(cycles, tails, heads))
-    of_parts = [
-        [ring for number in members for ring in rings[number]]
-        for members in _group_by_span(cycles, len(tails))
-    ]
-    areas = iter(_signed_areas([ring for of_part in of_parts for ring in of_part]))
-    parts = []
-    for of_part in of_parts:
+    spans, lefts = _side_by_side(masks)
+    found: list[list[tuple[float, Part]]] = [[] for _ in masks]
+    if len(spans.x):
+        tails, heads = _horizontal_edges(spans)
+        cycles = _follow(_successors(spans, tails, heads))
+        mask = np.searchsorted(lefts, tails[[cycle[0] for cycle in cycles], 0], side="right") - 1
+        rings = _split_at_pinches(_corners(cycles, tails, heads, lefts[mask]))
+        groups = _group_by_span(cycles, len(tails))
+        parts = _parts_of([[ring for one in group for ring in rings[one]] for group in groups])
+        for group, part in zip(groups, parts, strict=True):
+            found[mask[group[0]]].append(part)
+    return [[part for _, part in sorted(of, key=itemgetter(0), reverse=True)] for of in found]
+
+
+def _side_by_side(masks: Sequence[Spans]) -> tuple[Spans, Int64Array]:
+    """Put masks beside each other, none touching the next one; with the first column of each."""
+    widths = [int(spans.x.max(initial=-1)) + 2 for spans in masks]
+    lefts = np.concatenate(([0], np.cumsum(widths)[:-1])).astype(np.int64)
+    if len(masks) == 1:
+        return masks[0], lefts
+    x = [spans.x + left for spans, left in zip(masks, lefts.tolist(), strict=True)]
+    starts, stops = [spans.y_start for spans in masks], [spans.y_stop for spans in masks]
+    return Spans(*map(np.concatenate, (x, starts, stops))), lefts
+
+
+def _parts_of(rings: Sequence[Sequence[Ring]]) -> Iterator[tuple[float, Part]]:
+    """The part that some rings bound, and the area of the outer one, which is the largest."""
+    areas = iter(_signed_areas([ring for of_part in rings for ring in of_part]))
+    for of_part in rings:
         look_up()
         ranked = sorted(zip(of_part, areas, strict=False), key=itemgetter(1))  # holes are negative
         *holes, (outer, area) = ranked
-        parts.append((area, Part(outer, tuple(hole for hole, _ in holes))))
-    return [part for _, part in sorted(parts, key=itemgetter(0), reverse=True)]
+        yield area, Part(outer, tuple(hole for hole, _ in holes))
 
 
 def _horizontal_edges(spans: Spans) -> tuple[Int64Array, Int64Array]:
@@ -125,14 +146,17 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int
     return list(groups.values())
 
 
-def _corners(rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array) -> list[Int64Array]:
-    """Keep the points of each ring where it turns: int64, (P, 2)."""
+def _corners(
+    rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array, lefts: Int64Array
+) -> list[Int64Array]:
+    """Keep the points of each ring where it turns: int64, (P, 2), x from its left on."""
     lengths = np.array([*map(len, rings)])
     edges = np.concatenate(rings)
     ends, starts = heads[edges], tails[edges[next_in_ring(lengths)]]
     turns = ends[:, 1] != starts[:, 1]
     corners = np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
     counts = 2 * np.add.reduceat(turns, np.cumsum(lengths) - lengths, dtype=np.int64)
+    corners[:, 0] -= np.repeat(lefts, counts)
     return np.split(corners, np.cumsum(counts)[:-1])
 
 
