@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -173,7 +174,8 @@ def _outlines(rles: Sequence[Rle], options: _Options) -> list[Polygons]:
         if options.tolerance_px > 0:
             masks = simplify_masks(masks, tolerance_px=options.tolerance_px)
         if options.hole_policy == "bridge":
-            masks = [[bridge_holes(part) for part in parts] for parts in masks]
+            bridged = iter(bridge_holes([part for parts in masks for part in parts]))
+            masks = [[*islice(bridged, len(parts))] for parts in masks]
     return [_measured(parts, rle) for parts, rle in zip(masks, rles, strict=True)]
 
 
@@ -198,7 +200,7 @@ def _reduce(parts: Sequence[Part], options: _Options) -> list[Part]:
                 tolerance_px = tolerance_px / 2 if tolerance_px > 0.2 else 0.0
                 continue
         elif hole_policy == "bridge":
-            made = [bridge_holes(part) for part in made]
+            made = bridge_holes(made)
         count = sum(len(ring) for part in made for ring in (part.outer, *part.holes))
         if budget is None or max_vertices is None or count <= max_vertices:
             return made

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_blocks.masks.crossings import Points, cut_shared_corners, find_crossings
-from sam2_blocks.masks.filling import next_in_ring
+from sam2_blocks.masks.filling import next_in_ring, split_rings
 from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.masks.tracing import Part
 from sam2_blocks.values import Int64Array
@@ -116,7 +116,7 @@ def _with_corners(
     """The parts with the corners that are kept, and more of them where rings of a group meet."""
     _untangle(rings, kept, np.repeat(groups, [1 + len(part.holes) for part in parts]))
     corner, lengths = _corners(rings, kept)
-    simple = iter(np.split(rings.points[corner], np.cumsum(lengths)[:-1]))
+    simple = iter(split_rings(rings.points[corner], lengths))
     return [Part(next(simple), tuple(next(simple) for _ in part.holes)) for part in parts]
 
 
@@ -244,20 +244,21 @@ def _tangled(points: Points, lengths: Int64Array, groups: Int64Array) -> Int64Ar
 
 def _split(points: Points, first: Int64Array, last: Int64Array) -> _Stretches:
     """Find in each stretch the corner farthest from its line; those without any are left out."""
-    between = last - first > 1
+    between = (last - first > 1).nonzero()[0]
+    if not len(between):
+        return _Stretches(between, between, between, np.empty(0))
     first, last = first[between], last[between]
     lengths = last - first - 1
-    begins = np.cumsum(lengths) - lengths
-    if not len(first):
-        return _Stretches(first, last, first, np.empty(0))
-    number = np.repeat(np.arange(len(first)), lengths)
+    begins = lengths.cumsum() - lengths
+    number = np.arange(len(first)).repeat(lengths)
     at = np.arange(len(number)) + (first + 1 - begins)[number]
-    line = points[last] - points[first]
-    offset = points[at] - points[first][number]
+    start = points[first]
+    line = points[last] - start
+    offset = points[at] - start[number]
     along = _dot(offset, (line / _dot(line, line)[:, None])[number])
     away = offset - np.minimum(np.maximum(along, 0), 1)[:, None] * line[number]
     squared = _dot(away, away)
-    farthest = _first_largest(squared, begins, lengths)
+    farthest = _first_largest(squared, begins, number)
     return _Stretches(first, last, at[farthest], np.sqrt(squared[farthest]))
 
 
@@ -265,22 +266,29 @@ def _farthest_from(
     points: Points, begins: Int64Array, lengths: Int64Array, corner: Int64Array
 ) -> Int64Array:
     """Find in each ring the corner farthest from another one."""
-    offset = points - np.repeat(points[corner], lengths, axis=0)
-    return _first_largest(_dot(offset, offset), begins, lengths)
+    number = np.arange(len(lengths)).repeat(lengths)
+    offset = points - points[corner][number]
+    return _first_largest(_dot(offset, offset), begins, number)
 
 
 def _first_largest(
-    values: NDArray[np.float64], begins: Int64Array, lengths: Int64Array
+    values: NDArray[np.float64], begins: Int64Array, number: Int64Array
 ) -> Int64Array:
-    """Where the first of the largest values of each stretch is; none is empty."""
+    """Where the first of the largest values of each stretch is; none is empty.
+
+    Args:
+        values: of all stretches.
+        begins: where each begins.
+        number: the stretch of each value.
+    """
     largest = np.maximum.reduceat(values, begins)
-    at = np.flatnonzero(values == np.repeat(largest, lengths))
-    return at[np.searchsorted(at, begins)]
+    at = (values == largest[number]).nonzero()[0]
+    found: Int64Array = at[at.searchsorted(begins)]
+    return found
 
 
 def _dot(one: Points, other: Points) -> NDArray[np.float64]:
-    product: NDArray[np.float64] = np.einsum("pc,pc->p", one, other)
-    return product
+    return one[:, 0] * other[:, 0] + one[:, 1] * other[:, 1]
 
 
 def _drop_closed(parts: Iterable[Part]) -> list[Part]:

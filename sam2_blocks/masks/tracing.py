@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_blocks.masks.filling import column_crossings, next_in_ring
+from sam2_blocks.masks.filling import column_crossings, next_in_ring, split_rings
 from sam2_blocks.masks.rle import Spans
 from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.values import Int64Array
@@ -138,7 +138,9 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int
             leader[ring] = ring = leader[leader[ring]]
         return ring
 
-    for top, bottom in np.unique(ring_of_edge.reshape(-1, 2), axis=0).tolist():
+    for top, bottom in set(
+        zip(ring_of_edge[::2].tolist(), ring_of_edge[1::2].tolist(), strict=True)
+    ):
         leader[find(top)] = find(bottom)
     groups: dict[int, list[int]] = {}
     for number in range(len(rings)):
@@ -148,41 +150,41 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int
 
 def _corners(
     rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array, lefts: Int64Array
-) -> list[Int64Array]:
-    """Keep the points of each ring where it turns: int64, (P, 2), x from its left on."""
+) -> list[Ring]:
+    """Keep the points of each ring where it turns, x from its left on."""
     lengths = np.array([*map(len, rings)])
     edges = np.concatenate(rings)
     ends, starts = heads[edges], tails[edges[next_in_ring(lengths)]]
     turns = ends[:, 1] != starts[:, 1]
     corners = np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
     counts = 2 * np.add.reduceat(turns, np.cumsum(lengths) - lengths, dtype=np.int64)
-    corners[:, 0] -= np.repeat(lefts, counts)
-    return np.split(corners, np.cumsum(counts)[:-1])
+    corners[:, 0] -= lefts.repeat(counts)
+    return split_rings(corners.astype(np.float64), counts)
 
 
-def _split_at_pinches(outlines: Sequence[Int64Array]) -> list[list[Ring]]:
+def _split_at_pinches(outlines: Sequence[Ring]) -> list[list[Ring]]:
     """Cut each ring that visits a corner twice into rings that visit each corner once."""
     pinched = _find_pinched(outlines)
     return [
-        _split_at_pinch(corners) if number in pinched else [corners.astype(np.float64)]
+        _split_at_pinch(corners) if number in pinched else [corners]
         for number, corners in enumerate(outlines)
     ]
 
 
-def _find_pinched(outlines: Sequence[Int64Array]) -> set[int]:
+def _find_pinched(outlines: Sequence[Ring]) -> set[int]:
     """Find the rings that visit a corner twice."""
     numbers = np.repeat(np.arange(len(outlines)), [*map(len, outlines)])
     x, y = np.concatenate(outlines).T
     order = np.lexsort((x, y, numbers))
-    visits = np.stack((numbers, y, x), axis=1)[order]
-    twice = (visits[1:] == visits[:-1]).all(axis=1)
-    return set(visits[1:][twice, 0].tolist())
+    x, y, numbers = x[order], y[order], numbers[order]
+    twice = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (numbers[1:] == numbers[:-1])
+    return set(numbers[1:][twice].tolist())
 
 
-def _split_at_pinch(corners: Int64Array) -> list[Ring]:
+def _split_at_pinch(corners: Ring) -> list[Ring]:
     rings: list[Ring] = []
-    path: list[tuple[int, int]] = []
-    position: dict[tuple[int, int], int] = {}
+    path: list[tuple[float, float]] = []
+    position: dict[tuple[float, float], int] = {}
     for turn, (x, y) in enumerate(corners.tolist()):
         if turn % _TURNS == 0:
             look_up()
@@ -214,12 +216,13 @@ def outermost(parts: Sequence[Part]) -> list[Part]:
         return list(parts)
     rings = [part.outer for part in parts]
     points = np.concatenate(rings)
-    x, y, corner = column_crossings(rings, int(points[:, 0].max()))
-    following = points[next_in_ring(np.array([*map(len, rings)]))]
+    lengths = np.array([*map(len, rings)])
+    x, y, corner = column_crossings(points, lengths, int(points[:, 0].max()))
+    following = points[next_in_ring(lengths)]
     order = np.lexsort((y, x))
     # Outer rings run clockwise: downwards, an edge that goes to the right leads inside.
     steps = np.sign(following[:, 0] - points[:, 0])[corner[order]]
-    ring_of_corner = np.repeat(np.arange(len(rings)), [*map(len, rings)])
+    ring_of_corner = np.repeat(np.arange(len(rings)), lengths)
     enters_from_outside = (steps > 0) & (np.cumsum(steps) == 1)
     outer = np.unique(ring_of_corner[corner[order][enters_from_outside]])
     return [parts[number] for number in outer.tolist()]
