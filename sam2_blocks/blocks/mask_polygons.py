@@ -9,8 +9,7 @@ import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import to_rles
-from sam2_blocks.masks.polygons import rle_to_polygons
-from sam2_blocks.values import Rle
+from sam2_blocks.masks.polygons import rles_to_polygons
 
 
 class MaskPolygonsItem(Protocol):
@@ -35,21 +34,20 @@ class MaskPolygons:
 
 
 def _trace_all(item: MaskPolygonsItem) -> list[dict[str, Any]]:
-    return [_trace(item, index, rle) for index, rle in enumerate(to_rles(item.predictions))]
-
-
-def _trace(item: MaskPolygonsItem, index: int, rle: Rle) -> dict[str, Any]:
     data = item.predictions.data
-    traced = rle_to_polygons(
-        rle,
+    traced = rles_to_polygons(
+        to_rles(item.predictions),
         hole_policy=item.hole_policy,
         multipolygon_policy=item.multipolygon_policy,
         tolerance_px=item.tolerance,
         max_vertices=item.max_vertices,
     )
-    return {
-        "class_name": str(data["class_name"][index]) if "class_name" in data else "object",
-        "outer": [ring.tolist() for ring in traced.outer],
-        "holes": [[ring.tolist() for ring in rings] for rings in traced.holes],
-        "iou": float(traced.iou),
-    }
+    return [
+        {
+            "class_name": str(data["class_name"][index]) if "class_name" in data else "object",
+            "outer": [ring.tolist() for ring in polygons.outer],
+            "holes": [[ring.tolist() for ring in rings] for rings in polygons.holes],
+            "iou": float(polygons.iou),
+        }
+        for index, polygons in enumerate(traced)
+    ]

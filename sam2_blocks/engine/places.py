@@ -142,6 +142,7 @@ class RunRequest:
             them.
         form: a folder a picture, or Parquet parts.
         shard: the one that is run; None if all items are.
+        batch_size: items of a micro-batch, whose results come at once.
     """
 
     pipeline: Pipeline
@@ -157,6 +158,7 @@ class RunRequest:
     pictures: Literal["png", "jpg"] = "png"
     form: Literal["folder", "parquet"] = "folder"
     shard: Shard | None = None
+    batch_size: int = 8
 
     @property
     def image_input(self) -> str:

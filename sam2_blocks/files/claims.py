@@ -6,7 +6,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from weakref import WeakValueDictionary
 
 from sam2_blocks.files.reading import file_stamp
@@ -86,13 +86,13 @@ class OutputFiles:
             ValueError: if it is not below the folder, the run or another block writes it, or it
                 is the file of an item that is not done again.
         """
-        target = self.reserve(path if item else self._of_shard(path), writer)
-        owner = self._kept_files.get(_key(target), item)
+        target, key = self._reserve(path if item else self._of_shard(path), writer)
+        owner = self._kept_files.get(key, item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
         with self._lock:
             is_new = target not in (self._by_item[item] if item else self._shared)
-            self._claimed.add(_key(target))
+            self._claimed.add(key)
             if item:
                 self._by_item[item][target] = None
             else:
@@ -116,8 +116,12 @@ class OutputFiles:
 
     def reserve(self, path: str | Path, writer: object) -> Path:
         """Take a file without noting it; see `claim`."""
-        target, folder = self.folder / path, self.folder.resolve()
-        resolved = target.resolve()
+        return self._reserve(path, writer)[0]
+
+    def _reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
+        """Take a file; its path, and its resolved name, which asks the disk about every part."""
+        target, folder = self.folder / path, PurePath(_key(self.folder))
+        resolved = PurePath(_key(target))
         if not resolved.is_relative_to(folder):
             raise ValueError(
                 f"{str(path)!r} is not below the output folder {str(self.folder)!r}; give 'path' "
@@ -130,7 +134,7 @@ class OutputFiles:
                 raise ValueError(
                     f"another step or output writes {target}, too; give each its own 'path'"
                 )
-        return target
+        return target, str(resolved)
 
     def claim_left(self, writer: object) -> list[Path]:
         """Take the files for all items that blocks of this class wrote before and none has now.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sam2_blocks.formats.plain import DumpOptions, to_plain
 from sam2_blocks.masks.detections import RLE_COLUMN, to_rles
-from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.polygons import rles_to_polygons
 from sam2_blocks.masks.rle import rle_area, rle_to_coco
 from sam2_blocks.values import Rle
 
@@ -120,13 +120,10 @@ def detections_to_rows(
     """
     options = options or DumpOptions()
     has_masks = detections.mask is not None or RLE_COLUMN in detections.data
-    masks = to_rles(detections) if has_masks else None
-    rows = []
-    for index in range(len(detections)):
-        row = _fields(detections, index)
-        if masks is not None:
-            row.update(_mask_fields(masks[index], options))
-        rows.append(row)
+    rows = [_fields(detections, index) for index in range(len(detections))]
+    if has_masks:
+        for row, fields in zip(rows, _mask_fields(to_rles(detections), options), strict=True):
+            row.update(fields)
     return rows
 
 
@@ -194,13 +191,17 @@ def whole_id(value: Any) -> int:
     return int(np.int64(int(value)))
 
 
-def _mask_fields(rle: Rle, options: DumpOptions) -> dict[str, Any]:
-    """The mask of one row: exact as RLE, and as polygons that say how exact they are."""
-    fields: dict[str, Any] = {"area_px": int(rle_area(rle))}
-    if options.rle:
-        fields["segmentation"] = rle_to_coco(rle)
-    if options.polygons and len(rle.counts) <= MAX_TRACED_RUNS:
-        traced = rle_to_polygons(rle, hole_policy="bridge", tolerance_px=options.tolerance_px)
-        fields["polygons"] = [ring.ravel().tolist() for ring in traced.outer]
-        fields["polygons_iou"] = round(float(traced.iou), 4)
-    return fields
+def _mask_fields(rles: Sequence[Rle], options: DumpOptions) -> Iterator[dict[str, Any]]:
+    """The mask of each row: exact as RLE, and as polygons that say how exact they are."""
+    wanted = [rle for rle in rles if options.polygons and len(rle.counts) <= MAX_TRACED_RUNS]
+    tolerance = options.tolerance_px
+    traced = iter(rles_to_polygons(wanted, hole_policy="bridge", tolerance_px=tolerance))
+    for rle in rles:
+        fields: dict[str, Any] = {"area_px": int(rle_area(rle))}
+        if options.rle:
+            fields["segmentation"] = rle_to_coco(rle)
+        if options.polygons and len(rle.counts) <= MAX_TRACED_RUNS:
+            polygons = next(traced)
+            fields["polygons"] = [ring.ravel().tolist() for ring in polygons.outer]
+            fields["polygons_iou"] = round(float(polygons.iou), 4)
+        yield fields

@@ -38,13 +38,23 @@ ROW = SLIT
 """Where a bar is in its row."""
 
 
-def bridge_holes(part: Part) -> Part:
-    """Join the holes of a part to its outline; those that are nowhere inside are left out."""
-    if not part.holes:
-        return part
-    plan = _Plan([part.outer, *part.holes], [0] * (1 + len(part.holes)))
+def bridge_holes(parts: Sequence[Part]) -> list[Part]:
+    """Join the holes of each part to its outline; those that are nowhere inside are left out.
+
+    Args:
+        parts: of one mask or of several; they may overlap.
+    """
+    holed = [number for number, part in enumerate(parts) if part.holes]
+    if not holed:
+        return list(parts)
+    rings = [(parts[number].outer, *parts[number].holes) for number in holed]
+    numbers = np.repeat(np.arange(len(holed)), [*map(len, rings)])
+    plan = _Plan([ring for of_part in rings for ring in of_part], numbers, together=False)
     plan.join_neighbours(holes=True, parts=False)
-    return Part(plan.rings()[0], ())
+    made = list(parts)
+    for number, ring in zip(holed, plan.outer_rings(), strict=True):
+        made[number] = Part(ring, ())
+    return made
 
 
 def bridge_parts(parts: Sequence[Part], *, holes: bool) -> Part:
@@ -55,8 +65,8 @@ def bridge_parts(parts: Sequence[Part], *, holes: bool) -> Part:
         holes: join these, too.
     """
     rings = [ring for part in parts for ring in (part.outer, *part.holes)]
-    numbers = [number for number, part in enumerate(parts) for _ in range(1 + len(part.holes))]
-    plan = _Plan(rings, numbers)
+    numbers = np.repeat(np.arange(len(parts)), [1 + len(part.holes) for part in parts])
+    plan = _Plan(rings, numbers, together=True)
     plan.join_neighbours(holes=holes, parts=True)
     plan.join_side_by_side()
     outer, *others = plan.rings()
@@ -87,17 +97,18 @@ class _Plan:
 
     Args:
         rings: float64 (P, 2) each, which do not cross; the outer ring of the largest part first.
-        parts: number of the part of each.
+        parts: int64, (R,), number of the part of each, in rising order, its outer ring first.
+        together: whether the rings of different parts do not cross, either.
     """
 
-    def __init__(self, rings: Sequence[Ring], parts: Sequence[int]) -> None:
+    def __init__(self, rings: Sequence[Ring], parts: Int64Array, *, together: bool) -> None:
         lengths = np.array([*map(len, rings)], np.int64)
-        same = np.zeros(len(rings), np.int64)
-        self._points, self._lengths, _ = cut_shared_corners(np.concatenate(rings), lengths, same)
+        groups = np.zeros_like(parts) if together else parts
+        self._points, self._lengths, _ = cut_shared_corners(np.concatenate(rings), lengths, groups)
         self._after = next_in_ring(self._lengths)
         self._ring = np.repeat(np.arange(len(rings)), self._lengths)
-        self._part = np.array(parts)[self._ring]
-        self._parts, self._rings = _Groups(max(parts) + 1), _Groups(len(rings))
+        self._part, self._group = parts[self._ring], groups[self._ring]
+        self._parts, self._rings = _Groups(int(parts[-1]) + 1), _Groups(len(rings))
         self._gaps: dict[int, list[_Gap]] = defaultdict(list)
 
     def join_neighbours(self, *, holes: bool, parts: bool) -> None:
@@ -111,6 +122,7 @@ class _Plan:
         upper, lower = edge[:-1], edge[1:]
         is_slit = np.arange(len(upper)) % 2 == 0
         wanted = (x[:-1] == x[1:]) & (self._ring[upper] != self._ring[lower])
+        wanted &= self._group[upper] == self._group[lower]
         wanted &= np.where(is_slit, holes, parts)
         wanted &= is_slit | (self._part[upper] != self._part[lower])
         candidates = np.flatnonzero(wanted)
@@ -152,23 +164,27 @@ class _Plan:
 
     def rings(self) -> list[Ring]:
         """All rings that there are then, that of the largest part first."""
+        leaders = map(self._rings.find, range(len(self._lengths)))
+        return self._walk_all(sorted(set(leaders)))
+
+    def outer_rings(self) -> list[Ring]:
+        """The outer ring of each part, with what is joined to it."""
+        firsts = self._part[np.cumsum(self._lengths) - self._lengths]
+        return self._walk_all(np.flatnonzero(np.diff(firsts, prepend=-1)).tolist())
+
+    def _walk_all(self, numbers: Sequence[int]) -> list[Ring]:
         for gaps in self._gaps.values():
             gaps.sort(key=lambda gap: gap.at)
+        corners, after = [*zip(*self._points.T.tolist(), strict=True)], self._after.tolist()
         firsts = np.cumsum(self._lengths) - self._lengths
-        seen: set[int] = set()
-        made = []
-        for number, first in enumerate(firsts.tolist()):
-            if self._rings.find(number) not in seen:
-                seen.add(self._rings.find(number))
-                made.append(self._walk(first))
-        return made
+        return [self._walk(int(firsts[number]), corners, after) for number in numbers]
 
     def _crossings(self, *, upright: bool) -> _Crossings:
         """Where edges cross the middles of columns, or of rows, in order."""
         points = self._points if upright else self._points[:, ::-1]
-        rings = np.split(points, np.cumsum(self._lengths)[:-1])
-        line, at, edge = column_crossings(rings, int(np.ceil(points[:, 0].max())))
-        order = np.lexsort((at, line))
+        last = int(np.ceil(points[:, 0].max()))
+        line, at, edge = column_crossings(points, self._lengths, last)
+        order = np.lexsort((at, line, self._group[edge]))
         return _Crossings(line[order], at[order], edge[order])
 
     def _joins(self, one: int, other: int, *, slit: bool) -> bool:
@@ -227,9 +243,9 @@ class _Plan:
         made[0][1].other, made[1][1].other = made[1], made[0]
         self._rings.join(int(self._ring[made[0][0]]), int(self._ring[made[1][0]]))
 
-    def _walk(self, first: int) -> Ring:
+    def _walk(self, first: int, corners: list[Point], after: list[int]) -> Ring:
         """Follow a ring, and what is joined to it, once around."""
-        points, corner, passed = [self._points[first].tolist()], first, 0
+        points, corner, passed = [corners[first]], first, 0
         while True:
             gaps = self._gaps.get(corner, ())
             if passed < len(gaps):
@@ -239,17 +255,17 @@ class _Plan:
                 points += [gap.leave, *gap.wall, other.enter]
                 passed = next(i for i, one in enumerate(self._gaps[corner]) if one is other) + 1
                 continue
-            corner, passed = int(self._after[corner]), 0
+            corner, passed = after[corner], 0
             if corner == first:
                 return np.array(points)
-            points.append(self._points[corner].tolist())
+            points.append(corners[corner])
 
 
 class _Crossings(NamedTuple):
     """Where edges cross the middles of lines of pixels.
 
     Attributes:
-        line: the column or row, in rising order.
+        line: the column or row, in rising order for each group of rings.
         at: how far down or right, in rising order in each line.
         edge: which edge.
     """

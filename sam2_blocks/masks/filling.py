@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,11 @@ def fill_parts(parts: Sequence[Sequence[NDArray[np.floating]]], size: Hw) -> Rle
     """Fill the rings of each part by the even-odd rule; what any part covers is inside."""
     height, width = size
     rings = [(number, ring) for number, part in enumerate(parts) for ring in part if len(ring)]
-    x, y, corner = column_crossings([ring for _, ring in rings], width)
-    numbers = [number for number, _ in rings]
-    part = np.repeat(np.array(numbers, np.int64), [len(ring) for _, ring in rings])[corner]
+    if not rings:
+        return _join_runs(np.empty(0, np.int64), np.empty(0, np.int64), size)
+    lengths = np.array([len(ring) for _, ring in rings])
+    x, y, corner = column_crossings(np.concatenate([ring for _, ring in rings]), lengths, width)
+    part = np.repeat([number for number, _ in rings], lengths)[corner]
     order = np.lexsort((y, x, part))
     row = np.clip(np.ceil(y[order] - 0.5), 0, height).astype(np.int64)
     pixel = x[order] * height + row
@@ -54,35 +57,44 @@ def _join_runs(start: Int64Array, stop: Int64Array, size: Hw) -> Rle:
 
 
 def column_crossings(
-    rings: Sequence[NDArray[np.floating]], width: int
+    points: NDArray[np.floating], lengths: Int64Array, width: int
 ) -> tuple[Int64Array, NDArray[np.float64], Int64Array]:
     """Find where rings, none empty, cross the middle of each pixel column.
+
+    Args:
+        points: float, (P, 2), xy corners of the rings, one ring after the other.
+        lengths: int64, (R,), corners of each ring.
+        width: number of columns.
 
     Returns:
         The column, the y there, and the number of the corner where the crossing edge starts.
     """
-    if not rings:
-        return np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64)
-    points = np.concatenate(rings).astype(np.float64)
+    points = points.astype(np.float64)
     if not (np.abs(points) < _FAR).all():
         raise ValueError(f"corners of polygons must be finite and nearer than {_FAR:g} pixels")
-    following = points[next_in_ring(np.array([*map(len, rings)]))]
+    following = points[next_in_ring(lengths)]
     ends = np.stack((points, following), axis=1)  # (E, 2, 2): edge, end, xy
     # From left to right, so that there and back along one path crosses at the very same y.
     backwards = ends[:, 0, 0] > ends[:, 1, 0]
     ends[backwards] = ends[backwards, ::-1]
     columns = np.clip(np.ceil(ends[:, :, 0] - 0.5), 0, width).astype(np.int64)  # (E, 2)
-    lengths = columns[:, 1] - columns[:, 0]
-    edge = np.repeat(np.arange(len(ends)), lengths)
-    x = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - columns[:, 0], lengths)
+    counts = columns[:, 1] - columns[:, 0]
+    edge = np.arange(len(ends)).repeat(counts)
+    x = np.arange(len(edge)) - (counts.cumsum() - counts - columns[:, 0])[edge]
     (x_left, y_left), (x_right, y_right) = ends[edge].transpose(1, 2, 0)
     slope = (y_right - y_left) / (x_right - x_left)
     return x, y_left + (x + 0.5 - x_left) * slope, edge
 
 
+def split_rings(points: NDArray[Any], lengths: Int64Array) -> list[NDArray[Any]]:
+    """The points of each ring, where they stand one after another; views, not copies."""
+    stops = lengths.cumsum().tolist()
+    return [points[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+
+
 def next_in_ring(lengths: Int64Array) -> Int64Array:
     """For points of rings that stand one after another, index the next one around each ring."""
-    stops = np.cumsum(lengths)
-    following = np.arange(1, lengths.sum() + 1)
+    stops = lengths.cumsum()
+    following = np.arange(1, int(stops[-1]) + 1)
     following[stops - 1] = stops - lengths
     return following

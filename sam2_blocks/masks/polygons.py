@@ -12,9 +12,10 @@ lossy. Run lengths are the exact form of a mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,12 +23,14 @@ from sam2_blocks.masks.bridging import bridge_holes, bridge_parts
 from sam2_blocks.masks.crossings import is_tangled
 from sam2_blocks.masks.filling import fill_parts
 from sam2_blocks.masks.rle import rle_iou, rle_to_spans
-from sam2_blocks.masks.simplifying import MIN_VERTICES, simplify
-from sam2_blocks.masks.tracing import Part, Ring, outermost, trace_parts
+from sam2_blocks.masks.simplifying import MIN_VERTICES, simplify, simplify_masks
+from sam2_blocks.masks.tracing import Part, Ring, outermost, trace_masks
 from sam2_blocks.values import Hw, Rle
 
 HolePolicy = Literal["keep", "bridge", "fill"]
 MultipolygonPolicy = Literal["all", "bridge", "largest"]
+
+_RUNS = 2**14  # traced together: as many make the overhead of a batch nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +104,84 @@ def rle_to_polygons(
 
     Source: simplified after Douglas and Peucker, 1973, the farthest corner of all rings first.
     """
-    _check_options(hole_policy, multipolygon_policy, tolerance_px, max_vertices)
-    parts = trace_parts(rle_to_spans(rle))
-    if multipolygon_policy == "largest":
-        parts = parts[:1]
-    if hole_policy == "fill":
-        parts = outermost([Part(part.outer, ()) for part in parts])
-    if parts:
-        parts = _reduce(parts, hole_policy, multipolygon_policy, tolerance_px, max_vertices)
-    return _measured(parts, rle)
+    [made] = rles_to_polygons(
+        [rle],
+        hole_policy=hole_policy,
+        multipolygon_policy=multipolygon_policy,
+        tolerance_px=tolerance_px,
+        max_vertices=max_vertices,
+    )
+    return made
 
 
-def _reduce(
-    parts: Sequence[Part],
-    hole_policy: HolePolicy,
-    multipolygon_policy: MultipolygonPolicy,
-    tolerance_px: float,
-    max_vertices: int | None,
-) -> list[Part]:
+def rles_to_polygons(
+    rles: Iterable[Rle],
+    *,
+    hole_policy: HolePolicy = "keep",
+    multipolygon_policy: MultipolygonPolicy = "all",
+    tolerance_px: float = 0.0,
+    max_vertices: int | None = None,
+) -> list[Polygons]:
+    """Trace the outline of each mask, as `rle_to_polygons` does; small ones in less time.
+
+    Args:
+        rles: the masks, of any sizes.
+        hole_policy: see `rle_to_polygons`, like the next three.
+        multipolygon_policy: what becomes of several parts.
+        tolerance_px: how far outlines may move.
+        max_vertices: of each mask.
+
+    Raises:
+        ValueError: as `rle_to_polygons`.
+    """
+    options = _Options(hole_policy, multipolygon_policy, tolerance_px, max_vertices)
+    _check_options(options)
+    return [made for batch in _batches(rles) for made in _outlines(batch, options)]
+
+
+class _Options(NamedTuple):
+    """See `rle_to_polygons`."""
+
+    hole_policy: HolePolicy
+    multipolygon_policy: MultipolygonPolicy
+    tolerance_px: float
+    max_vertices: int | None
+
+
+def _batches(rles: Iterable[Rle]) -> Iterator[list[Rle]]:
+    """Masks that are traced together."""
+    batch: list[Rle] = []
+    runs = 0
+    for rle in rles:
+        batch.append(rle)
+        runs += len(rle.counts)
+        if runs >= _RUNS:
+            yield batch
+            batch, runs = [], 0
+    if batch:
+        yield batch
+
+
+def _outlines(rles: Sequence[Rle], options: _Options) -> list[Polygons]:
+    masks = trace_masks([rle_to_spans(rle) for rle in rles])
+    if options.multipolygon_policy == "largest":
+        masks = [parts[:1] for parts in masks]
+    if options.hole_policy == "fill":
+        masks = [outermost([Part(part.outer, ()) for part in parts]) for parts in masks]
+    if options.max_vertices is not None or options.multipolygon_policy == "bridge":
+        masks = [_reduce(parts, options) if parts else [] for parts in masks]
+    else:
+        if options.tolerance_px > 0:
+            masks = simplify_masks(masks, tolerance_px=options.tolerance_px)
+        if options.hole_policy == "bridge":
+            bridged = iter(bridge_holes([part for parts in masks for part in parts]))
+            masks = [[*islice(bridged, len(parts))] for parts in masks]
+    return [_measured(parts, rle) for parts, rle in zip(masks, rles, strict=True)]
+
+
+def _reduce(parts: Sequence[Part], options: _Options) -> list[Part]:
     """Simplify and bridge; what keeps rings apart may cost corners, which others then give."""
+    hole_policy, multipolygon_policy, tolerance_px, max_vertices = options
     budget = max_vertices
     while True:
         made = list(parts)
@@ -138,7 +200,7 @@ def _reduce(
                 tolerance_px = tolerance_px / 2 if tolerance_px > 0.2 else 0.0
                 continue
         elif hole_policy == "bridge":
-            made = [bridge_holes(part) for part in made]
+            made = bridge_holes(made)
         count = sum(len(ring) for part in made for ring in (part.outer, *part.holes))
         if budget is None or max_vertices is None or count <= max_vertices:
             return made
@@ -163,9 +225,8 @@ def _measured(parts: Sequence[Part], rle: Rle) -> Polygons:
     return Polygons(rle.size, outer, holes, iou)
 
 
-def _check_options(
-    hole_policy: str, multipolygon_policy: str, tolerance_px: float, max_vertices: int | None
-) -> None:
+def _check_options(options: _Options) -> None:
+    hole_policy, multipolygon_policy, tolerance_px, max_vertices = options
     for name, value, choices in (
         ("hole_policy", hole_policy, ("keep", "bridge", "fill")),
         ("multipolygon_policy", multipolygon_policy, ("all", "bridge", "largest")),

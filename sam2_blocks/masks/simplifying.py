@@ -6,29 +6,54 @@ Source: after Douglas and Peucker, 1973, the farthest corner of all rings first.
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sam2_blocks.masks.crossings import cut_shared_corners, find_crossings
-from sam2_blocks.masks.filling import next_in_ring
+from sam2_blocks.masks.crossings import Points, cut_shared_corners, find_crossings
+from sam2_blocks.masks.filling import next_in_ring, split_rings
 from sam2_blocks.masks.stopping import look_up
-from sam2_blocks.masks.tracing import Part, Ring
+from sam2_blocks.masks.tracing import Part
 from sam2_blocks.values import Int64Array
 
 MIN_VERTICES = 4
 
+Flags = NDArray[np.bool_]
 
-class _Split(NamedTuple):
-    """The corner farthest from the line that stands for a stretch of a ring."""
 
-    minus_distance: float
-    ring: int
-    corner: int
-    first: int
-    last: int
+class _Rings(NamedTuple):
+    """Rings one after the other, each from a corner that is far from another one.
+
+    Attributes:
+        points: float64, (P, 2), the corners; the first one of a ring is also its last.
+        starts: int64, (R,), where each begins.
+        stops: int64, (R,), where that corner is again.
+        fars: int64, (R,), the corner that is far from it.
+    """
+
+    points: Points
+    starts: Int64Array
+    stops: Int64Array
+    fars: Int64Array
+
+
+class _Stretches(NamedTuple):
+    """Stretches of rings, each with corners between its ends.
+
+    Attributes:
+        first: int64, (S,), where each begins in the points of all rings.
+        last: int64, (S,), where it ends.
+        corner: int64, (S,), the corner between, farthest from the line that joins the two.
+        distance: float64, (S,), of that corner.
+    """
+
+    first: Int64Array
+    last: Int64Array
+    corner: Int64Array
+    distance: NDArray[np.float64]
 
 
 def simplify(
@@ -55,68 +80,158 @@ def simplify(
         part_cost: the same for a part after the first.
         together: whether rings of different parts are kept apart, too.
     """
-    rings = [_from_far_corner(ring) for part in parts for ring in (part.outer, *part.holes)]
-    costs = [cost for part in parts for cost in (part_cost, *(hole_cost for _ in part.holes))]
-    budget = np.inf if max_vertices is None else max_vertices
-    kept = _keep_far_corners(rings, costs, tolerance_px, budget)
-    sizes = [1 + len(part.holes) for part in parts]
-    numbers = np.zeros(len(parts), np.int64) if together else np.arange(len(parts))
-    _untangle(rings, kept, np.repeat(numbers, sizes))
-    simple = iter(ring[sorted(corners)] for ring, corners in zip(rings, kept, strict=True))
-    return _drop_closed(
-        Part(next(simple), tuple(next(simple) for _ in part.holes)) for part in parts
-    )
+    rings = _from_far_corners(_rings_of(parts))
+    if max_vertices is None:
+        kept = _keep_far(rings, [0], tolerance_px)
+    else:
+        costs = [cost for part in parts for cost in (part_cost, *(hole_cost for _ in part.holes))]
+        kept = _keep_farthest(rings, costs, tolerance_px, max_vertices)
+    groups = np.zeros(len(parts), np.int64) if together else np.arange(len(parts))
+    return _drop_closed(_with_corners(parts, rings, kept, groups))
 
 
-def _keep_far_corners(
-    rings: Sequence[Ring], costs: Sequence[int], tolerance_px: float, budget: float
-) -> list[set[int]]:
-    """Choose corners of each ring, two where it is not to be seen."""
-    kept: list[set[int]] = []
-    queue: list[_Split] = []
-    for number, ring in enumerate(rings):
+def simplify_masks(masks: Sequence[Sequence[Part]], *, tolerance_px: float) -> list[list[Part]]:
+    """Simplify the parts of each mask, one apart from the other; see `simplify`.
+
+    Many small masks cost little more than one.
+    """
+    parts = [part for mask in masks for part in mask]
+    if not parts:
+        return [[] for _ in masks]
+    rings = _from_far_corners(_rings_of(parts))
+    counts = [len(_rings_of(mask)) for mask in masks]
+    largest = [first for first, n in zip(accumulate(counts, initial=0), counts, strict=False) if n]
+    kept = _keep_far(rings, largest, tolerance_px)
+    made = iter(_with_corners(parts, rings, kept, np.arange(len(parts))))
+    return [_drop_closed(islice(made, len(mask))) for mask in masks]
+
+
+def _rings_of(parts: Sequence[Part]) -> list[Points]:
+    return [ring for part in parts for ring in (part.outer, *part.holes)]
+
+
+def _with_corners(
+    parts: Sequence[Part], rings: _Rings, kept: Flags, groups: Int64Array
+) -> list[Part]:
+    """The parts with the corners that are kept, and more of them where rings of a group meet."""
+    _untangle(rings, kept, np.repeat(groups, [1 + len(part.holes) for part in parts]))
+    corner, lengths = _corners(rings, kept)
+    simple = iter(split_rings(rings.points[corner], lengths))
+    return [Part(next(simple), tuple(next(simple) for _ in part.holes)) for part in parts]
+
+
+def _from_far_corners(rings: Sequence[Points]) -> _Rings:
+    points = np.concatenate(rings)
+    lengths = np.array([*map(len, rings)])
+    begins = np.cumsum(lengths) - lengths
+    first = _farthest_from(points, begins, lengths, begins) - begins
+    starts = begins + np.arange(len(rings))
+    turn = np.arange(len(points) + len(rings)) + np.repeat(first - starts, lengths + 1)
+    points = points[turn % np.repeat(lengths, lengths + 1) + np.repeat(begins, lengths + 1)]
+    fars = _farthest_from(points, starts, lengths + 1, starts)
+    return _Rings(points, starts, starts + lengths, fars)
+
+
+def _keep_far(rings: _Rings, largest: Sequence[int], tolerance_px: float) -> Flags:
+    """Choose all corners that are far, all stretches of a depth at once.
+
+    Where there may be as many as there are, it does not matter which one is chosen first.
+    """
+    kept = _keep_ends(rings)
+    stretches = _split(rings.points, *_both_ways(rings))
+    starts_with_four = np.zeros(len(rings.starts), bool)
+    starts_with_four[largest] = True
+    is_far = stretches.distance > tolerance_px
+    is_far |= starts_with_four[_number_of(rings, stretches.first)]
+    while is_far.any():
         look_up()
-        far = int(_squared_distances(ring, ring[0]).argmax())
-        splits = [_farthest(rings, number, *stretch) for stretch in ((0, far), (far, len(ring)))]
-        kept.append({0, far})
-        if number == 0:
-            kept[0].update(split.corner for split in splits)
-            budget -= MIN_VERTICES
-            splits = [half for split in splits for half in _halves(rings, split)]
-        queue += splits
-    heapq.heapify(queue)
-    while queue and -queue[0].minus_distance > tolerance_px:
-        look_up()
-        split = heapq.heappop(queue)
-        corners = kept[split.ring]
-        cost = costs[split.ring] if len(corners) == 2 else 1
-        if cost <= budget:
-            budget -= cost
-            corners.add(split.corner)
-            for half in _halves(rings, split):
-                heapq.heappush(queue, half)
+        kept[stretches.corner[is_far]] = True
+        stretches = _halves(rings.points, stretches, is_far)
+        is_far = stretches.distance > tolerance_px
     return kept
 
 
-def _untangle(rings: Sequence[Ring], kept: Sequence[set[int]], groups: Int64Array) -> None:
+def _keep_farthest(
+    rings: _Rings, costs: Sequence[int], tolerance_px: float, budget: float
+) -> Flags:
+    """Choose corners one by one, the farthest first, until there may be no more."""
+    kept = _keep_ends(rings)
+    shown = {0}
+    budget -= MIN_VERTICES
+    stretches = _split(rings.points, *_both_ways(rings))
+    is_first = stretches.first < rings.stops[0]
+    kept[stretches.corner[is_first]] = True
+    queue = [*_entries(stretches, ~is_first)]
+    queue += _entries(_halves(rings.points, stretches, is_first))
+    heapq.heapify(queue)
+    while queue and -queue[0][0] > tolerance_px:
+        look_up()
+        minus_distance, corner, first, last = heapq.heappop(queue)
+        ring = int(_number_of(rings, first))
+        cost = 1 if ring in shown else costs[ring]
+        if cost <= budget:
+            budget -= cost
+            shown.add(ring)
+            kept[corner] = True
+            split = _Stretches(*(np.array([n]) for n in (first, last, corner, -minus_distance)))
+            for entry in _entries(_halves(rings.points, split)):
+                heapq.heappush(queue, entry)
+    return kept
+
+
+def _number_of(rings: _Rings, corner: Any) -> Any:
+    """The ring of a corner, or of each of many."""
+    return np.searchsorted(rings.starts, corner, side="right") - 1
+
+
+def _keep_ends(rings: _Rings) -> Flags:
+    kept = np.zeros(len(rings.points), bool)
+    kept[rings.starts] = kept[rings.fars] = True
+    return kept
+
+
+def _both_ways(rings: _Rings) -> tuple[Int64Array, Int64Array]:
+    """The two stretches of each ring, from its start to the far corner and back."""
+    first = np.concatenate((rings.starts, rings.fars))
+    return first, np.concatenate((rings.fars, rings.stops))
+
+
+def _halves(points: Points, whole: _Stretches, chosen: Flags | slice = slice(None)) -> _Stretches:
+    """Split stretches at their farthest corners."""
+    first, last, corner, _ = (of[chosen] for of in whole)
+    return _split(points, np.concatenate((first, corner)), np.concatenate((corner, last)))
+
+
+def _entries(
+    stretches: _Stretches, chosen: Flags | slice = slice(None)
+) -> Iterator[tuple[float, int, int, int]]:
+    """Stretches as a heap takes them: the farthest corner is the least."""
+    first, last, corner, distance = (of[chosen].tolist() for of in stretches)
+    return zip((-far for far in distance), corner, first, last, strict=True)
+
+
+def _untangle(rings: _Rings, kept: Flags, groups: Int64Array) -> None:
     """Put corners back where rings of a group touch or cross; exact ones never do."""
     while True:
         look_up()
-        shown = [number for number, corners in enumerate(kept) if len(corners) > 2]
-        corner = [np.array(sorted(kept[number])) for number in shown]
-        lengths = np.array([*map(len, corner)], np.int64)
-        points = np.concatenate([rings[n][c] for n, c in zip(shown, corner, strict=True)])
-        stops = [np.append(c[1:], len(rings[n])) for n, c in zip(shown, corner, strict=True)]
-        ring, first, last = np.repeat(shown, lengths), np.concatenate(corner), np.concatenate(stops)
-        edges = _tangled(points, lengths, groups[shown])
-        edges = edges[last[edges] - first[edges] > 1]
+        corner, lengths = _corners(rings, kept)
+        shown = lengths > 2
+        corner, lengths = corner[np.repeat(shown, lengths)], lengths[shown]
+        after = np.append(corner[1:], 0)
+        after[np.cumsum(lengths) - 1] = rings.stops[shown]
+        edges = _tangled(rings.points[corner], lengths, groups[shown])
+        edges = edges[after[edges] - corner[edges] > 1]
         if not len(edges):
             return
-        for number, *stretch in zip(ring[edges], first[edges], last[edges], strict=True):
-            kept[number].add(_farthest(rings, number, *stretch).corner)
+        kept[_split(rings.points, corner[edges], after[edges]).corner] = True
 
 
-def _tangled(points: Ring, lengths: Int64Array, groups: Int64Array) -> Int64Array:
+def _corners(rings: _Rings, kept: Flags) -> tuple[Int64Array, Int64Array]:
+    """The corners that are kept, and how many of them are each ring's."""
+    return np.flatnonzero(kept), np.add.reduceat(kept, rings.starts, dtype=np.int64)
+
+
+def _tangled(points: Points, lengths: Int64Array, groups: Int64Array) -> Int64Array:
     """Number the edges that touch or cross others, each by the corner where it starts."""
     cut = cut_shared_corners(points, lengths, groups)
     crossing = find_crossings(cut.points, cut.lengths, groups)
@@ -127,30 +242,53 @@ def _tangled(points: Ring, lengths: Int64Array, groups: Int64Array) -> Int64Arra
     return np.unique(np.concatenate((edges, before[edges[is_cut]])))
 
 
-def _from_far_corner(ring: Ring) -> Ring:
-    """Let a ring start at a corner that is far from another one."""
-    return np.roll(ring, -int(_squared_distances(ring, ring[0]).argmax()), axis=0)
+def _split(points: Points, first: Int64Array, last: Int64Array) -> _Stretches:
+    """Find in each stretch the corner farthest from its line; those without any are left out."""
+    between = (last - first > 1).nonzero()[0]
+    if not len(between):
+        return _Stretches(between, between, between, np.empty(0))
+    first, last = first[between], last[between]
+    lengths = last - first - 1
+    begins = lengths.cumsum() - lengths
+    number = np.arange(len(first)).repeat(lengths)
+    at = np.arange(len(number)) + (first + 1 - begins)[number]
+    start = points[first]
+    line = points[last] - start
+    offset = points[at] - start[number]
+    along = _dot(offset, (line / _dot(line, line)[:, None])[number])
+    away = offset - np.minimum(np.maximum(along, 0), 1)[:, None] * line[number]
+    squared = _dot(away, away)
+    farthest = _first_largest(squared, begins, number)
+    return _Stretches(first, last, at[farthest], np.sqrt(squared[farthest]))
 
 
-def _halves(rings: Sequence[Ring], split: _Split) -> tuple[_Split, _Split]:
-    return (
-        _farthest(rings, split.ring, split.first, split.corner),
-        _farthest(rings, split.ring, split.corner, split.last),
-    )
+def _farthest_from(
+    points: Points, begins: Int64Array, lengths: Int64Array, corner: Int64Array
+) -> Int64Array:
+    """Find in each ring the corner farthest from another one."""
+    number = np.arange(len(lengths)).repeat(lengths)
+    offset = points - points[corner][number]
+    return _first_largest(_dot(offset, offset), begins, number)
 
 
-def _farthest(rings: Sequence[Ring], number: int, first: int, last: int) -> _Split:
-    """Find the corner between two others that is farthest from the line that joins them."""
-    ring = rings[number]
-    if last - first < 2:
-        return _Split(0.0, number, first, first, last)
-    start, line = ring[first], ring[last % len(ring)] - ring[first]
-    offset = ring[first + 1 : last] - start
-    along = np.minimum(np.maximum(offset @ (line / (line @ line)), 0), 1)
-    away = offset - along[:, None] * line
-    squared = np.einsum("pc,pc->p", away, away)
-    farthest = int(squared.argmax())
-    return _Split(-math.sqrt(squared[farthest]), number, first + 1 + farthest, first, last)
+def _first_largest(
+    values: NDArray[np.float64], begins: Int64Array, number: Int64Array
+) -> Int64Array:
+    """Where the first of the largest values of each stretch is; none is empty.
+
+    Args:
+        values: of all stretches.
+        begins: where each begins.
+        number: the stretch of each value.
+    """
+    largest = np.maximum.reduceat(values, begins)
+    at = (values == largest[number]).nonzero()[0]
+    found: Int64Array = at[at.searchsorted(begins)]
+    return found
+
+
+def _dot(one: Points, other: Points) -> NDArray[np.float64]:
+    return one[:, 0] * other[:, 0] + one[:, 1] * other[:, 1]
 
 
 def _drop_closed(parts: Iterable[Part]) -> list[Part]:
@@ -160,8 +298,3 @@ def _drop_closed(parts: Iterable[Part]) -> list[Part]:
         for part in parts
         if len(part.outer) > 2
     ]
-
-
-def _squared_distances(ring: Ring, point: Ring) -> Ring:
-    squared: Ring = ((ring - point) ** 2).sum(axis=1)
-    return squared

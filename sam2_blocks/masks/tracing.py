@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam2_blocks.masks.filling import column_crossings, next_in_ring
+from sam2_blocks.masks.filling import column_crossings, next_in_ring, split_rings
 from sam2_blocks.masks.rle import Spans
 from sam2_blocks.masks.stopping import look_up
 from sam2_blocks.values import Int64Array
@@ -34,28 +34,49 @@ class Part:
 
 
 def trace_parts(spans: Spans) -> list[Part]:
-    """Follow the pixel edges around each connected part; the largest outer ring comes first.
+    """Follow the pixel edges around each connected part; the largest outer ring comes first."""
+    return trace_masks([spans])[0]
+
+
+def trace_masks(masks: Sequence[Spans]) -> list[list[Part]]:
+    """Trace the parts of each mask, see `trace_parts`; many small masks cost little more than one.
 
     Every span has two horizontal edges: number ``2 k`` above span ``k``, walked to the right, and
     ``2 k + 1`` below it, walked to the left. Foreground is thus always on the right hand.
     """
-    if len(spans.x) == 0:
-        return []
-    tails, heads = _horizontal_edges(spans)
-    cycles = _follow(_successors(spans, tails, heads))
-    rings = _split_at_pinches(_corners(cycles, tails, heads))
-    of_parts = [
-        [ring for number in members for ring in rings[number]]
-        for members in _group_by_span(cycles, len(tails))
-    ]
-    areas = iter(_signed_areas([ring for of_part in of_parts for ring in of_part]))
-    parts = []
-    for of_part in of_parts:
+    spans, lefts = _side_by_side(masks)
+    found: list[list[tuple[float, Part]]] = [[] for _ in masks]
+    if len(spans.x):
+        tails, heads = _horizontal_edges(spans)
+        cycles = _follow(_successors(spans, tails, heads))
+        mask = np.searchsorted(lefts, tails[[cycle[0] for cycle in cycles], 0], side="right") - 1
+        rings = _split_at_pinches(_corners(cycles, tails, heads, lefts[mask]))
+        groups = _group_by_span(cycles, len(tails))
+        parts = _parts_of([[ring for one in group for ring in rings[one]] for group in groups])
+        for group, part in zip(groups, parts, strict=True):
+            found[mask[group[0]]].append(part)
+    return [[part for _, part in sorted(of, key=itemgetter(0), reverse=True)] for of in found]
+
+
+def _side_by_side(masks: Sequence[Spans]) -> tuple[Spans, Int64Array]:
+    """Put masks beside each other, none touching the next one; with the first column of each."""
+    widths = [int(spans.x.max(initial=-1)) + 2 for spans in masks]
+    lefts = np.concatenate(([0], np.cumsum(widths)[:-1])).astype(np.int64)
+    if len(masks) == 1:
+        return masks[0], lefts
+    x = [spans.x + left for spans, left in zip(masks, lefts.tolist(), strict=True)]
+    starts, stops = [spans.y_start for spans in masks], [spans.y_stop for spans in masks]
+    return Spans(*map(np.concatenate, (x, starts, stops))), lefts
+
+
+def _parts_of(rings: Sequence[Sequence[Ring]]) -> Iterator[tuple[float, Part]]:
+    """The part that some rings bound, and the area of the outer one, which is the largest."""
+    areas = iter(_signed_areas([ring for of_part in rings for ring in of_part]))
+    for of_part in rings:
         look_up()
         ranked = sorted(zip(of_part, areas, strict=False), key=itemgetter(1))  # holes are negative
         *holes, (outer, area) = ranked
-        parts.append((area, Part(outer, tuple(hole for hole, _ in holes))))
-    return [part for _, part in sorted(parts, key=itemgetter(0), reverse=True)]
+        yield area, Part(outer, tuple(hole for hole, _ in holes))
 
 
 def _horizontal_edges(spans: Spans) -> tuple[Int64Array, Int64Array]:
@@ -117,7 +138,9 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int
             leader[ring] = ring = leader[leader[ring]]
         return ring
 
-    for top, bottom in np.unique(ring_of_edge.reshape(-1, 2), axis=0).tolist():
+    for top, bottom in set(
+        zip(ring_of_edge[::2].tolist(), ring_of_edge[1::2].tolist(), strict=True)
+    ):
         leader[find(top)] = find(bottom)
     groups: dict[int, list[int]] = {}
     for number in range(len(rings)):
@@ -125,40 +148,43 @@ def _group_by_span(rings: Sequence[list[int]], edge_count: int) -> list[list[int
     return list(groups.values())
 
 
-def _corners(rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array) -> list[Int64Array]:
-    """Keep the points of each ring where it turns: int64, (P, 2)."""
+def _corners(
+    rings: Sequence[list[int]], tails: Int64Array, heads: Int64Array, lefts: Int64Array
+) -> list[Ring]:
+    """Keep the points of each ring where it turns, x from its left on."""
     lengths = np.array([*map(len, rings)])
     edges = np.concatenate(rings)
     ends, starts = heads[edges], tails[edges[next_in_ring(lengths)]]
     turns = ends[:, 1] != starts[:, 1]
     corners = np.stack((ends[turns], starts[turns]), axis=1).reshape(-1, 2)
     counts = 2 * np.add.reduceat(turns, np.cumsum(lengths) - lengths, dtype=np.int64)
-    return np.split(corners, np.cumsum(counts)[:-1])
+    corners[:, 0] -= lefts.repeat(counts)
+    return split_rings(corners.astype(np.float64), counts)
 
 
-def _split_at_pinches(outlines: Sequence[Int64Array]) -> list[list[Ring]]:
+def _split_at_pinches(outlines: Sequence[Ring]) -> list[list[Ring]]:
     """Cut each ring that visits a corner twice into rings that visit each corner once."""
     pinched = _find_pinched(outlines)
     return [
-        _split_at_pinch(corners) if number in pinched else [corners.astype(np.float64)]
+        _split_at_pinch(corners) if number in pinched else [corners]
         for number, corners in enumerate(outlines)
     ]
 
 
-def _find_pinched(outlines: Sequence[Int64Array]) -> set[int]:
+def _find_pinched(outlines: Sequence[Ring]) -> set[int]:
     """Find the rings that visit a corner twice."""
     numbers = np.repeat(np.arange(len(outlines)), [*map(len, outlines)])
     x, y = np.concatenate(outlines).T
     order = np.lexsort((x, y, numbers))
-    visits = np.stack((numbers, y, x), axis=1)[order]
-    twice = (visits[1:] == visits[:-1]).all(axis=1)
-    return set(visits[1:][twice, 0].tolist())
+    x, y, numbers = x[order], y[order], numbers[order]
+    twice = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (numbers[1:] == numbers[:-1])
+    return set(numbers[1:][twice].tolist())
 
 
-def _split_at_pinch(corners: Int64Array) -> list[Ring]:
+def _split_at_pinch(corners: Ring) -> list[Ring]:
     rings: list[Ring] = []
-    path: list[tuple[int, int]] = []
-    position: dict[tuple[int, int], int] = {}
+    path: list[tuple[float, float]] = []
+    position: dict[tuple[float, float], int] = {}
     for turn, (x, y) in enumerate(corners.tolist()):
         if turn % _TURNS == 0:
             look_up()
@@ -190,12 +216,13 @@ def outermost(parts: Sequence[Part]) -> list[Part]:
         return list(parts)
     rings = [part.outer for part in parts]
     points = np.concatenate(rings)
-    x, y, corner = column_crossings(rings, int(points[:, 0].max()))
-    following = points[next_in_ring(np.array([*map(len, rings)]))]
+    lengths = np.array([*map(len, rings)])
+    x, y, corner = column_crossings(points, lengths, int(points[:, 0].max()))
+    following = points[next_in_ring(lengths)]
     order = np.lexsort((y, x))
     # Outer rings run clockwise: downwards, an edge that goes to the right leads inside.
     steps = np.sign(following[:, 0] - points[:, 0])[corner[order]]
-    ring_of_corner = np.repeat(np.arange(len(rings)), [*map(len, rings)])
+    ring_of_corner = np.repeat(np.arange(len(rings)), lengths)
     enters_from_outside = (steps > 0) & (np.cumsum(steps) == 1)
     outer = np.unique(ring_of_corner[corner[order][enters_from_outside]])
     return [parts[number] for number in outer.tolist()]

@@ -27,6 +27,7 @@ from sam2_blocks.runs.flight import Flight, HasFlightNote
 from sam2_blocks.runs.opening import open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
+from sam2_blocks.turns import short_turns
 
 ALL_FRAMES = FrameChoice()
 CHOICES: dict[str, tuple[str | None, ...]] = {
@@ -122,6 +123,7 @@ def run_pipeline(
         pictures=pictures,
         form=_form(form, shard, out),
         shard=Shard.parse(shard) if shard else None,
+        batch_size=batch_size,
     )
     _check_settings(request)
     sink = open_sink(out, request)
@@ -229,7 +231,7 @@ class Run(Iterator[ItemResult]):
         try:
             yield None
             flight.begin()
-            with self._runner as runner:
+            with self._runner as runner, short_turns():
                 if self._sink:
                     runner.resources.files = self._sink.files
                 for count, found in enumerate(self._run_all(runner, flight, done), start=1):

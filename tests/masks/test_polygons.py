@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from sam2_blocks.masks.filling import polygons_to_rle
-from sam2_blocks.masks.polygons import Polygons, rle_to_polygons
+from sam2_blocks.masks.polygons import Polygons, rle_to_polygons, rles_to_polygons
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_coco, rle_to_mask
 from sam2_blocks.masks.stopping import stopping
 
@@ -282,6 +282,32 @@ def test_what_lies_in_a_filled_hole_is_filled_with_it():
         )
         assert [area(ring) for ring in polygons.outer] == [81]
         assert polygons.iou == pytest.approx(NESTED.sum() / 81)
+
+
+@pytest.mark.parametrize("hole_policy", HOLE_POLICIES)
+@pytest.mark.parametrize("multipolygon_policy", MULTIPOLYGON_POLICIES)
+@given(
+    masks=st.lists(MASKS, max_size=4),
+    tolerance_px=st.sampled_from([0, 0.8, 2]),
+    most=st.sampled_from([None, None, 6]),
+)
+@example(masks=[RING, np.zeros((2, 2), bool), NESTED, RING], tolerance_px=0.8, most=None)
+def test_masks_traced_together_are_as_each_alone(
+    hole_policy, multipolygon_policy, masks, tolerance_px, most
+):
+    options = {"hole_policy": hole_policy, "multipolygon_policy": multipolygon_policy}
+    options |= {"tolerance_px": tolerance_px, "max_vertices": most}
+    together = rles_to_polygons(map(mask_to_rle, masks), **options)
+    for mask, polygons in zip(masks, together, strict=True):
+        alone = rle_to_polygons(mask_to_rle(mask), **options)
+        assert [ring.tolist() for ring in polygons.rings] == [r.tolist() for r in alone.rings]
+        assert (polygons.size, polygons.iou) == (alone.size, alone.iou)
+
+
+def test_many_masks_are_traced_in_batches(monkeypatch):
+    monkeypatch.setattr("sam2_blocks.masks.polygons._RUNS", 5)
+    traced = rles_to_polygons([mask_to_rle(RING)] * 5, tolerance_px=0.5)
+    assert [len(polygons.rings) for polygons in traced] == [3] * 5
 
 
 def test_a_long_trace_ends_when_nobody_waits_for_it():

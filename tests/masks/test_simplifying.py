@@ -1,4 +1,7 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from shapely import Polygon
 
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_spans
@@ -46,3 +49,16 @@ def test_holes_stay_inside():
     [part] = simplified(mask, 0.6)
     assert len(part.holes) == 81
     assert Polygon(part.outer, part.holes).is_valid
+
+
+@given(
+    mask=arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14))).filter(np.any),
+    tolerance=st.sampled_from([0.3, 0.5, 1, 2.5]),
+    together=st.booleans(),
+)
+def test_corners_found_at_once_are_those_found_one_by_one(mask, tolerance, together):
+    at_once = simplified(mask, tolerance, together=together)
+    one_by_one = simplified(mask, tolerance, most=10**6, together=together)
+    for part, other in zip(at_once, one_by_one, strict=True):
+        assert part.outer.tolist() == other.outer.tolist()
+        assert [hole.tolist() for hole in part.holes] == [hole.tolist() for hole in other.holes]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sam2_blocks.errors import PipelineError, PluginError, UsageError
 from sam2_blocks.executors import Family
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.testing import FakeExecutor
+from sam2_blocks.turns import TURN_S
 
 SEGMENT = {
     "pipeline_version": 1,
@@ -86,6 +88,14 @@ def test_results_are_lazy(start):
         assert next(run).id == "0"
         assert len(taken) < 10
     assert list(run) == []
+
+
+def test_threads_take_short_turns_while_a_run_is_under_way(start):
+    before = sys.getswitchinterval()
+    with start([PIXELS, PIXELS]) as run:
+        next(run)
+        assert sys.getswitchinterval() == pytest.approx(min(before, TURN_S))
+    assert sys.getswitchinterval() == before
 
 
 def test_a_folder_is_written_and_gone_on_with(start, folder, tmp_path):

@@ -33,7 +33,6 @@ from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 from sam2_blocks.runs.stores import LocalStore, Store
 
 WRITERS = 2
-MAX_WAITING = 8
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 """Errors of the folder, not of one item: they end the run."""
 
@@ -41,8 +40,8 @@ HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, err
 class FolderSink:
     """Writes every output of every item; each file is whole or not there.
 
-    Files are encoded in threads beside the run, at most `MAX_WAITING` items behind it. What an
-    earlier run left there is the business of `EarlierRun`.
+    Files are encoded in threads beside the run, at most a micro-batch behind it. What an earlier
+    run left there is the business of `EarlierRun`.
 
     Args:
         folder: where the files go; made when the run begins.
@@ -111,7 +110,7 @@ class FolderSink:
         self._waiting.append(
             (result, self._writers.submit(copy_context().run, self._write, result))
         )
-        self._collect(MAX_WAITING)
+        self._collect(self._request.batch_size)
 
     def end(self, *, complete: bool) -> None:
         """Write what is left, and the file of errors; see `Sink`."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -98,6 +99,20 @@ def test_results_may_be_called_by_the_stem(open_sink, tmp_path):
 def test_stems_must_differ(open_sink):
     with pytest.raises(UsageError, match=r"'a\.png' and 'a\.jpg' have one stem"):
         open_sink(names="stem").begin(source_of("a.png", "a.jpg"))
+
+
+def test_a_micro_batch_may_wait_to_be_written(open_sink, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(FolderSink, "_write", lambda *_: ([], held.wait(20) and None))
+    names = [str(number) for number in range(13)]
+    sink = open_sink(batch_size=12)
+    sink.begin(source_of(*names))
+    for name in names[:12]:
+        sink.write(result_of(name))  # returns: the model goes on meanwhile
+    threading.Timer(0.2, held.set).start()
+    sink.write(result_of("12"))
+    assert held.is_set()  # more is not held in memory
+    sink.end(complete=True)
 
 
 def test_two_runs_at_once_are_refused(open_sink):
