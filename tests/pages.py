@@ -44,6 +44,7 @@ python3() {
 }
 pip() {
   local what=${!#}
+  what=${what%%[[]*}
   if [ -f "$what/pyproject.toml" ]; then
     command python -m pip install -q --no-index --no-deps --no-build-isolation --upgrade \
       --target "$ROOT_OF_PAGE/.installed" "$what"
@@ -110,7 +111,8 @@ def run_page(page: Path, folder: Path) -> str:
         (folder / name).symlink_to(ROOT / name)
     programs = folder / ".programs"
     programs.mkdir()
-    for name, words in (("python", ""), ("sam2-blocks", "-m sam2_blocks")):
+    own = (("python", ""), ("sam2-blocks", "-m sam2_blocks"), ("serve", "-m ray.serve.scripts"))
+    for name, words in own:
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
         program.chmod(0o755)

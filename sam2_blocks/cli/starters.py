@@ -67,8 +67,8 @@ def new_block(
         write_text(folder / place, text)
     out.print(
         f"{safe(folder)} has the block {block}@v1. Next, in that folder:\n"
+        "  pip install -e '.[dev]'\n"
         "  python -m pytest\n"
-        "  pip install -e .\n"
         "  sam2-blocks run pipeline.yaml --input PICTURE",
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,21 +12,65 @@ import pytest
 from sam2_blocks import load_pipeline, read_image
 from sam2_blocks.cli import starters
 from sam2_blocks.cli.starters import init, new_block, pipeline_templates, plugin_files
+from sam2_blocks.engine.places import FrameChoice
 from sam2_blocks.errors import UsageError
 from sam2_blocks.runs.run import run_pipeline
 from tests.conftest import PICTURES, ROOT
 
 
 @pytest.mark.parametrize("template", sorted(pipeline_templates()))
-def test_every_template_is_valid_and_runs(template, plugins, tmp_path):
+def test_every_template_is_valid(template, plugins, tmp_path):
     init(template, tmp_path / "pipeline.yaml")
     pipeline = load_pipeline(tmp_path / "pipeline.yaml", plugins.manifests, plugins.kinds)
     assert not pipeline.warnings
+    assert pipeline.title
+
+
+@pytest.mark.parametrize("template", ["automatic", "boxes", "points"])
+def test_every_template_for_a_picture_runs(template, tmp_path):
+    init(template, tmp_path / "pipeline.yaml")
     picture = PICTURES / "coffee.jpg"
     [result] = run_pipeline(tmp_path / "pipeline.yaml", picture, out=tmp_path / "out")
     assert not result.errors
     assert len(result.outputs["predictions"]) > 1
     assert (tmp_path / "out" / "overlay.png").stat().st_size > 0
+
+
+@pytest.mark.filterwarnings("ignore:video 'toys.mp4'. max_objects = 8 are followed")
+def test_the_template_for_a_video_runs(tmp_path):
+    init("video", tmp_path / "pipeline.yaml")
+    clip = ROOT / "examples" / "videos" / "toys.mp4"
+    run = run_pipeline(
+        tmp_path / "pipeline.yaml", clip, out=tmp_path / "out", frames=FrameChoice(stop="3")
+    )
+    for result in run:
+        assert not result.errors
+        assert len(result.outputs["predictions"]) > 1
+    assert (tmp_path / "out" / "toys.mp4").stat().st_size > 0
+
+
+def test_the_template_for_a_data_set_runs(tmp_path):
+    init("dataset", tmp_path / "pipeline.yaml")
+    settings = {"annotations": str(ROOT / "examples" / "coco" / "boxes.json")}
+    run = run_pipeline(
+        tmp_path / "pipeline.yaml", PICTURES, out=tmp_path / "out", settings=settings
+    )
+    assert not [result for result in run if result.errors]
+    masks = json.loads((tmp_path / "out" / "masks.json").read_text())
+    assert masks["annotations"]
+
+
+@pytest.mark.filterwarnings("ignore:coffee.jpg. boxes reach outside")  # of random weights
+@pytest.mark.parametrize(
+    ("template", "model", "family"),
+    [("detector", "detector", "rt_detr_v2"), ("text", "grounder", "owlv2")],
+)
+def test_templates_for_detectors_run(template, model, family, tiny_detector, tmp_path):
+    init(template, tmp_path / "pipeline.yaml")
+    settings = {model: str(tiny_detector(family))}
+    [result] = run_pipeline(tmp_path / "pipeline.yaml", PICTURES / "coffee.jpg", settings=settings)
+    assert not result.errors
+    assert result.outputs["overlay"]
 
 
 def test_a_file_that_is_there_is_kept(tmp_path):
