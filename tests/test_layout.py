@@ -62,6 +62,7 @@ ABOUT_MORE = {
     "test_hooks_docs.py": "docs/hooks.md and docs/executors.md",
     "test_layout.py": "this file",
     "test_package.py": "the package as it is imported, built and installed",
+    "test_plain_install.py": "what pyproject.toml declares, and nothing else",
     "test_plugin_example.py": "examples/plugin, installed",
     "test_readers.py": "what we export, read by the libraries of others",
     "runs/test_histories.py": "random lives of an output folder",
