@@ -34,7 +34,7 @@ from PIL import ImageDraw
 from pycocotools import mask as coco_mask
 
 from benchmarks.measure import environment
-from benchmarks.video_peers import CLIP, EXACT, PREPARE, TRACKERS, missing
+from benchmarks.video_peers import BACKENDS, CLIP, EXACT, PREPARE, TRACKERS, missing
 from benchmarks.video_stages import timed
 from sam2_blocks.executor import load_executor
 from sam2_blocks.formats.video import VideoFile
@@ -162,9 +162,10 @@ def _run_peer(options: argparse.Namespace) -> dict[str, Any]:
         options.models[0],
         device=options.device,
         seed=None if options.models[0] == "nano" else 0,
+        backend=BACKENDS.get(options.peer, "torch"),
     )
     boxes = np.array([box_of(k, 0) for k in range(options.objects[0])], np.float32)
-    track, stages = TRACKERS[options.peer], options.stages and options.peer == "sam2_blocks"
+    track, stages = TRACKERS[options.peer], options.stages and options.peer in EXACT
     executor.warm_up()
     PREPARE.get(options.peer, lambda _: None)(executor)
     list(track(executor, Path(options.folder, FIRST), boxes))
