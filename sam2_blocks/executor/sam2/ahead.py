@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.forks import after_fork
+from sam2_blocks.heap import give_back
 from sam2_blocks.values import Embedding, Image
 
 Encode = Callable[[Image], Embedding]
@@ -55,7 +56,9 @@ class FramesAhead:
         """Begin to encode a frame, unless that has begun."""
         if self._workers is None or self.most == 0 or id(image) in self._coming:
             return
-        self._encode = self._encode or self._prepare()
+        if self._encode is None:
+            self._encode = self._prepare()
+            give_back()  # from here on, threads of their own take memory of their own
         # One more than are ahead: the frame that is about to be followed may be among them.
         while len(self._coming) > self.most:
             self._coming.pop(next(iter(self._coming)))[1].cancel()
