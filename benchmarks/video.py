@@ -4,12 +4,12 @@ Every run is a process of its own, so that memory is its own; runs of peers alte
 fastest of each counts. Time is that of the whole clip, from JPEGs to run lengths, by frame: of the
 clock, and of the processors, which a busy machine disturbs less. Memory is how much the process
 grew from before the clip to where it was largest. Each peer has followed a short clip before, of
-eight frames where the clip has 24 or more: so every thread has computed, and what is set up once,
+eight frames where the clip has 40 or more: so every thread has computed, and what is set up once,
 and does not grow with a clip, counts for none.
 
     python -m benchmarks video                         # nano, 1 and 10 objects, two threads
     python -m benchmarks video --frames 500 --objects 1 --repeats 1 --name video-memory
-    python -m benchmarks video --models sam2.1/hiera_tiny --frames 9 --objects 1 --stages
+    python -m benchmarks video --models sam2.1/hiera_tiny --frames 16 --objects 1 --stages
     python -m benchmarks video --flat 2000 --objects 1 --name video-flat   # our memory
     python -m benchmarks video --models sam2.1/hiera_tiny sam2.1/hiera_large --device cuda
 """
@@ -92,7 +92,7 @@ def _compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Run every case with every peer in turn, and print a row for each."""
     with tempfile.TemporaryDirectory() as folder:
         write_clip(Path(folder), options.frames)
-        write_clip(Path(folder, FIRST), max(1, min(FIRST_FRAMES, options.frames // 3)))
+        write_clip(Path(folder, FIRST), max(1, min(FIRST_FRAMES, options.frames // 5)))
         for model in options.models:
             for objects in options.objects:
                 yield from _compare_case(options, folder, model, objects)

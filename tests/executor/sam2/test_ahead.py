@@ -137,7 +137,8 @@ def test_where_it_saves_no_time_nothing_is_done(executor, encoded):
 
 
 @pytest.mark.parametrize(
-    ("cores", "batch", "most"), [(1, 8, 0), (2, 8, 2), (4, 3, 3), (4, 1, 1), (5, 8, 0)]
+    ("cores", "batch", "most"),
+    [(1, 16, 0), (2, 16, 2), (4, 16, 4), (4, 13, 3), (4, 3, 0), (5, 16, 0)],
 )
 def test_how_many_frames_are_worth_it(cores, batch, most):
     assert frames_ahead(cores, batch) == most
