@@ -3,12 +3,13 @@
 Every run is a process of its own, so that memory is its own; runs of peers alternate, and the
 fastest of each counts. Time is that of the whole clip, from JPEGs to run lengths, by frame: of the
 clock, and of the processors, which a busy machine disturbs less. Memory is how much the process
-grew from before the clip to where it was largest. Each peer has followed a clip of three frames
-before, so that what is set up once, and does not grow with a clip, counts for none.
+grew from before the clip to where it was largest. Each peer has followed a short clip before, of
+eight frames where the clip has 40 or more: so every thread has computed, and what is set up once,
+and does not grow with a clip, counts for none.
 
     python -m benchmarks video                         # nano, 1 and 10 objects, two threads
     python -m benchmarks video --frames 500 --objects 1 --repeats 1 --name video-memory
-    python -m benchmarks video --models sam2.1/hiera_tiny --frames 9 --objects 1 --stages
+    python -m benchmarks video --models sam2.1/hiera_tiny --frames 16 --objects 1 --stages
     python -m benchmarks video --flat 2000 --objects 1 --name video-flat   # our memory
     python -m benchmarks video --models sam2.1/hiera_tiny sam2.1/hiera_large --device cuda
 """
@@ -34,7 +35,7 @@ from PIL import ImageDraw
 from pycocotools import mask as coco_mask
 
 from benchmarks.measure import environment
-from benchmarks.video_peers import CLIP, EXACT, PREPARE, TRACKERS, missing
+from benchmarks.video_peers import BACKENDS, CLIP, EXACT, PREPARE, TRACKERS, missing
 from benchmarks.video_stages import timed
 from sam2_blocks.executor import load_executor
 from sam2_blocks.formats.video import VideoFile
@@ -43,6 +44,7 @@ from sam2_blocks.values import Image, PromptSet
 MOST_FLIPPED = 1e-5  # of all pixels, for peers that claim to be the official one
 SIZE_WH = (640, 480)
 FIRST = "first"  # folder of the clip that is followed before the clock starts
+FIRST_FRAMES = 8
 FLAT_GROWTH = 0.02
 RESULTS = Path(__file__).parent / "results"
 
@@ -90,7 +92,7 @@ def _compare(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Run every case with every peer in turn, and print a row for each."""
     with tempfile.TemporaryDirectory() as folder:
         write_clip(Path(folder), options.frames)
-        write_clip(Path(folder, FIRST), 3)
+        write_clip(Path(folder, FIRST), max(1, min(FIRST_FRAMES, options.frames // 5)))
         for model in options.models:
             for objects in options.objects:
                 yield from _compare_case(options, folder, model, objects)
@@ -162,9 +164,10 @@ def _run_peer(options: argparse.Namespace) -> dict[str, Any]:
         options.models[0],
         device=options.device,
         seed=None if options.models[0] == "nano" else 0,
+        backend=BACKENDS.get(options.peer, "torch"),
     )
     boxes = np.array([box_of(k, 0) for k in range(options.objects[0])], np.float32)
-    track, stages = TRACKERS[options.peer], options.stages and options.peer == "sam2_blocks"
+    track, stages = TRACKERS[options.peer], options.stages and options.peer in EXACT
     executor.warm_up()
     PREPARE.get(options.peer, lambda _: None)(executor)
     list(track(executor, Path(options.folder, FIRST), boxes))

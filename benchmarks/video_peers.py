@@ -23,6 +23,7 @@ from benchmarks.peers import make_torchvision_importable
 from benchmarks.third_party import transformers_config
 from sam2_blocks.executor.weights.layouts import to_transformers
 from sam2_blocks.masks.rle import rle_to_coco
+from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, PromptSet
 
 CLIP = "clip.mp4"
@@ -40,11 +41,9 @@ Track = Callable[[Any, Path, np.ndarray], Iterator[list[str]]]
 
 def track_ours(executor: Any, folder: Path, boxes: np.ndarray) -> Iterator[list[str]]:
     """Follow boxes with a session."""
-    prompts: PromptSet | None = PromptSet.from_boxes(boxes)
+    frames = (Image(np.asarray(Pil.open(path))) for path in sorted(folder.glob("*.jpg")))
     with executor.track() as session:
-        for path in sorted(folder.glob("*.jpg")):
-            tracks = session.step(Image(np.asarray(Pil.open(path))), prompts)
-            prompts = None
+        for tracks in track_frames(session, frames, PromptSet.from_boxes(boxes)):
             yield [str(rle_to_coco(rle)["counts"]) for rle in tracks.prediction.rles]
 
 
@@ -176,6 +175,7 @@ TRACKERS: dict[str, Track] = {
     "transformers": track_transformers,
     "ultralytics": track_ultralytics,
     "sam2_blocks": track_ours,
+    "sam2_blocks + openvino": track_ours,
 }
 
 
@@ -184,12 +184,19 @@ PREPARE: dict[str, Callable[[Any], Any]] = {
     "ultralytics": load_ultralytics,
 }
 """What is done before the clock starts: a model is loaded once, not for each clip."""
-EXACT = ("sam2_blocks",)
+EXACT = ("sam2_blocks", "sam2_blocks + openvino")
 """Whose masks are to be the official ones."""
+
+
+BACKENDS = {"sam2_blocks + openvino": "openvino"}
+"""What computes the network, where it is not torch."""
 
 
 def missing(peer: str, model: str) -> str:
     """Say what a peer wants to follow with a model that is not here; empty if nothing."""
+    backend = BACKENDS.get(peer)
+    if backend is not None and find_spec(backend) is None:
+        return f"needs: pip install {backend}"
     if peer in PREPARE and find_spec(peer) is None:
         return f"needs: pip install {peer}"
     if peer == "ultralytics" and model not in ULTRALYTICS:

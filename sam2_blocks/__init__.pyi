@@ -39,6 +39,7 @@ from .strategies.automatic import generate_masks as generate_masks
 from .strategies.crops import generate_masks_in_crops as generate_masks_in_crops
 from .strategies.propagation import propagate as propagate
 from .strategies.tiles import segment_in_tiles as segment_in_tiles
+from .strategies.tracking import track_frames as track_frames
 from .values import AutomaticMasks as AutomaticMasks
 from .values import Embedding as Embedding
 from .values import Image as Image

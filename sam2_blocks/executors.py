@@ -278,9 +278,18 @@ class TrackSession(Protocol):
         """Bytes held by what is remembered of all objects."""
         ...
 
+    @property
+    def ahead(self) -> int:
+        """How many frames are worth announcing before they are given; 0 if none."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
+
+    def expect(self, image: Image) -> None:
+        """Announce a frame that `step` is given soon, which may then be faster."""
+        ...
 
     def step(
         self,

@@ -136,12 +136,17 @@ class FakeTrackSession:
 
     Attributes:
         frames: ids of the frames it took, in order.
+        expected: ids of the frames that were announced, in order.
+        ahead: how many it wants announced.
         closed: whether it was closed.
     """
+
+    ahead = 2
 
     def __init__(self, settings: TrackSettings = DEFAULT_TRACKING) -> None:
         self.settings = settings
         self.frames: list[str] = []
+        self.expected: list[str] = []
         self.closed = False
         self._objects: dict[int, Rle] = {}
         self._new: set[int] = set()
@@ -163,6 +168,10 @@ class FakeTrackSession:
     def nbytes(self) -> int:
         """Nothing is remembered."""
         return 0
+
+    def expect(self, image: Image) -> None:
+        """Write down that a frame was announced."""
+        self.expected.append(image.id)
 
     def step(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -75,12 +75,26 @@ class Track:
 
     def run(self, items: Sequence[Any]) -> Sequence[Result]:
         """See the manifest."""
-        return [self._try_step(item) for item in items]
+        results = []
+        for place, item in enumerate(items):
+            self._announce(items[place + 1 :])
+            results.append(self._try_step(item))
+        return results
 
     def finish(self) -> None:
         """Free the state of every video."""
         while self._videos:
             self._videos.popitem()[1].keeper.close()
+
+    def _announce(self, coming: Sequence[Any]) -> None:
+        """Have the next frames of videos that are followed encoded meanwhile."""
+        announced: Counter[Key] = Counter()
+        for item in coming:
+            key = _key_of(item) if item.image.video is not None else ()
+            video = self._videos.get(key)
+            if video is not None and announced[key] < video.keeper.ahead:
+                video.keeper.expect(item.image)
+                announced[key] += 1
 
     def _try_step(self, item: Any) -> Result:
         """Take one frame; the frames before it are done, so nobody may ask for it twice."""
@@ -113,14 +127,7 @@ class Track:
     def _video_of(self, item: Any, frame: VideoFrame) -> _Video:
         """Return what is known of the frame's video, which may have just begun."""
         self._forget_old(item)
-        key = (
-            frame.video_id,
-            item.model,
-            item.device,
-            item.dtype,
-            *_policy(item),
-            *_settings(item),
-        )
+        key = _key_of(item)
         known = self._videos.get(key)
         if known is not None and frame.index < known.index:
             reason = f"frame {frame.index} comes after frame {known.index}"
@@ -203,6 +210,12 @@ def _classes_of(detections: sv.Detections) -> Iterator[tuple[int, str]]:
         class_id = 0 if detections.class_id is None else int(detections.class_id[row])
         plain = "object" if detections.class_id is None else f"class_{class_id}"
         yield class_id, plain if names is None else str(names[row])
+
+
+def _key_of(item: Any) -> Key:
+    """Name the video a frame is of, and all that decides how it is followed."""
+    named = (item.image.video.video_id, item.model, item.device, item.dtype)
+    return (*named, *_policy(item), *_settings(item))
 
 
 def _policy(item: Any) -> tuple[tuple[str, Any], ...]:

@@ -156,6 +156,14 @@ class _Session:
     def nbytes(self) -> int:
         return self._session.nbytes
 
+    @property
+    def ahead(self) -> int:
+        return self._session.ahead
+
+    def expect(self, image: Image) -> None:
+        self._run.check()
+        self._session.expect(image)
+
     def step(
         self,
         image: Image,

@@ -7,8 +7,10 @@ one, else box with box. A track that is lost is looked for where it was seen las
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal
 
@@ -21,6 +23,48 @@ from sam2_blocks.prompts import check_prompts
 from sam2_blocks.values import Float32Array, Image, Int64Array, Prompt, PromptSet, Rle, Tracks
 
 PromptMode = Literal["first", "every_n", "new_only", "every"]
+
+
+def track_frames(
+    session: TrackSession,
+    images: Iterable[Image],
+    prompts: PromptSet | Sequence[Prompt | Rle] | None = None,
+    tracker_ids: Sequence[int | None] | None = None,
+) -> Iterator[Tracks]:
+    """Follow objects through frames, from prompts on the first of them.
+
+    As one `step` of the session after the other, but faster where frames are at hand: a few are
+    read ahead and announced, so that several cores are busy although there is one object.
+
+    Args:
+        session: of the video, whatever it follows already.
+        images: the frames in order; read only as they are needed, and a few before that.
+        prompts: objects on the first frame, as in `step`.
+        tracker_ids: whom each prompt is about, as in `step`.
+
+    Yields:
+        The objects of each frame.
+
+    Raises:
+        ValueError: as `step`.
+
+    Example:
+        >>> coins = read_image("examples/pictures/coins.jpg")
+        >>> with load_executor("nano", device="cpu").track() as session:
+        ...     boxes = PromptSet.from_boxes([[36, 466, 150, 576]])
+        ...     found = track_frames(session, [coins] * 3, boxes)
+        ...     print([tracks.state for tracks in found])
+        [('new',), ('tracked',), ('tracked',)]
+    """
+    coming = iter(images)
+    window: deque[Image] = deque()
+    while window or (window := deque(islice(coming, 1))):
+        image = window.popleft()
+        window.extend(islice(coming, session.ahead - len(window)))
+        for following in window:
+            session.expect(following)
+        yield session.step(image, prompts, tracker_ids)
+        prompts = tracker_ids = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +143,15 @@ class TrackKeeper:
     def has_started(self) -> bool:
         """Whether anything has been followed yet."""
         return self._has_started
+
+    @property
+    def ahead(self) -> int:
+        """How many frames are worth announcing; see `TrackSession.ahead`."""
+        return self._session.ahead
+
+    def expect(self, image: Image) -> None:
+        """Announce a frame that is taken soon."""
+        self._session.expect(image)
 
     def step(
         self,

@@ -143,6 +143,13 @@ def test_two_clips_in_one_micro_batch(track, executor):
     assert len(executor.sessions) == 2
 
 
+def test_frames_of_a_micro_batch_are_announced_to_their_video(track, executor):
+    track([frame(n // 2, "ab"[n % 2]) for n in range(8)], {0: boxes(0), 1: boxes(0)})
+    for session, name in zip(executor.sessions, "ab", strict=True):
+        assert session.frames == [f"{name}/{n}" for n in range(4)]
+        assert {f"{name}/2", f"{name}/3"} <= set(session.expected) <= set(session.frames)
+
+
 def test_gaps_and_any_first_number(track, executor):
     results = track([frame(n) for n in (7, 9, 30)], {0: boxes(0)})
     assert [ids(result) for result in results] == [[1]] * 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks.masks.rle import mask_to_rle
-from sam2_blocks.strategies.tracking import TrackKeeper, TrackPolicy
+from sam2_blocks.strategies.tracking import TrackKeeper, TrackPolicy, track_frames
 from sam2_blocks.testing import FakeTrackSession
 from sam2_blocks.values import Image, Prompt
 
@@ -28,6 +28,37 @@ def click(x: float, y: float) -> Prompt:
 
 def keeper(**policy) -> TrackKeeper:
     return TrackKeeper(FakeTrackSession(), TrackPolicy(**policy))
+
+
+def numbered(count: int) -> list[Image]:
+    return [Image(np.full((*HW, 3), 200, np.uint8), id=str(number)) for number in range(count)]
+
+
+def test_frames_are_read_only_so_far_ahead_and_announced():
+    read = []
+
+    def frames():
+        for image in numbered(5):
+            read.append(image.id)
+            yield image
+
+    session = FakeTrackSession()
+    steps = track_frames(session, frames(), [box(LEFT)], [7])
+    assert next(steps).state == ("new",)
+    assert (session.frames, read) == (["0"], ["0", "1", "2"])
+    assert [tracks.tracker_id.tolist() for tracks in steps] == [[7]] * 4
+    assert session.frames == read == ["0", "1", "2", "3", "4"]
+    assert sorted(set(session.expected)) == ["1", "2", "3", "4"]
+    assert list(track_frames(session, [])) == []
+
+
+def test_a_stream_is_not_held_back_where_that_saves_no_time(monkeypatch):
+    monkeypatch.setattr(FakeTrackSession, "ahead", 0)
+    session, coming = FakeTrackSession(), iter(numbered(3))
+    steps = track_frames(session, coming, [box(LEFT)])
+    next(steps)
+    assert next(coming).id == "1"
+    assert session.expected == []
 
 
 def ids_of(found) -> list[int]:

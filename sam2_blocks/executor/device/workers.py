@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import TypeVar
 
@@ -62,6 +62,10 @@ class Workers:
         # Torch made the last setting the default of threads to come: put it back.
         torch.set_num_threads(caller_uses)
         return pool
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        """Begin to apply a function to one item, as soon as a core is free."""
+        return self._started_pool().submit(function, item)
 
     def map_chunks(
         self,

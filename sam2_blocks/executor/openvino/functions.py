@@ -98,11 +98,13 @@ class CompiledFunction:
     Args:
         compiled: by OpenVINO.
         exported: what it was imported from, whose weights it may read as long as it lives.
+        settings: OpenVINO's properties.
     """
 
-    def __init__(self, compiled: Any, exported: UInt8Array) -> None:
+    def __init__(self, compiled: Any, exported: UInt8Array, settings: Mapping[str, object]) -> None:
         self._compiled = compiled
         self._exported = exported
+        self._settings = settings
         self._idle: deque[Any] = deque()
         self._ended = 0.0
         self._forget()
@@ -125,6 +127,11 @@ class CompiledFunction:
             outputs = request.infer(arrays, share_inputs=True).values()
             self._idle.append(request)
             return [torch.from_numpy(output) for output in outputs]
+
+    def split(self, calls: int) -> CompiledFunction:
+        """Return the same for so many calls at a time, with one core each."""
+        settings = {"INFERENCE_NUM_THREADS": calls, "NUM_STREAMS": calls}
+        return _imported(self._exported, {**self._settings, **settings})
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -179,7 +186,7 @@ def compile_plan(plan: Plan) -> CompiledFunction:
     kept = map_compiled(path)
     if kept is not None:
         try:
-            return _imported(kept, plan)
+            return _imported(kept, plan.settings)
         except RuntimeError as error:
             discard_compiled(path, str(error).strip().splitlines()[-1])
     exported = _exported(plan)
@@ -190,13 +197,14 @@ def compile_plan(plan: Plan) -> CompiledFunction:
     del exported
     gc.collect()
     give_back()  # converting takes several times what is left of it
-    return _imported(kept, plan)
+    return _imported(kept, plan.settings)
 
 
-def _imported(exported: UInt8Array, plan: Plan) -> CompiledFunction:
+def _imported(exported: UInt8Array, settings: Mapping[str, object]) -> CompiledFunction:
     """Take what was exported as it is: its weights are not copied."""
     tensor = openvino().Tensor(exported, shared_memory=True)
-    return CompiledFunction(core().import_model(tensor, "CPU", plan.settings), exported)
+    compiled = core().import_model(tensor, "CPU", dict(settings))
+    return CompiledFunction(compiled, exported, settings)
 
 
 def _identity(plan: Plan) -> str:

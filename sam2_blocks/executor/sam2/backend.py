@@ -84,29 +84,46 @@ def _find_refusal(device: torch.device, dtype: torch.dtype, level: str) -> str:
     return ""
 
 
-def openvino_encoder(model: LoadedModel) -> TensorFunction:
-    """Return the encoder of frames in OpenVINO: float32 (B, 3, S, S) to maps, finest first.
+class OpenVinoEncoder:
+    """The encoder of frames in OpenVINO: float32 (B, 3, S, S) to maps, finest first.
+
+    Args:
+        run: of one frame.
+    """
+
+    def __init__(self, run: CompiledFunction) -> None:
+        self._run = run
+        self._split: dict[int, OpenVinoEncoder] = {}
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        """Encode frames one by one."""
+        frames = batch.split(1)  # type: ignore[no-untyped-call]
+        levels = [self._run(frame) for frame in frames]
+        return [torch.cat(level) for level in zip(*levels, strict=True)]
+
+    def split(self, calls: int) -> OpenVinoEncoder:
+        """Return the same for so many calls at a time, with one core each."""
+        if calls not in self._split:
+            self._split[calls] = OpenVinoEncoder(self._run.split(calls))
+        return self._split[calls]
+
+
+def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
+    """Compile the encoder of frames.
 
     Raises:
         RuntimeError: if OpenVINO cannot do it.
     """
     side = model.image_size
-    run = compile_plan(
-        Plan(
-            function=model.encode_frame,
-            example=[torch.zeros(1, 3, side, side)],
-            name=f"encoder of {model.key}",
-            precision=PRECISIONS[model.dtype],
-            threads=torch.get_num_threads(),
-            network=model.network,
-        )
+    plan = Plan(
+        function=model.encode_frame,
+        example=[torch.zeros(1, 3, side, side)],
+        name=f"encoder of {model.key}",
+        precision=PRECISIONS[model.dtype],
+        threads=torch.get_num_threads(),
+        network=model.network,
     )
-
-    def encode(batch: Tensor) -> list[Tensor]:
-        levels = [run(picture) for picture in batch.split(1)]  # type: ignore[no-untyped-call]
-        return [torch.cat(level) for level in zip(*levels, strict=True)]
-
-    return encode
+    return OpenVinoEncoder(compile_plan(plan))
 
 
 class OpenVinoDecoder:

@@ -25,11 +25,17 @@ from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.executor.device.workers import Workers
+from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
-from sam2_blocks.executor.sam2.encode import embed_images, embedding_keys, embedding_shapes
+from sam2_blocks.executor.sam2.encode import (
+    batch_size,
+    embed_images,
+    embedding_keys,
+    embedding_shapes,
+)
 from sam2_blocks.executor.sam2.follow import Follower
-from sam2_blocks.executor.sam2.frames import embed_frames, frame_key
+from sam2_blocks.executor.sam2.frames import embed_frame, frame_key, unnamed_key
 from sam2_blocks.executor.sam2.memory import memory_bounds
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.propose import gather_proposals, propose_chunk
@@ -37,6 +43,7 @@ from sam2_blocks.executor.sam2.rows import PromptRow, prompts_to_rows
 from sam2_blocks.executor.sam2.session import Sam2TrackSession
 from sam2_blocks.forks import after_fork
 from sam2_blocks.formats.images import check_image
+from sam2_blocks.heap import keep_at_hand
 from sam2_blocks.options import AutomaticSettings, SegmentOptions, TrackSettings
 from sam2_blocks.prompts import check_prompts, to_prompt_set
 from sam2_blocks.strategies.groups import map_groups
@@ -94,11 +101,11 @@ class Sam2Executor:
             host_bytes=host_cache_bytes,
             files=_open_files(model, cache_dir, disk_cache_bytes) if cache_dir else None,
         )
-        self._follower = Follower(model, self._decoder)
         self._device_lock = FairLock()
         self._forked = False
         after_fork(self._notice_fork)
         self._workers = Workers() if model.device.type == "cpu" else None
+        self._follower = Follower(model, self._decoder, self._workers)
 
     def _notice_fork(self) -> None:
         self._forked = self._model.device.type != "cpu"
@@ -320,16 +327,31 @@ class Sam2Executor:
             bounds=bounds,
             settings=settings,
             device_lock=self._device_lock,
+            ahead=self._frames_ahead(cached=cache_frames),
         )
+
+    def _frames_ahead(self, *, cached: bool) -> FramesAhead:
+        """Encode frames that are announced on cores of their own, where there are some."""
+        model, workers = self._model, self._workers
+        most = 0
+        if workers is not None and model.compile == "off" and not cached:
+            keep_at_hand()
+            most = frames_ahead(workers.count, batch_size(model))
+
+        def prepare() -> Callable[[Image], Embedding]:
+            encoder = model.split_frame_encoder(most)
+            return partial(embed_frame, model, key=unnamed_key(model), encoder=encoder)
+
+        return FramesAhead(prepare, workers, most)
 
     def _embed_frame(self, image: Image) -> Embedding:
         with self._device_lock:
-            return embed_frames(self._model, [image], [frame_key(image, self._model)])[0]
+            return embed_frame(self._model, image, key=unnamed_key(self._model))
 
     def _embed_cached_frame(self, image: Image) -> Embedding:
         def compute(keys: Sequence[str]) -> list[Embedding]:
             with self._device_lock:
-                return embed_frames(self._model, [image], keys)
+                return [embed_frame(self._model, image, key=keys[0])]
 
         [found] = self._cache.get_many([frame_key(image, self._model)], compute)
         return _of_picture(found, image)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sam2_blocks.executor.device.chunks import map_chunks
+from sam2_blocks.executor.device.chunks import even_sizes, map_chunks
 from sam2_blocks.executor.device.transfer import upload
+from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.heads import Heads, ObjectAnswers
@@ -28,10 +29,18 @@ class Follower:
     """Finds objects on frames with one model; holds no state of any video.
 
     Every method answers in the order of its items, one `ObjectAnswers` of one object an item.
+
+    Args:
+        model: the network.
+        decoder: of its masks.
+        workers: compute what is done ``apart``: objects on one core each, beside other work.
     """
 
-    def __init__(self, model: LoadedModel, decoder: Decoder) -> None:
+    def __init__(
+        self, model: LoadedModel, decoder: Decoder, workers: Workers | None = None
+    ) -> None:
         self._model = model
+        self._workers = workers
         self._memory = Memory(model)
         self._heads = Heads(model, decoder)
         self._chunk_size = decoder.chunk_size
@@ -54,16 +63,22 @@ class Follower:
         return [answer(row) for row in self._rows(frame, prompts)]
 
     def follow(
-        self, frame: Embedding, memories: Sequence[ObjectMemory], step: int
+        self,
+        frame: Embedding,
+        memories: Sequence[ObjectMemory],
+        step: int,
+        *,
+        apart: bool = False,
     ) -> list[ObjectAnswers]:
         """Find objects again that were seen before."""
 
+        @torch.inference_mode()
         def answer(chunk: Sequence[MemoryView]) -> list[ObjectAnswers]:
             features = self._memory.read(frame.image_embed, chunk)
             return self._heads.follow(frame, features).split()
 
         views = [self._memory.view(memory, step) for memory in memories]
-        return self._map_groups(answer, views, lambda view: view.shape_key)
+        return self._map_groups(answer, views, lambda view: view.shape_key, apart=apart)
 
     def correct(
         self,
@@ -90,10 +105,16 @@ class Follower:
         return map_chunks(answer, masks, self._chunk_size)
 
     def remember(
-        self, frame: Embedding, answers: Sequence[ObjectAnswers], *, prompted: bool
+        self,
+        frame: Embedding,
+        answers: Sequence[ObjectAnswers],
+        *,
+        prompted: bool,
+        apart: bool = False,
     ) -> list[Tensor]:
         """Make a memory (h/4 * w/4, D) of each object."""
 
+        @torch.inference_mode()
         def write(chunk: Sequence[ObjectAnswers]) -> list[Tensor]:
             found = ObjectAnswers.cat(chunk)
             features = self._memory.write(
@@ -102,7 +123,7 @@ class Follower:
             # A slice would keep the memories of all its neighbours alive.
             return [memory.clone(memory_format=torch.contiguous_format) for memory in features]
 
-        return map_chunks(write, answers, self._chunk_size)
+        return self._map(write, answers, apart=apart)
 
     def _rows(self, frame: Embedding, prompts: Sequence[Prompt]) -> list[PromptRow]:
         return prompts_to_rows(
@@ -127,6 +148,8 @@ class Follower:
         function: Callable[[Sequence[Item]], list[Result]],
         items: Sequence[Item],
         key: Callable[[Item], Any],
+        *,
+        apart: bool,
     ) -> list[Result]:
         """Apply a function to chunks of items of one key; one result an item, in their order."""
         groups: dict[Any, list[int]] = {}
@@ -135,8 +158,21 @@ class Follower:
         results: dict[int, Result] = {}
         for indices in groups.values():
             chunk = [items[index] for index in indices]
-            results.update(zip(indices, map_chunks(function, chunk, self._chunk_size), strict=True))
+            results.update(zip(indices, self._map(function, chunk, apart=apart), strict=True))
         return [results[index] for index in range(len(items))]
+
+    def _map(
+        self,
+        function: Callable[[Sequence[Item]], list[Result]],
+        items: Sequence[Item],
+        *,
+        apart: bool,
+    ) -> list[Result]:
+        """Apply a function to chunks of items, on all cores or on one each."""
+        if not apart or self._workers is None:
+            return map_chunks(function, items, self._chunk_size)
+        sizes = even_sizes(len(items), self._chunk_size, self._workers.count)
+        return self._workers.map_chunks(function, items, sizes)
 
 
 def _earlier_logits(answer: ObjectAnswers | None) -> Tensor | None:

@@ -28,7 +28,11 @@ from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
 from sam2_blocks.executor.sam2 import trunk
-from sam2_blocks.executor.sam2.backend import choose_backend, openvino_encoder
+from sam2_blocks.executor.sam2.backend import (
+    OpenVinoEncoder,
+    choose_backend,
+    openvino_encoder,
+)
 from sam2_blocks.executor.weights.catalogue import (
     MODELS,
     ModelSpec,
@@ -138,6 +142,11 @@ class LoadedModel:
             return openvino_encoder(self)
         self._prepare_encoder()
         return self.accelerate(self._encode_frame, "encoder")
+
+    def split_frame_encoder(self, calls: int) -> TensorFunction:
+        """Return `frame_encoder` for so many threads at a time, with one core each."""
+        encode = self.frame_encoder
+        return encode.split(calls) if isinstance(encode, OpenVinoEncoder) else encode
 
     def _prepare_encoder(self) -> None:
         """Make what it remembers before it is compiled, else twice, or recorded."""

@@ -13,6 +13,7 @@ import torch
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.rle.overlap import logits_to_disjoint_rles
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
+from sam2_blocks.executor.sam2.ahead import FramesAhead
 from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.heads import ObjectAnswers
@@ -77,6 +78,7 @@ class Sam2TrackSession:
         bounds: how much to remember.
         settings: see `TrackSettings`.
         device_lock: taken while the device computes.
+        ahead: encodes frames that are announced.
     """
 
     def __init__(
@@ -87,12 +89,14 @@ class Sam2TrackSession:
         bounds: MemoryBounds,
         settings: TrackSettings,
         device_lock: FairLock,
+        ahead: FramesAhead,
     ) -> None:
         self._follower = follower
         self._embed = embed
         self._bounds = bounds
         self._settings = settings
         self._device_lock = device_lock
+        self._ahead = ahead
         self._stream = _Stream()
         self._is_open = True
         self._unlock()
@@ -117,6 +121,28 @@ class Sam2TrackSession:
         """Bytes held by what is remembered of all objects."""
         objects = self._stream.objects.values()
         return sum(known.memory.nbytes for known in objects)
+
+    @property
+    def ahead(self) -> int:
+        """How many frames are worth announcing before they are given; 0 if none."""
+        return self._ahead.most
+
+    def expect(self, image: Image) -> None:
+        """Announce a frame that `step` is given soon, so that it is encoded meanwhile.
+
+        Each on a core of its own, while objects are followed on the frames before it; see `ahead`.
+        Nothing is done where that saves no time, or nothing is followed. A frame that is announced
+        and never given costs only its encoding.
+
+        Args:
+            image: the frame, the very object that is given later.
+
+        Raises:
+            ValueError: if the session is closed.
+        """
+        with self._lock:
+            if self._open_stream().objects:
+                self._ahead.expect(image)
 
     def step(
         self,
@@ -151,9 +177,11 @@ class Sam2TrackSession:
             if not wanted and not stream.objects:
                 self._stream = _Stream(stream.steps + 1, stream.next_id, image.hw)
                 return self._tracks(self._stream)
-            frame = self._embed(image)
+            announced = self._ahead.take(image)
+            frame = announced or self._embed(image)
+            requests = dict(zip(ids, wanted, strict=True))
             with self._device_lock, torch.inference_mode():
-                objects = self._advance(stream, frame, dict(zip(ids, wanted, strict=True)))
+                objects = self._advance(stream, frame, requests, apart=announced is not None)
             after = _Stream(
                 steps=stream.steps + 1,
                 next_id=_next_id(stream.next_id, ids),
@@ -260,12 +288,14 @@ class Sam2TrackSession:
         """
         with self._lock:
             self._stream = _Stream(next_id=self._open_stream().next_id)
+            self._ahead.forget()
 
     def close(self) -> None:
         """Free everything; the session cannot be used any more."""
         with self._lock:
             self._is_open = False
             self._stream = _Stream()
+            self._ahead.forget()
 
     def _open_stream(self) -> _Stream:
         if not self._is_open:
@@ -273,13 +303,21 @@ class Sam2TrackSession:
         return self._stream
 
     def _advance(
-        self, stream: _Stream, frame: Embedding, wanted: Mapping[int, Prompt | Rle]
+        self,
+        stream: _Stream,
+        frame: Embedding,
+        wanted: Mapping[int, Prompt | Rle],
+        *,
+        apart: bool,
     ) -> dict[int, _Object]:
-        """Answer for every object, known and new, in the order they were started."""
+        """Answer for every object, known and new, in the order they were started.
+
+        ``apart`` leaves the other cores to frames that are encoded meanwhile.
+        """
         followed = {key: old for key, old in stream.objects.items() if key not in wanted}
         memories = [old.memory for old in followed.values()]
-        found = self._follower.follow(frame, memories, stream.steps)
-        tracked = self._follower.remember(frame, found, prompted=False)
+        found = self._follower.follow(frame, memories, stream.steps, apart=apart)
+        tracked = self._follower.remember(frame, found, prompted=False, apart=apart)
         answers = {
             key: self._followed(old, answer, self._memory_of(stream.steps, answer, features))
             for (key, old), answer, features in zip(followed.items(), found, tracked, strict=True)

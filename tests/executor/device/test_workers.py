@@ -27,6 +27,10 @@ def test_every_worker_uses_one_core(workers):
     }
 
 
+def test_one_item_alone(workers):
+    assert workers.submit(lambda item: (item, torch.get_num_threads()), 5).result() == (5, 1)
+
+
 def test_threads_of_the_application_keep_their_cores(workers):
     counts = [torch.get_num_threads()]
     thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))

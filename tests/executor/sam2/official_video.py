@@ -25,7 +25,7 @@ IMAGE_SIZE = 256
 SCORE_BIAS = 0.3
 
 
-def load_tracking(name: str, folder: Path, seed: int = 3) -> Sam2Executor:
+def load_tracking(name: str, folder: Path, seed: int = 3, backend: str = "torch") -> Sam2Executor:
     """Load an architecture with random weights that see their objects most of the time."""
     files = {
         "nano": NANO_FOLDER / "nano.yaml",
@@ -35,7 +35,7 @@ def load_tracking(name: str, folder: Path, seed: int = 3) -> Sam2Executor:
     document["model"].update(image_size=IMAGE_SIZE, num_maskmem=MASKMEM)
     config = folder / f"{name}.yaml"
     YAML(typ="safe").dump(document, config)
-    executor = load(folder / "seeded.pt", config=config, device="cpu", seed=seed)
+    executor = load(folder / "seeded.pt", config=config, device="cpu", seed=seed, backend=backend)
     wake(executor.model.network)
     return executor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,20 @@ def test_auto_is_torch_in_strict_and_the_faster_one_in_fast(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "AMD64")
     monkeypatch.setattr(backend, "has_openvino", lambda: False)
     assert choose_backend("auto", CPU, *FAST, "off") == "torch"
+
+
+@NEEDS_OPENVINO
+def test_an_encoder_for_several_calls_at_a_time_gives_the_same():
+    loaded = load("nano", device="cpu", backend="openvino").model
+    batch = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    split = loaded.split_frame_encoder(2)
+    assert split is loaded.split_frame_encoder(2)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(split, [batch, batch]))
+    expected = loaded.frame_encoder(batch)
+    for levels in found:
+        for ours, theirs in zip(levels, expected, strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.mark.usefixtures("installed")

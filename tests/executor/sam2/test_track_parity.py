@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,9 @@ from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.frames import frames_to_batch
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_mask
 from sam2_blocks.options import TrackSettings
+from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, Prompt, Rle, Tracks
+from tests.executor.conftest import BACKENDS
 from tests.executor.sam2.official_video import (
     box_of,
     load_tracking,
@@ -44,6 +47,14 @@ def clip(tmp_path_factory) -> Clip:
 def executors(tmp_path_factory) -> dict[str, Sam2Executor]:
     folder = tmp_path_factory.mktemp("configs")
     return {name: load_tracking(name, folder) for name in ("nano", "hiera_tiny")}
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def start(predictor, clip: Clip):
@@ -147,6 +158,26 @@ def test_one_object(name, reverse, clip, video_class, executors, comparison):
             comparison.add(tracks, frame, expected[frame])
     assert list(expected) == order
     assert_meaningful(expected[last])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["nano", "hiera_tiny"])
+def test_frames_that_are_encoded_ahead(
+    name, backend, clip, video_class, executors, comparison, tmp_path
+):
+    """On two cores, beside objects that are followed; what OpenVINO encodes, too."""
+    with torch_threads(2):
+        executor = load_tracking(name, tmp_path, backend=backend)
+        prompts = [Prompt(box_xyxy=box_of(k, 0)) for k in (0, 1, 4)]
+        with executor.track() as session:
+            found = list(track_frames(session, clip.images, prompts))
+    predictor = official(video_class, executors[name])
+    state = start(predictor, clip)
+    for key, prompt in enumerate(prompts, 1):
+        add(predictor, state, 0, key, prompt)
+    for frame, expected in propagate(predictor, state, 0, FRAMES - 1):
+        comparison.add(found[frame], frame, expected)
+    assert_meaningful(expected)
 
 
 @pytest.mark.parametrize("name", ["nano", "hiera_tiny"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2_blocks import StepError, load_plugins
+from sam2_blocks import StepError, load_plugins, track_frames
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.executor import load
 from sam2_blocks.hosts.comfyui.nodes import BATCH_SIZE, make_node
@@ -168,8 +168,7 @@ def test_tracks_are_those_of_the_library():
     *_, masks, _ = node.run(image=frames, boxes=[LEFT, RIGHT], model="nano")
     with nano.track() as session:
         images = tensor_to_images(frames)
-        tracks = [session.step(images[0], PromptSet.from_boxes([LEFT, RIGHT]))]
-        tracks += [session.step(image) for image in images[1:]]
+        tracks = list(track_frames(session, images, PromptSet.from_boxes([LEFT, RIGHT])))
     for number, mask in enumerate(masks):
         expected = [rle_to_mask(found.prediction.rles[number]) for found in tracks]
         assert np.array_equal(mask.numpy() > 0, expected)

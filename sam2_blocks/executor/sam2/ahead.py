@@ -1,0 +1,79 @@
+"""Frames that are announced, encoded each on a core of its own while those before are followed.
+
+A frame's encoding needs nothing of the frames before it, and what follows objects is a chain of
+small operations that cannot keep several cores busy. So one core does the one and another the
+other. Sums are rounded as one core rounds them, which may differ in the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from sam2_blocks.executor.device.workers import Workers
+from sam2_blocks.forks import after_fork
+from sam2_blocks.heap import give_back
+from sam2_blocks.values import Embedding, Image
+
+Encode = Callable[[Image], Embedding]
+
+MOST_CORES = 4
+"""With more, all of them on one frame after the other were not measured to be slower."""
+
+BATCH_SHARE = 4
+"""Frames ahead take a quarter of the memory of a batch: large ones keep all cores busy anyway."""
+
+
+def frames_ahead(cores: int, batch: int) -> int:
+    """Return how many frames to encode ahead of the one that is followed; 0 for none.
+
+    Args:
+        cores: that compute.
+        batch: frames whose encoding fits into memory at once.
+    """
+    return min(cores, batch // BATCH_SHARE) if 1 < cores <= MOST_CORES else 0
+
+
+class FramesAhead:
+    """The frames of one session that are announced and not given yet.
+
+    Args:
+        prepare: returns what encodes a frame in a thread of ``workers``; called when needed.
+        workers: one core each.
+        most: frames announced at a time; the oldest is forgotten.
+    """
+
+    def __init__(self, prepare: Callable[[], Encode], workers: Workers | None, most: int) -> None:
+        self.most = most if workers is not None else 0
+        self._prepare = prepare
+        self._encode: Encode | None = None
+        self._workers = workers
+        self._coming: dict[int, tuple[Image, Future[Embedding]]] = {}
+        after_fork(self._forget_parent)
+
+    def _forget_parent(self) -> None:
+        """Wait for nobody in a forked child, where the threads that encode are not."""
+        self._coming = {}
+
+    def expect(self, image: Image) -> None:
+        """Begin to encode a frame, unless that has begun."""
+        if self._workers is None or self.most == 0 or id(image) in self._coming:
+            return
+        if self._encode is None:
+            self._encode = self._prepare()
+            give_back()  # from here on, threads of their own take memory of their own
+        # One more than are ahead: the frame that is about to be followed may be among them.
+        while len(self._coming) > self.most:
+            self._coming.pop(next(iter(self._coming)))[1].cancel()
+        self._coming[id(image)] = image, self._workers.submit(self._encode, image)
+
+    def take(self, image: Image) -> Embedding | None:
+        """Return what a frame was encoded to; None if it was not announced."""
+        coming = self._coming.pop(id(image), None)
+        return None if coming is None else coming[1].result()
+
+    def forget(self) -> None:
+        """Let go of all frames that were announced."""
+        for _, future in self._coming.values():
+            future.cancel()
+        self._coming = {}

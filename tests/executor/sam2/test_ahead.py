@@ -1,0 +1,158 @@
+"""Frames that are announced are encoded meanwhile, once, and the tracks are the same."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from sam2_blocks.executor.sam2 import executor as executor_module
+from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
+from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.strategies.tracking import track_frames
+from sam2_blocks.values import Image, PromptSet
+from tests.executor.sam2.official_video import load_tracking
+
+HW = (48, 64)
+BOXES = [[4, 4, 20, 20], [30, 10, 50, 40], [8, 24, 24, 44]]
+LOGIT_TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory) -> Sam2Executor:
+    """Of two cores, whatever this machine has."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(2)
+    loaded = load_tracking("nano", tmp_path_factory.mktemp("nano"))
+    torch.set_num_threads(cores)
+    return loaded
+
+
+def frame(number: int) -> Image:
+    pixels = np.random.default_rng(number).integers(0, 255, (*HW, 3), np.uint8)
+    return Image(pixels, id=f"frame {number}")
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[str]:
+    """Ids of the frames that are encoded in threads of their own."""
+    plain, ids = executor_module.embed_frame, []
+
+    def embed_frame(model, image, *, key, encoder=None):
+        ids.extend([image.id] * (encoder is not None))
+        return plain(model, image, key=key, encoder=encoder)
+
+    monkeypatch.setattr(executor_module, "embed_frame", embed_frame)
+    return ids
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_the_tracks_are_those_of_one_frame_after_the_other(executor, objects, encoded):
+    frames, prompts = [frame(number) for number in range(12)], PromptSet.from_boxes(BOXES[:objects])
+    with executor.track() as session:
+        expected = [
+            session.step(image, prompts if not n else None) for n, image in enumerate(frames)
+        ]
+    assert encoded == []
+    with executor.track() as session:
+        found = list(track_frames(session, iter(frames), prompts))
+    assert encoded == [image.id for image in frames[2:]]
+    for one, other in zip(expected, found, strict=True):
+        assert one.tracker_id.tolist() == other.tracker_id.tolist()
+        assert one.state == other.state
+        errors = np.abs(one.prediction.low_res_logits - other.prediction.low_res_logits)
+        assert errors.max() <= LOGIT_TOLERANCE
+    assert np.ptp(found[-1].prediction.low_res_logits) > 100 * LOGIT_TOLERANCE
+
+
+def test_nothing_is_encoded_before_something_is_followed(executor, encoded):
+    with executor.track() as session:
+        session.expect(frame(0))
+        session.step(frame(0))
+    assert encoded == []
+
+
+def test_a_frame_is_encoded_once_and_the_oldest_are_forgotten(executor, encoded):
+    first, *others = (frame(number) for number in range(6))
+    with executor.track() as session:
+        session.step(first, PromptSet.from_boxes(BOXES[:1]))
+        for image in others:
+            session.expect(image)
+            session.expect(image)
+        assert len(session._ahead._coming) == session.ahead + 1 == 3
+        for image in others:  # two of them are not awaited any more
+            session.step(image)
+        assert session._ahead._coming == {}
+    assert len(encoded) == len(set(encoded))
+
+
+@pytest.mark.parametrize("end", ["reset", "close"])
+def test_frames_are_not_kept(executor, end):
+    image = frame(1)
+    alive = weakref.ref(image.pixels)
+    session = executor.track()
+    session.step(frame(0), PromptSet.from_boxes(BOXES[:1]))
+    session.expect(image)
+    session._ahead._coming[id(image)][1].result()
+    getattr(session, end)()
+    del image
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_error_is_that_of_the_frame(executor, monkeypatch):
+    with executor.track() as session:
+        session.step(frame(0), PromptSet.from_boxes(BOXES[:1]))
+        bad, good = frame(1), frame(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(session._ahead, "_encode", lambda image: 1 / 0)
+            session.expect(bad)
+            with pytest.raises(ZeroDivisionError):
+                session.step(bad)
+        session.expect(good)
+        assert session.step(good).tracker_id.tolist() == [1]
+
+
+def test_a_closed_session_expects_nothing(executor):
+    session = executor.track()
+    session.close()
+    with pytest.raises(ValueError, match="this session is closed"):
+        session.expect(frame(0))
+
+
+def test_where_it_saves_no_time_nothing_is_done(executor, encoded):
+    ahead = FramesAhead(lambda: pytest.fail("prepared"), None, most=3)
+    ahead.expect(frame(0))
+    assert ahead.most == 0
+    assert ahead.take(frame(0)) is None
+    with executor.track(cache_frames=True) as session:
+        session.step(frame(0), PromptSet.from_boxes(BOXES[:1]))
+        session.expect(frame(1))
+        assert session.ahead == 0
+    assert encoded == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "most"),
+    [(1, 16, 0), (2, 16, 2), (4, 16, 4), (4, 13, 3), (4, 3, 0), (5, 16, 0)],
+)
+def test_how_many_frames_are_worth_it(cores, batch, most):
+    assert frames_ahead(cores, batch) == most
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_waits_for_no_thread_of_its_parent(executor):
+    with executor.track() as session:
+        session.step(frame(0), PromptSet.from_boxes(BOXES[:1]))
+        image = frame(1)
+        session.expect(image)
+        child = os.fork()
+        if not child:
+            os._exit(len(session.step(image).tracker_id))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 1
+        assert session.step(image).tracker_id.tolist() == [1]
