@@ -30,3 +30,15 @@ def test_where_there_is_no_such_call_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     heap.give_back()
     heap._find_trim.cache_clear()
+
+
+def test_tidying_is_done_now_and_then(monkeypatch):
+    given = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(heap, "_tidied", 0.0)
+    heap.tidy()
+    heap.tidy()
+    assert len(given) == 1
+    monkeypatch.setattr(heap, "TIDY_S", 0.0)
+    heap.tidy()
+    assert len(given) == 2
