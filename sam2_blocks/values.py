@@ -128,7 +128,7 @@ class ExecutorSpec(NamedTuple):
     Attributes:
         model: catalogue name such as ``nano`` or ``sam2.1/hiera_tiny``, or a checkpoint's path.
         device: torch device, such as ``cpu`` or ``cuda:0``.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         family: the one that loaded it; two families may use one name.
         backend: what computes it: ``torch`` or ``openvino``.
         input_px: side of the square the network sees, where it is not the one it was trained with.

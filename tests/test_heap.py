@@ -52,3 +52,15 @@ print({count} - before)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
     assert int(done.stdout) < 5000  # of 204,800 pages that are written to
+
+
+def test_tidying_is_done_now_and_then(monkeypatch):
+    given = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(heap, "_tidied", 0.0)
+    heap.tidy()
+    heap.tidy()
+    assert len(given) == 1
+    monkeypatch.setattr(heap, "TIDY_S", 0.0)
+    heap.tidy()
+    assert len(given) == 2

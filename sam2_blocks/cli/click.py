@@ -48,7 +48,7 @@ def click(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")] = "auto",
     backend: Annotated[
         str | None, typer.Option(help="What computes on a CPU: torch, openvino or auto.")
     ] = None,

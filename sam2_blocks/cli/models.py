@@ -1,4 +1,4 @@
-"""``sam2-blocks models``: look at, download and verify models."""
+"""``sam2-blocks models``: look at, download, verify and calibrate models."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic_core import to_jsonable_python
 from rich.progress import Progress
 from rich.table import Column, Table
 
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.late import load_plugins
-from sam2_blocks.cli.options import AsJson
+from sam2_blocks.cli.options import ITEMS_FAILED, AsJson
 from sam2_blocks.cli.screen import err, out, safe
 
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
+    from sam2_blocks.executor.sam2.calibrate import Outcome
     from sam2_blocks.executors import KnownModel
 
-models_app = typer.Typer(no_args_is_help=True, help="Look at, download and verify models.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="Look at, download, verify and calibrate models."
+)
 
 
 @models_app.command("list")
@@ -114,3 +118,61 @@ def verify_model(model: str) -> None:
 
     path = verify(load_plugins().model_names.get(model))
     out.print(f"{safe(path)} is the published file", soft_wrap=True)
+
+
+@models_app.command("calibrate")
+def calibrate_model(
+    model: Annotated[str, typer.Argument(help="A model of SAM 2, or a checkpoint.")],
+    pictures: Annotated[
+        Path,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of pictures like those the model shall see; 20 are enough.",
+        ),
+    ],
+    input_px: Annotated[
+        int, typer.Option(min=0, help="Side of the square it sees; 0 is what it was trained with.")
+    ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep it although its masks or speed fail.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure int8 on a CPU on your own pictures, and keep it where it pays.
+
+    Every other picture gives the ranges of what the layers read; on the rest, speed and masks are
+    compared with float32. What is kept is used by dtype int8 and mode fast.
+    """
+    from sam2_blocks.executor.sam2.calibrate import calibrate
+    from sam2_blocks.runs.sources.folder import list_pictures
+
+    found = list(list_pictures([str(pictures)]).values())
+    outcome = calibrate(model, found, input_px=input_px, force=force)
+    if as_json:
+        print(json.dumps(to_jsonable_python(outcome), indent=2))
+    else:
+        _show(outcome)
+    if outcome.path is None:
+        raise typer.Exit(ITEMS_FAILED)
+
+
+def _show(outcome: Outcome) -> None:
+    """Print speed and masks of each way, and what became of it."""
+    table = Table("", "ms", "processor ms", "mean IoU", "first percentile", "flipped pixels")
+    for row in outcome.rows:
+        times = f"{row.ms:,.1f}", f"{row.cpu_ms:,.1f}"
+        table.add_row(
+            row.name, *times, f"{row.mean_iou:.4f}", f"{row.p1_iou:.3f}", f"{row.flipped:.3%}"
+        )
+    out.print(table)
+    out.print(
+        f"{outcome.masks} masks on {outcome.held_out} pictures, calibrated on {outcome.pictures} "
+        "others."
+    )
+    for problem in outcome.problems:
+        out.print(f"int8: {problem}.")
+    if outcome.path is None:
+        out.print("Nothing is kept; --force would keep it.")
+    else:
+        out.print(f"Kept for dtype int8 and mode fast: {safe(outcome.path)}", soft_wrap=True)

@@ -51,7 +51,7 @@ def serve(
         str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODELS)
     ] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MODELS)
+        str, typer.Option(help="auto, float32, bfloat16, float16 or int8.", rich_help_panel=MODELS)
     ] = "auto",
     pipelines: Annotated[
         Path | None,

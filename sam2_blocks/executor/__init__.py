@@ -54,7 +54,10 @@ def load(
         device: ``auto`` (CUDA, else Apple's MPS, else CPU), ``cuda``, ``cuda:N``, ``mps``, ``cpu``;
             or a ``torch.device``.
         dtype: ``auto`` (float32; bfloat16 in mode ``fast``, but on a CPU without instructions for
-            it), ``float32``, ``bfloat16`` or ``float16``; or a ``torch.dtype``.
+            it), ``float32``, ``bfloat16`` or ``float16``; or a ``torch.dtype``. ``int8``, on a CPU
+            with OpenVINO, is for models that ``sam2-blocks models calibrate`` measured on this
+            machine: linear layers of the encoder in int8, the rest as in mode ``fast``; there it
+            is also what ``auto`` is in mode ``fast`` with OpenVINO.
         mode: ``strict`` is float32, with the masks of the official predictor on the same device;
             ``fast`` computes in half precision, or in TF32 if ``dtype`` is float32 and the device
             has it, and replays CUDA graphs. By default it follows ``dtype``.

@@ -54,7 +54,7 @@ def segment(
             or a list of mappings with ``box_xyxy``, ``point_coords`` and ``point_labels``.
         model: catalogue name such as ``nano`` or ``hiera_tiny``, or the path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         backend: ``auto``, ``torch`` or ``openvino``; see `load_executor`.
         input_px: side of the square the network sees; 0 is what it was trained with.
         options: of the mask decoder.

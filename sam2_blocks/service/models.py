@@ -150,11 +150,12 @@ def load_models(
 
 
 def _sam2_loader(settings: ServiceSettings) -> ExecutorFactory:
-    """Load as the settings say; they have the backend, so nobody is asked for one."""
+    """Load as the settings say; they have backend and size, so nobody is asked for them."""
     return partial(
         load_sam2,
         compile=settings.compile,
         backend=settings.backend,
+        input_px=settings.input_px,
         cache_bytes=settings.embedding_bytes,
         cache_entries=settings.embedding_entries,
         host_cache_bytes=settings.embedding_host_bytes,

@@ -205,6 +205,16 @@ class ServiceSettings:
             variable=BACKEND_VARIABLE,
         ),
     ] = "auto"
+    input_px: Annotated[
+        int,
+        Ge(0),
+        Setting(
+            "Side of the square that models of SAM 2 see, a multiple of 32; 0 is what each was "
+            "trained with. Smaller is faster and coarser.",
+            MODELS,
+            "input-px",
+        ),
+    ] = 0
     embedding_entries: Annotated[
         int,
         Ge(0),

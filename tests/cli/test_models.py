@@ -5,7 +5,11 @@ import json
 import pytest
 
 from sam2_blocks.cli import options
+from sam2_blocks.executor.sam2.calibrate import Measured, Outcome
 from tests.cli.conftest import QUICKSTART
+from tests.conftest import ROOT
+
+PICTURES = ROOT / "examples" / "pictures"
 
 
 def test_models_of_every_family_are_listed(call):
@@ -78,3 +82,61 @@ def test_repositories_of_the_hub_are_downloaded_by_name(call, monkeypatch, tmp_p
     assert code == 0
     assert wanted == [(asked, False)]
     assert str(tmp_path) in out.replace("\n", "")
+
+
+class TestCalibrate:
+    """``models calibrate``; what it calls has tests of its own."""
+
+    @pytest.fixture
+    def found(self, monkeypatch, tmp_path):
+        """What is asked of `calibrate`, which answers with the outcome of the test."""
+        asked = []
+        rows = [
+            Measured("bfloat16, openvino", 20.0, 30.0, 0.98, 0.9, 1e-3),
+            Measured("int8, openvino", 15.0, 22.5, 0.97, 0.85, 2e-3),
+        ]
+
+        def run(*, problems=(), path=None):
+            outcome = Outcome(tuple(rows), 2, 2, 40, problems, path)
+            monkeypatch.setattr(
+                "sam2_blocks.executor.sam2.calibrate.calibrate",
+                lambda *names, **options: asked.append((names, options)) or outcome,
+            )
+            return asked
+
+        return run
+
+    def test_speed_and_masks_of_each_way_are_printed(self, call, found, tmp_path, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "150")
+        asked = found(path=tmp_path / "kept.json")
+        code, out, _ = call("models", "calibrate", "nano", "--pictures", PICTURES, "--force")
+        assert code == 0
+        [((model, pictures), options)] = asked
+        assert (model, options) == ("nano", {"input_px": 0, "force": True})
+        assert [path.name for path in pictures][:2] == ["astronaut.jpg", "chelsea.jpg"]
+        assert "15.0" in out
+        assert "0.9700" in out
+        assert "0.850" in out
+        assert "0.200%" in out
+        assert "40 masks on 2 pictures, calibrated on 2 others" in out
+        assert "kept.json" in out
+
+    def test_what_is_not_kept_says_why_and_fails(self, call, found):
+        found(problems=("mean IoU 0.9, wanted 0.95 or more",))
+        code, out, _ = call("models", "calibrate", "nano", "--pictures", PICTURES)
+        assert code == options.ITEMS_FAILED
+        assert "int8: mean IoU 0.9, wanted 0.95 or more." in out
+        assert "Nothing is kept" in out
+
+    def test_json_has_all_of_it(self, call, found, tmp_path):
+        found(path=tmp_path / "kept.json")
+        answer = json.loads(
+            call("models", "calibrate", "nano", "--pictures", PICTURES, "--json")[1]
+        )
+        assert answer["rows"][1]["cpu_ms"] == 22.5
+        assert answer["path"] == str(tmp_path / "kept.json")
+
+    def test_a_folder_without_pictures_is_refused(self, call, tmp_path):
+        code, _, err = call("models", "calibrate", "nano", "--pictures", tmp_path)
+        assert code == options.WRONG_INPUT
+        assert "picture" in err

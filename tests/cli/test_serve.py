@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from sam2_blocks.cli import app as cli
 from sam2_blocks.cli.options import STOPPED, WRONG_INPUT
+from sam2_blocks.executor import load
 from sam2_blocks.service import ServiceSettings
 from sam2_blocks.service.settings import told_settings
 from sam2_blocks.testing import FakeExecutor
@@ -69,6 +70,7 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
         (["--url-timeout", "2.5"], "url_timeout_s", 2.5),
         (["--compile", "encoder"], "compile", "encoder"),
         (["--backend", "auto"], "backend", "auto"),
+        (["--input-px", "128"], "input_px", 128),
         (["--cache-mb", "3"], "embedding_bytes", 3 * 2**20),
         (["--host-cache-mb", "4"], "embedding_host_bytes", 4 * 2**20),
         (["--cache-dir", "kept"], "embedding_dir", Path("kept")),
@@ -83,6 +85,24 @@ def test_by_default_it_listens_here_only_with_the_default_limits(serve):
 def test_an_option_becomes_a_setting(serve, options, field, value):
     _, _, (service, _) = serve(*options)
     assert getattr(service.settings, field) == value
+
+
+def test_models_see_the_size_that_is_asked_for(serve, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "sam2_blocks.executor.load",
+        lambda model, **options: asked.append(options["input_px"]) or FakeExecutor(model),
+    )
+    serve("--input-px", "128")
+    serve()
+    assert asked == [128, 0]
+
+
+def test_a_size_that_cannot_be_is_said_at_the_start(serve, monkeypatch):
+    monkeypatch.setattr("sam2_blocks.executor.load", load)
+    code, err, _ = serve("--input-px", "100")
+    assert code == STOPPED
+    assert "input_px must be a multiple of 32 from 64 to 4096" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """One network of each kind, three real pictures, and the official predictor to compare with.
 
-What asks for `nano` runs on every backend that is installed.
+What asks for `nano` runs on every backend that is installed, and with OpenVINO in int8, too.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from PIL import Image as PilImage
 
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import BACKEND_VARIABLE, has_openvino
+from sam2_blocks.executor.openvino.calibrations import (
+    Calibration,
+    find_calibration,
+    keep_calibration,
+)
+from sam2_blocks.executor.sam2 import model
 from sam2_blocks.executor.sam2.executor import Sam2Executor
+from sam2_blocks.executor.sam2.int8 import measure_ranges
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.values import Embedding, Image
 
@@ -29,7 +37,11 @@ TORCHVISION_SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 NEEDS_OPENVINO = pytest.mark.skipif(not has_openvino(), reason="needs the extra openvino")
-BACKENDS = ("torch", pytest.param("openvino", marks=NEEDS_OPENVINO))
+BACKENDS = (
+    "torch",
+    pytest.param("openvino", marks=NEEDS_OPENVINO),
+    pytest.param("int8", marks=NEEDS_OPENVINO),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +62,34 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def load_nano(backend: str) -> Callable[..., Sam2Executor]:
     """`load` for the smallest network on this backend."""
+    if backend == "int8":
+        return load_int8
     return partial(load, "nano", device="cpu", backend=backend)
+
+
+def load_int8(*, dtype: str = "int8", **options: Any) -> Sam2Executor:
+    """`load` for the smallest network in int8, what is not in it in float32.
+
+    Its weights are calibrated on noise, once.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if dtype == "int8":
+            patch.setattr(model, "has_fast_bfloat16", lambda device: False)
+            calibrate_on_noise(seed=options.get("seed"), input_px=options.get("input_px", 0))
+        return load("nano", device="cpu", backend="openvino", dtype=dtype, **options)
+
+
+def calibrate_on_noise(**options: Any) -> Calibration:
+    """Calibrate the smallest network, unless it is."""
+    strict = model.load_model("nano", device="cpu", **options)
+    found = find_calibration(strict.weights)
+    if found is None:
+        side = strict.image_size
+        batch = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        ranges = measure_ranges(strict.network.image_encoder, strict.encode_frame, [batch])
+        found = Calibration(strict.weights, ranges, 2, {})
+        keep_calibration(found)
+    return found
 
 
 @pytest.fixture(scope="session")

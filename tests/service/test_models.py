@@ -112,6 +112,7 @@ def test_a_model_is_loaded_as_the_settings_say(monkeypatch, tmp_path):
     settings = ServiceSettings(
         compile="encoder",
         backend="auto",
+        input_px=128,
         embedding_entries=3,
         embedding_bytes=5,
         embedding_host_bytes=7,
@@ -124,6 +125,7 @@ def test_a_model_is_loaded_as_the_settings_say(monkeypatch, tmp_path):
         "dtype": "auto",
         "compile": "encoder",
         "backend": "auto",
+        "input_px": 128,
         "cache_bytes": 5,
         "cache_entries": 3,
         "host_cache_bytes": 7,

@@ -58,6 +58,7 @@ class EmbeddingFiles:
         spec: the executor whose embeddings these are.
         made_by: what decides their last digits beside what their keys name.
         shapes: (1, C, H, W) of each tensor that the executor can decode, by name.
+        dtype: of these tensors, where it is not the executor's.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class EmbeddingFiles:
         spec: ExecutorSpec,
         made_by: str,
         shapes: Mapping[str, Sequence[int]],
+        dtype: str = "",
     ) -> None:
+        self._dtype = dtype
         self._folder = folder
         self._max_bytes = max_bytes
         self._spec = spec
@@ -137,7 +140,7 @@ class EmbeddingFiles:
     def _read(self, path: Path, key: str) -> Embedding | None:
         try:
             file = read_entry(path, self._most)
-            return file.to_embedding(key, self._spec, self._shapes)
+            return file.to_embedding(key, self._spec, self._shapes, self._dtype)
         except (FileNotFoundError, IsADirectoryError):
             return None
         except (ValueError, PermissionError) as error:
@@ -226,7 +229,7 @@ class Entry(NamedTuple):
     metadata: Mapping[str, str]
 
     def to_embedding(
-        self, key: str, spec: ExecutorSpec, shapes: Mapping[str, tuple[int, ...]]
+        self, key: str, spec: ExecutorSpec, shapes: Mapping[str, tuple[int, ...]], dtype: str = ""
     ) -> Embedding:
         """Make the embedding with this content key.
 
@@ -235,9 +238,10 @@ class Entry(NamedTuple):
         Raises:
             ValueError: if it has other tensors, is of another dtype, or its picture has no size.
         """
+        dtype = dtype or spec.dtype
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors.values()}
-        if dtypes != {spec.dtype}:
-            raise ValueError(f"it holds {', '.join(sorted(dtypes))}, expected {spec.dtype}")
+        if dtypes != {dtype}:
+            raise ValueError(f"it holds {', '.join(sorted(dtypes))}, expected {dtype}")
         if any(tensor.ndim != 4 for tensor in self.tensors.values()):
             raise ValueError("it holds tensors that have not four axes")
         nchw = {name: tensor.permute(0, 3, 1, 2) for name, tensor in self.tensors.items()}

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import mmap
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,9 @@ VERSION = 2  # of the layout above
 SUFFIX = ".blob"
 MAX_BYTES = 8 * 2**30
 """Bound of the folder: the largest network is 0.9 GiB."""
+
+MADV_PAGEOUT = 21
+"""Of Linux 5.4 and later; in Python's module from 3.14 on."""
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -54,6 +58,17 @@ def map_compiled(path: Path) -> UInt8Array | None:
     with suppress(OSError):  # another process dropped it, or the folder is read-only
         os.utime(path)
     return np.frombuffer(mapped, np.uint8, count=end)
+
+
+def page_out(mapped: UInt8Array) -> None:
+    """Let the system have the memory of a mapping; what is read of it again comes from the file.
+
+    It would take it by itself where memory is short, and until then count it as this process's.
+    """
+    base = mapped.base.obj if isinstance(mapped.base, memoryview) else mapped.base
+    if isinstance(base, mmap.mmap) and sys.platform == "linux":
+        with suppress(OSError):  # of a system that cannot
+            base.madvise(MADV_PAGEOUT)
 
 
 def write_compiled(path: Path, exported: bytes) -> None:

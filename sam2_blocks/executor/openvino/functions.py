@@ -24,6 +24,7 @@ from sam2_blocks.executor.openvino.files import (
     compiled_path,
     discard_compiled,
     map_compiled,
+    page_out,
     write_compiled,
 )
 from sam2_blocks.executor.openvino.library import core, openvino
@@ -107,6 +108,7 @@ class CompiledFunction:
         self._settings = settings
         self._idle: deque[Any] = deque()
         self._ended = 0.0
+        self._paged_out = False
         self._forget()
         after_fork(self._forget)
 
@@ -126,12 +128,19 @@ class CompiledFunction:
             arrays = [x.detach().to(torch.float32).contiguous().numpy() for x in inputs]
             outputs = request.infer(arrays, share_inputs=True).values()
             self._idle.append(request)
+            self._let_go_of_file()
             return [torch.from_numpy(output) for output in outputs]
 
     def split(self, calls: int) -> CompiledFunction:
         """Return the same for so many calls at a time, with one core each."""
         settings = {"INFERENCE_NUM_THREADS": calls, "NUM_STREAMS": calls}
         return _imported(self._exported, {**self._settings, **settings})
+
+    def _let_go_of_file(self) -> None:
+        """From the first call on OpenVINO has the weights in an order of its own."""
+        if not self._paged_out:
+            self._paged_out = True
+            page_out(self._exported)
 
     @contextmanager
     def _running(self) -> Iterator[None]:

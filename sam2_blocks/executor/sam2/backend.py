@@ -15,6 +15,7 @@ from sam2_blocks.errors import MissingExtraError, ModelError, message_of
 from sam2_blocks.executor.backends import Backend, find_backend_problem, has_openvino
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
+from sam2_blocks.executor.sam2.int8 import with_int8
 from sam2_blocks.forks import after_fork
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ FASTER_ON = ("x86_64", "AMD64")
 
 
 def choose_backend(
-    name: str, device: torch.device, dtype: torch.dtype, mode: str, level: str
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    mode: str,
+    level: str,
+    *,
+    int8: bool = False,
 ) -> Backend:
     """Turn ``torch``, ``openvino`` or ``auto`` into a backend that is here.
 
@@ -46,11 +53,18 @@ def choose_backend(
         dtype: what it computes in.
         mode: ``strict`` or ``fast``.
         level: what goes through `torch.compile`.
+        int8: whether the user asked for linear layers in int8.
 
     Raises:
         MissingExtraError: if OpenVINO is asked for and not installed.
         ModelError: if there is no such backend, or it cannot do what else is asked for.
     """
+    if int8 and name == "torch":
+        raise ModelError(
+            "dtype 'int8' is computed by backend 'openvino'. Use it or backend='auto', or another "
+            "dtype."
+        )
+    name = "openvino" if int8 and name == "auto" else name
     problem = find_backend_problem(name)
     if problem:
         raise MissingExtraError(problem) if name == "openvino" else ModelError(problem)
@@ -115,8 +129,11 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
         RuntimeError: if OpenVINO cannot do it.
     """
     side = model.image_size
+    function: TensorFunction = model.encode_frame
+    if model.calibration is not None:
+        function = with_int8(function, model.network.image_encoder, model.calibration.ranges)
     plan = Plan(
-        function=model.encode_frame,
+        function=function,
         example=[torch.zeros(1, 3, side, side)],
         name=f"encoder of {model.key}",
         precision=PRECISIONS[model.dtype],

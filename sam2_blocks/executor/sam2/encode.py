@@ -14,6 +14,7 @@ from torch import Tensor
 from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.preprocess import VERSION, pictures_to_batch
+from sam2_blocks.heap import tidy
 from sam2_blocks.values import Embedding, Image
 
 # Activations alive at once in the first, finest stage of the encoder, in units of its width.
@@ -63,7 +64,10 @@ def embed_images(
             for b, (image, key) in enumerate(chunk)
         ]
 
-    return map_chunks(encode, list(zip(images, keys, strict=True)), batch_size(model))
+    found = map_chunks(encode, list(zip(images, keys, strict=True)), batch_size(model))
+    if model.backend == "openvino":  # which keeps much from one picture to the next
+        tidy()
+    return found
 
 
 def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:

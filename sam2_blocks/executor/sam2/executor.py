@@ -425,4 +425,5 @@ def _open_files(model: LoadedModel, folder: Path, max_bytes: int) -> EmbeddingFi
         spec=model.spec,
         made_by=made_by,
         shapes=embedding_shapes(model),
+        dtype=str(model.dtype).removeprefix("torch."),
     )

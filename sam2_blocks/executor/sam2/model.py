@@ -27,12 +27,14 @@ from sam2_blocks.executor.device.compiling import (
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32, has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
+from sam2_blocks.executor.openvino.calibrations import Calibration, find_calibration
 from sam2_blocks.executor.sam2 import trunk
 from sam2_blocks.executor.sam2.backend import (
     OpenVinoEncoder,
     choose_backend,
     openvino_encoder,
 )
+from sam2_blocks.executor.sam2.int8 import linear_layers
 from sam2_blocks.executor.weights.catalogue import (
     MODELS,
     ModelSpec,
@@ -48,11 +50,15 @@ from sam2_blocks.executor.weights.download import Progress, ensure_weights, sha2
 from sam2_blocks.executor.weights.layouts import lacks_memory
 from sam2_blocks.executor.weights.places import find_checkpoint
 from sam2_blocks.executor.weights.upstream import build_network, own_input_px, sam2_folder
+from sam2_blocks.heap import give_back
 from sam2_blocks.values import ExecutorSpec, Hw
 
 LOGGER = logging.getLogger(__name__)
 
 Mode = Literal["strict", "fast"]
+
+INT8 = "int8"
+"""Name of linear layers in int8 and the rest in what mode ``fast`` computes in."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 INPUT_STEP = 32
@@ -79,6 +85,8 @@ class LoadedModel:
         compile: which parts go through `torch.compile`.
         images_only: whether its weights lack what videos need; see `lacks_memory`.
         backend: what computes the encoder.
+        weights: architecture, weights and size, whatever computes them.
+        calibration: by which the encoder's linear layers are in int8, if they are.
     """
 
     network: Any
@@ -89,6 +97,8 @@ class LoadedModel:
     compile: CompileLevel = "off"
     images_only: bool = False
     backend: Backend = "torch"
+    weights: str = ""
+    calibration: Calibration | None = None
 
     @property
     def device(self) -> torch.device:
@@ -223,16 +233,24 @@ def load_model(
     seed: int | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> LoadedModel:
     """Build a network, fill it with weights and move it to its device; arguments as in `load`.
+
+    Beside them, ``calibration`` is the one to use for ``int8``, instead of what is kept.
 
     Raises:
         ModelError: if any of the arguments cannot be honoured.
         MissingExtraError: if the backend is not installed.
     """
     torch_device = resolve_device(device)
-    torch_dtype, resolved_mode = resolve_dtype(dtype, mode, torch_device)
-    chosen = choose_backend(backend, torch_device, torch_dtype, resolved_mode, compile)
+    int8 = _is_int8(dtype, mode)
+    torch_dtype, resolved_mode = (
+        resolve_dtype("auto", "fast", torch_device)
+        if int8
+        else resolve_dtype(dtype, mode, torch_device)
+    )
+    chosen = choose_backend(backend, torch_device, torch_dtype, resolved_mode, compile, int8=int8)
     prepare_compiler(compile, resolved_mode, torch_device)
     spec, checkpoint = _resolve_model(str(model), config, offline)
     path = _config_path(spec, config)
@@ -249,34 +267,73 @@ def load_model(
         weights, images_only = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
     rounding = _name_rounding(dtype_name, resolved_mode, compile, input_px)
+    made_of = f"{_name_architecture(spec, config)}@{weights}"
     name = spec.name if spec is not None and checkpoint is None else str(model)
     loaded = LoadedModel(
         network=network.eval().requires_grad_(False).to(torch_device),
         spec=ExecutorSpec(name, str(torch_device), dtype_name, input_px=input_px),
-        key=f"{_name_architecture(spec, config)}@{weights}/{rounding}",
+        key=f"{made_of}/{rounding}",
         mode=resolved_mode,
         dtype=torch_dtype,
         compile=compile,
         images_only=images_only,
+        weights=f"{made_of}-{input_px}px" if input_px else made_of,
     )
     if chosen == "openvino":
-        loaded = _in_openvino(loaded, required=backend == "openvino")
+        if calibration is None and (int8 or (resolved_mode, dtype) == ("fast", "auto")):
+            calibration = _find_calibration(loaded, required=int8)
+        loaded = _in_openvino(loaded, calibration, required=int8 or backend == "openvino")
     store_weights_as(torch_dtype, network, decoder=loaded.backend == "torch")
     return loaded
 
 
-def _in_openvino(loaded: LoadedModel, *, required: bool) -> LoadedModel:
+def _is_int8(dtype: str | torch.dtype, mode: Mode | None) -> bool:
+    """Whether int8 is asked for; `resolve_dtype` says what is wrong with anything else."""
+    if str(dtype).removeprefix("torch.") != INT8:
+        return False
+    if mode not in (None, "fast"):
+        raise ModelError(f"dtype {INT8!r} is for mode 'fast', not {mode!r}. Use mode='fast'.")
+    return True
+
+
+def _find_calibration(loaded: LoadedModel, *, required: bool) -> Calibration | None:
+    """Return what was measured for int8 on this machine, if it was.
+
+    Raises:
+        ModelError: if it is required and was not.
+    """
+    found = find_calibration(loaded.weights)
+    layers = linear_layers(loaded.network.image_encoder)
+    if found is not None and found.ranges.keys() == layers.keys():
+        return found
+    if not required:
+        return None
+    model, side = loaded.spec.model, loaded.spec.input_px
+    at = f" --input-px {side}" if side else ""
+    raise ModelError(
+        f"model {model!r} is not calibrated for dtype {INT8!r} on this machine. Run: sam2-blocks "
+        f"models calibrate {model} --pictures FOLDER{at}, or use another dtype."
+    )
+
+
+def _in_openvino(
+    loaded: LoadedModel, calibration: Calibration | None, *, required: bool
+) -> LoadedModel:
     """Have OpenVINO compile what it computes, at once: a forked child finds it made.
 
     Args:
         loaded: with weights of float32.
+        calibration: for linear layers in int8, if they shall be.
         required: False goes on with torch where OpenVINO cannot.
     """
+    dtype = INT8 if calibration else loaded.spec.dtype
+    key = f"{loaded.key}-{INT8}-{calibration.key}" if calibration else loaded.key
     made = replace(
         loaded,
         backend="openvino",
-        spec=loaded.spec._replace(backend="openvino"),
-        key=f"{loaded.key}-openvino",
+        spec=loaded.spec._replace(backend="openvino", dtype=dtype),
+        key=f"{key}-openvino",
+        calibration=calibration,
     )
     try:
         _ = made.frame_encoder
@@ -287,6 +344,7 @@ def _in_openvino(loaded: LoadedModel, *, required: bool) -> LoadedModel:
         LOGGER.warning("%s. It is computed by torch instead.", reason)
         return loaded
     _let_go_of_weights(made.network.image_encoder)
+    give_back()
     return made
 
 

@@ -82,7 +82,7 @@ def create(
     Args:
         model: name of a model, or path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         resources: models to share; new ones if not given.
 
     Raises:

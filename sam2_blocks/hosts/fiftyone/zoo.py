@@ -67,7 +67,7 @@ def load_model(
         model_path: as `download_model` got it.
         pipeline: path of a pipeline with one image; its first output of detections is the label.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         resources: models to share; new ones if not given.
         params: further parameters of ``sam2/segment@v1`` or ``sam2/automatic@v1``, whichever has
             them; inputs of a pipeline.

@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sam2_blocks.executor.openvino import files
-from sam2_blocks.executor.openvino.files import compiled_path, map_compiled, write_compiled
+from sam2_blocks.executor.openvino.files import (
+    compiled_path,
+    map_compiled,
+    page_out,
+    write_compiled,
+)
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 
 
@@ -60,3 +68,26 @@ def test_a_folder_that_cannot_be_written_is_only_said(caplog, folder):
     write_compiled(compiled_path("encoder"), b"exported")
     assert "is not kept in" in caplog.text
     assert "let SAM2_BLOCKS_CACHE name another folder" in caplog.text
+
+
+def resident_kib(path) -> int:
+    """What Linux counts of a mapped file as this process's memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    found = 0
+    for line in lines:
+        if line.endswith(str(path)):
+            found += next(int(row.split()[1]) for row in lines if row.startswith("Rss:"))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts memory")
+def test_what_is_paged_out_is_no_memory_of_the_process_and_comes_again():
+    path = compiled_path("encoder")
+    content = os.urandom(2**22)
+    write_compiled(path, content)
+    mapped = map_compiled(path)
+    assert resident_kib(path) >= 2**12
+    page_out(mapped)
+    assert resident_kib(path) < 2**12
+    assert mapped.tobytes() == content
+    page_out(np.zeros(8, np.uint8))  # what is no mapping

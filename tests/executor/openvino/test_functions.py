@@ -122,6 +122,15 @@ def test_what_is_damaged_on_disk_is_made_anew(plan, folder, caplog, whole):
     assert path.stat().st_size > 1000
 
 
+def test_the_file_is_no_memory_of_the_process_after_the_first_call(plan, monkeypatch):
+    run, given = compile_plan(plan), []
+    monkeypatch.setattr(functions, "page_out", given.append)
+    run(*inputs())
+    assert_equal(run(*inputs()), plan.function(*inputs()))
+    assert len(given) == 1
+    assert given[0] is run._exported
+
+
 def test_memory_is_given_back_when_nobody_calls_for_a_while(plan, monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(functions, "IDLE_S", 0.05)

@@ -77,6 +77,10 @@ def mask(nano: Sam2Executor, nano_embedding: Embedding) -> np.ndarray:
 
 def test_implements_the_protocol(nano, backend):
     assert isinstance(nano, Executor)
+    if backend == "int8":
+        assert nano.spec == ExecutorSpec("nano", "cpu", "int8", backend="openvino")
+        assert nano.mode == "fast"
+        return
     assert nano.spec == ExecutorSpec("nano", "cpu", "float32", backend=backend)
     assert nano.mode == "strict"
 
