@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from sam2_blocks import ErrorRecord
-from sam2_blocks.cli import options
+from sam2_blocks.cli import options, summary
 from sam2_blocks.cli.summary import sum_up
 from tests.cli.conftest import QUICKSTART
 
@@ -39,7 +39,8 @@ def test_nothing_and_one_have_no_speed(capsys):
     assert capsys.readouterr().out == "nothing is left to do, in out\n1 of 1 done, in out\n"
 
 
-def test_a_run_says_where_its_time_went(call, folder, tmp_path):
+def test_a_run_says_where_its_time_went(call, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(summary, "LEAST_SHOWN", 0.0)  # a busy disk may take nearly all
     (folder / "broken.jpg").unlink()
     code, out, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
     assert code == 0, err

@@ -9,12 +9,14 @@ from fastapi import Request
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from sam2_blocks.service.errors import RequestError, TooLargeError
 
 MAX_VALUES = 200_000
 """Most values (numbers, strings, lists, …) in one request; an image is one."""
+
+FORM = "multipart/form-data"
 
 JSON_FIELDS = frozenset(
     {"prompts", "automatic_masks", "inputs", "pipeline", "corrections", "removals", "frames"}
@@ -47,13 +49,24 @@ async def read_body(
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 15 or int(declared) > max_bytes):
         raise _too_many_bytes(max_bytes)
-    limited = Request(request.scope, _limited(request.receive, max_bytes, take))
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    limited = Request(_with_plain_type(request.scope), _limited(request.receive, max_bytes, take))
+    if limited.headers.get("content-type", "").startswith(FORM):
         fields = await _read_form(limited, max_bytes)
     else:
         fields = _parse_object(await limited.body(), "the body", max_values)
     _check_number_of_values(fields, max_values)
     return fields
+
+
+def _with_plain_type(scope: Scope) -> dict[str, Any]:
+    """Write the type of a form in small letters; some parsers of forms know no other."""
+    headers = [
+        (name, FORM.encode() + value[len(FORM) :])
+        if name == b"content-type" and value[: len(FORM)].lower() == FORM.encode()
+        else (name, value)
+        for name, value in scope["headers"]
+    ]
+    return {**scope, "headers": headers}
 
 
 def _limited(
