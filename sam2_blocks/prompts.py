@@ -338,7 +338,7 @@ def _checked_box(box_xyxy: object, where: str, image_hw: Hw) -> Float32Array:
     if misses and not nearly_inside:
         raise ValueError(
             f"{where}: box {_shown(edges)} lies wholly outside the {width}x{height} image; "
-            f"is it in pixels of this image?"
+            "is it in pixels of this image?"
         )
     return np.clip(box, 0, np.array([width, height, width, height], np.float32))
 
