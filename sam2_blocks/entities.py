@@ -38,6 +38,9 @@ class Entity(BaseModel):
     def _refuse_slips(cls, given: Any) -> Any:
         if isinstance(given, Mapping):
             refuse_near_misses(given, {*cls.model_fields, *cls.also_read})
+        elif not isinstance(given, cls):
+            fields = ", ".join(map(repr, cls.model_fields))
+            raise ValueError(f"wants an object with {fields}, got {type(given).__name__}")
         return given
 
     @model_serializer(mode="wrap")

@@ -215,7 +215,8 @@ def parse_prompts(value: object) -> PromptSet:
     """Make prompts from a list of mappings.
 
     Args:
-        value: list of ``{box_xyxy, point_coords, point_labels}``; labels default to foreground.
+        value: list of ``{box_xyxy, point_coords, point_labels, class_name}``; labels default to
+            foreground.
 
     Raises:
         TypeError: if it is not a list of mappings.
@@ -252,23 +253,26 @@ def prompt_to_plain(where: str, prompt: Prompt) -> dict[str, Any]:
         "point_coords": prompt.point_coords,
         "point_labels": prompt.point_labels,
     }
-    return {name: array.tolist() for name, array in arrays.items() if array is not None}
+    row = {name: array.tolist() for name, array in arrays.items() if array is not None}
+    return row if prompt.class_name is None else {**row, "class_name": prompt.class_name}
 
 
 def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
-    unknown = set(row) - {"box_xyxy", "point_coords", "point_labels"}
-    if unknown or not row:
+    where, name = f"prompt {index}", row.get("class_name")
+    if not row or set(row) - {"box_xyxy", "point_coords", "point_labels", "class_name"}:
         raise ValueError(
-            f"prompt {index}: wants box_xyxy, point_coords and point_labels, got {sorted(row)}"
+            f"{where}: wants box_xyxy, point_coords and point_labels, got {sorted(row)}"
         )
-    where = f"prompt {index}"
+    if not isinstance(name, str | None) or name == "":
+        raise ValueError(f"{where}: class_name wants a text, got {name!r}")
     try:
         box = _box_of(row["box_xyxy"], where) if "box_xyxy" in row else None
         if "point_coords" not in row:
-            return Prompt(box_xyxy=box)
+            return Prompt(box_xyxy=box, class_name=name)
         coords = _coords_of(row["point_coords"], where)
         labels = row.get("point_labels", np.ones(len(coords)))
-        return Prompt(box, coords, _checked_labels(labels, len(coords), where, "labels are"))
+        checked = _checked_labels(labels, len(coords), where, "labels are")
+        return Prompt(box, coords, checked, class_name=name)
     except (TypeError, ValueError, OverflowError) as error:
         message = str(error)
         raise ValueError(message if message.startswith(where) else f"{where}: {message}") from error
@@ -291,7 +295,8 @@ def _boxes_inside(prompts: Sequence[Prompt], image_hw: Hw) -> list[Prompt]:
     inside = (x_min >= 0) & (y_min >= 0) & (x_max <= width) & (y_max <= height)
     if not (inside & (x_min <= x_max) & (y_min <= y_max)).all():  # NaN is not, either
         return []
-    return [Prompt(box_xyxy=box) for box in boxes]
+    named = zip(boxes, prompts, strict=True)
+    return [Prompt(box_xyxy=box, class_name=prompt.class_name) for box, prompt in named]
 
 
 def _is_plain_box(prompt: Prompt) -> bool:
@@ -315,7 +320,7 @@ def _checked(prompt: Prompt, where: str, image_hw: Hw) -> Prompt:
     logits = None if prompt.mask_input is None else _checked_mask_input(prompt.mask_input, where)
     if box is None and coords is None and logits is None:
         raise ValueError(f"{where} is empty; give a box, points or mask_input")
-    return Prompt(box, coords, labels, logits)
+    return Prompt(box, coords, labels, logits, prompt.class_name)
 
 
 def _checked_box(box_xyxy: object, where: str, image_hw: Hw) -> Float32Array:
@@ -338,7 +343,7 @@ def _checked_box(box_xyxy: object, where: str, image_hw: Hw) -> Float32Array:
     if misses and not nearly_inside:
         raise ValueError(
             f"{where}: box {_shown(edges)} lies wholly outside the {width}x{height} image; "
-            f"is it in pixels of this image?"
+            "is it in pixels of this image?"
         )
     return np.clip(box, 0, np.array([width, height, width, height], np.float32))
 

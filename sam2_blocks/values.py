@@ -211,6 +211,7 @@ class Prompt:
         point_coords: float32, (P, 2), xy pixels of the original image.
         point_labels: int32, (P,), 1 foreground, 0 background.
         mask_input: float32, (1, h, w) low-resolution logits of an earlier prediction.
+        class_name: of the object, for its mask; says nothing by itself.
 
     Example:
         >>> import numpy as np
@@ -223,6 +224,7 @@ class Prompt:
     point_coords: Float32Array | None = None
     point_labels: NDArray[np.int32] | None = None
     mask_input: Float32Array | None = None
+    class_name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,13 @@ def test_other_keys_are_ignored(key):
     assert Parcel.model_validate({key: "x", "address": "here"}).address == "here"
 
 
+@pytest.mark.parametrize("given", ["here", ["here"], 5])
+def test_what_is_no_object_is_told_its_keys(given):
+    wanted = rf"wants an object with 'address', 'ribbon', got {type(given).__name__}"
+    with pytest.raises(ValidationError, match=wanted):
+        Parcel.model_validate(given)
+
+
 def test_unused_extensions_are_left_out():
     assert Parcel(address="here").model_dump() == {"address": "here"}
     assert Parcel(ribbon="red").model_dump() == {"address": "", "ribbon": "red"}

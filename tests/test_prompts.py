@@ -238,6 +238,21 @@ def test_prompts_travel():
     assert prompts_to_plain(parse_prompts(rows)) == rows
 
 
+def test_the_class_of_a_prompt_travels_with_it():
+    rows = [{"box_xyxy": [1, 2, 30, 20], "class_name": "cup"}, {"box_xyxy": [1, 2, 9, 9]}]
+    prompts = parse_prompts(rows)
+    assert prompts_to_plain(prompts) == rows
+    for tried in (prompts, PromptSet((*prompts.prompts, one(point_coords=[[3, 3]]).prompts[0]))):
+        good, _ = split_prompts(tried, HW)
+        assert [prompt.class_name for prompt in good.prompts][:2] == ["cup", None]
+
+
+@pytest.mark.parametrize("name", ["", 5, ["cup"]])
+def test_a_class_is_a_text(name):
+    with pytest.raises(ValueError, match="prompt 0: class_name wants a text, got"):
+        parse_prompts([{"box_xyxy": [1, 2, 30, 20], "class_name": name}])
+
+
 def test_mask_input_does_not_travel():
     prompts = PromptSet((Prompt(mask_input=np.zeros((1, 8, 8), np.float32)),))
     with pytest.raises(ValueError, match="prompt 0: mask_input cannot be written"):

@@ -204,11 +204,11 @@ def test_what_is_nothing_like_a_key_of_ours_is_ignored():
         ({"promts": [{"box": BOX}]}, "prompts.prompts.0", "'promts'. Did you mean 'prompts'?"),
         ([{"box": BOX}, {}], "prompts.prompts.1", "needs a box or points"),
         ([{"box": {"x": 1}}], "prompts.prompts.0.box.y", "Field required"),
-        ([{"box": [1, 2, 3, 4]}], "prompts.prompts.0.box", "valid dictionary"),
+        ([{"box": [1, 2, 3, 4]}], "prompts.prompts.0.box", "wants an object with"),
         ([{"points": [{"x": 1, "y": 2}]}], "prompts.prompts.0.points.0.positive", "required"),
         ([{"points": POINT}], "prompts.prompts.0.points", "valid list"),
-        ([7], "prompts.prompts.0", "valid dictionary"),
-        ("box", "prompts", "valid dictionary"),
+        ([7], "prompts.prompts.0", "wants an object with"),
+        ("box", "prompts", "wants an object with"),
         ({"prompts": {"box": BOX}}, "prompts.prompts", "valid list"),
         ({"prompts": [], "box": BOX}, "prompts", r"put ['box'] inside a prompt"),
         ([{"box": {**BOX, "width": 0}}], "prompts.prompts.0.box.width", "greater than 0"),
@@ -255,7 +255,7 @@ def test_a_prompt_that_cannot_be_understood_is_never_no_prompt(given, where, mes
             "",
             "give prompts or point_coords, not both",
         ),
-        ({"image": "aGk="}, "image", "valid dictionary"),
+        ({"image": "aGk="}, "image", "wants an object with"),
     ],
 )
 def test_a_wrong_field_is_named(fields, where, message):
@@ -350,7 +350,7 @@ def test_automatic_masks_are_asked_for_by_true_or_by_their_settings():
             "give prompts or automatic_masks, not both",
         ),
         ({"automatic_masks": {"points": 8}}, "automatic_masks.points", "not permitted"),
-        ({"automatic_masks": "yes"}, "automatic_masks", "valid dictionary"),
+        ({"automatic_masks": "yes"}, "automatic_masks", "wants an object with"),
         (
             {"automatic_masks": {"points_per_side": 129}},
             "automatic_masks.points_per_side",

@@ -40,6 +40,7 @@ class Segment:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._numbers: dict[str, int] = {}  # of the classes of prompts, in all pictures
 
     def run(
         self, items: Sequence[SegmentItem]
@@ -49,7 +50,7 @@ class Segment:
         jobs = [job for job in made if isinstance(job, SegmentJob)]
         answers = iter(segment_jobs(jobs))
         return [
-            _finish(item, job, next(answers)) if isinstance(job, SegmentJob) else job
+            _finish(item, job, next(answers), self._numbers) if isinstance(job, SegmentJob) else job
             for item, job in zip(items, made, strict=True)
         ]
 
@@ -115,13 +116,20 @@ def _policy(item: SegmentItem) -> OnBadPrompt:
 
 
 def _finish(
-    item: SegmentItem, job: SegmentJob, answer: SegmentAnswer | ValueError
+    item: SegmentItem,
+    job: SegmentJob,
+    answer: SegmentAnswer | ValueError,
+    numbers: dict[str, int],
 ) -> Mapping[str, sv.Detections] | Exception:
     if isinstance(answer, ValueError):
         return answer
     detections = to_detections(
         answer.prediction, prompting=item.boxes, prompts=job.prompts, image_id=job.name
     )
+    if item.boxes is None and any(prompt.class_name for prompt in job.prompts.prompts):
+        names = detections.data["class_name"]
+        ids = [numbers.setdefault(str(name), len(numbers)) for name in names]
+        detections.class_id = np.array(ids, np.int64)
     if answer.skipped:
         reasons = [answer.skipped.get(index, "") for index in range(len(detections))]
         detections.data["prompt_error"] = np.array(reasons, np.str_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,12 @@ def detector_block(function: DetectFunction, block: str = "python/detect@v1") ->
     ``detections``, whose classes are called ``class_7`` and so on where they have numbers alone.
 
     Args:
-        function: gets one picture, uint8 (H, W, 3) RGB, and returns what is in it. Called for one
-            picture after another.
+        function: gets a copy of one picture, uint8 (H, W, 3) RGB, and returns what is in it. Called
+            for one picture after another.
         block: the id to use it by.
 
     Raises:
+        TypeError: if ``function`` cannot be called.
         ValueError: if ``block`` is no id of a block.
 
     Example:
@@ -56,6 +58,11 @@ def detector_block(function: DetectFunction, block: str = "python/detect@v1") ->
         >>> plugins.manifests["python/detect@v1"].summary
         'What the Python function top_left finds.'
     """
+    if not callable(function):
+        raise TypeError(
+            "detector_block wants a function of pixels that returns supervision.Detections, got "
+            f"{type(function).__name__}."
+        )
     name = getattr(function, "__name__", type(function).__name__)
 
     class DetectorFunction:
@@ -88,13 +95,14 @@ def _call(
     function: DetectFunction, name: str, pixels: UInt8Array
 ) -> Mapping[str, sv.Detections] | Exception:
     """Call the function, or say what was wrong with this picture."""
-    found = function(pixels)
+    found = function(pixels.copy())  # many draw on what they are given
     if not isinstance(found, sv.Detections):
         return TypeError(
             f"the function {name!r} must return supervision.Detections, got "
             f"{type(found).__name__}. Convert its answer, such as with "
             "sv.Detections.from_ultralytics or sam2_blocks.rows_to_detections."
         )
-    if "class_name" not in found.data and found.class_id is not None:
-        found.data["class_name"] = np.array([f"class_{i}" for i in found.class_id], np.str_)
-    return {"detections": found}
+    if "class_name" in found.data or found.class_id is None:
+        return {"detections": found}
+    names = np.array([f"class_{i}" for i in found.class_id], np.str_)
+    return {"detections": replace(found, data={**found.data, "class_name": names})}

@@ -47,6 +47,7 @@ class LabelmeObject:
         points: x, y of clicks, with 1 on the object and 0 off it.
         box_xyxy: around its rectangles and circles, if there are any.
         mask: its outlines and bitmaps together, bool (H, W), if there are any.
+        class_name: the label of its first shape that is on it.
 
     Raises:
         ValueError: if a shape is none of Labelme's, or nothing is on the object; other errors where
@@ -57,6 +58,9 @@ class LabelmeObject:
         self.points: list[tuple[Xy, int]] = []
         self.box_xyxy: tuple[float, float, float, float] | None = None
         self.mask: NDArray[np.bool_] | None = None
+        labels = [str(shape["label"]) for shape in shapes if shape.get("label")]
+        on = (label for label in labels if label.casefold() not in BACKGROUND)
+        self.class_name = next(on, None)
         for shape in shapes:
             self._add(shape, image_hw)
         if self.box_xyxy is None and self.mask is None and not any(on for _, on in self.points):

@@ -29,9 +29,9 @@ def load_prompts(path: Path, image_hw: Hw, *, mask_px: int = 256) -> PromptSet:
     """Read the prompts of one picture.
 
     Args:
-        path: JSON rows as `parse_prompts` reads them, alone or as ``prompts`` of a mapping; a
-            file of Labelme, see `labelme_prompts`; or a picture of masks, in which each value but
-            0 is an object.
+        path: JSON rows as `parse_prompts` reads them, alone or as ``prompts`` of a mapping, whose
+            ``objects`` may have the classes, as the page saves them; a file of Labelme, see
+            `labelme_prompts`; or a picture of masks, in which each value but 0 is an object.
         image_hw: size of the picture.
         mask_px: side of the masks that the model takes, pixels.
 
@@ -45,10 +45,21 @@ def load_prompts(path: Path, image_hw: Hw, *, mask_px: int = 256) -> PromptSet:
     try:
         if isinstance(data, dict) and isinstance(data.get("shapes"), list):
             return _load_labelme(data, image_hw, mask_px)
-        rows = data.get("prompts", data) if isinstance(data, dict) else data
-        return parse_prompts(rows)
+        return parse_prompts(_rows_of(data) if isinstance(data, dict) else data)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _rows_of(data: Mapping[str, Any]) -> Any:
+    """The prompts of a file, with the classes of the objects that the page saves beside them."""
+    rows, objects = data.get("prompts", data), data.get("objects")
+    if not (isinstance(rows, list) and isinstance(objects, list) and len(rows) == len(objects)):
+        return rows
+    if not all(isinstance(one, Mapping) for one in (*rows, *objects)):
+        return rows
+    names = [one.get("class_name") for one in objects]
+    pairs = zip(rows, names, strict=True)
+    return [{"class_name": name, **row} if name else row for row, name in pairs]
 
 
 def _load_labelme(data: Mapping[str, Any], image_hw: Hw, mask_px: int) -> PromptSet:
@@ -63,7 +74,7 @@ def _prompt_of(one: LabelmeObject, mask_px: int) -> Prompt:
     boxed = masked.box_xyxy if one.box_xyxy is None else np.array(one.box_xyxy, np.float32)
     coords = np.array([xy for xy, _ in one.points], np.float32) if one.points else None
     labels = np.array([on for _, on in one.points], np.int32) if one.points else None
-    return Prompt(boxed, coords, labels, masked.mask_input)
+    return Prompt(boxed, coords, labels, masked.mask_input, one.class_name)
 
 
 def _load_masks(path: Path, image_hw: Hw, mask_px: int) -> PromptSet:

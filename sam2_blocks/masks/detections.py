@@ -43,7 +43,8 @@ def to_detections(
     ``xyxy`` is the tight box of the mask in inclusive pixel indices; an empty mask has zeros. Every
     field of the prompting detections is carried over. These fields of ``data`` are ours:
 
-    - ``class_name``: the detector's; else ``class_name``, or ``class_7`` where it gave only ids.
+    - ``class_name``: the detector's, or the prompt's; else ``class_name``, or ``class_7`` where it
+      gave only ids. Classes of prompts are numbered as they come.
     - ``detection_id``: a UUID made of the picture's name, the row and its mask: equal runs give
       equal ids.
     - ``parent_id``: ``image_id``, the picture that it lies in.
@@ -98,16 +99,17 @@ def to_detections(
                 f"{name} must have one row for each of {count} masks, got {len(given)}"
             )
     source = prompting if prompting is not None else sv.Detections(np.zeros((count, 4), np.float32))
+    names = _class_names(source, class_name, prompts if prompting is None else None)
     stack = MaskStack.from_rles(prediction.rles, prediction.image_hw)
     detections = sv.Detections(
         xyxy=stack.bbox_xyxy.astype(np.float32),
         mask=stack,
         confidence=_column(source.confidence, prediction.iou_prediction),
-        class_id=_column(source.class_id, np.zeros(count, np.int64)),
+        class_id=_column(source.class_id, _numbered(names)),
         tracker_id=None if source.tracker_id is None else source.tracker_id.copy(),
         data={
             **_carried_over(source),
-            "class_name": _class_names(source, class_name),
+            "class_name": names,
             "detection_id": _detection_ids(prediction, image_id),
             "parent_id": np.array([image_id] * count, np.str_),
             "prompt_detection_id": _prompt_detection_ids(source),
@@ -274,7 +276,18 @@ def _carried_over(source: sv.Detections) -> dict[str, NDArray[Any] | list[Any]]:
     }
 
 
-def _class_names(source: sv.Detections, class_name: str) -> NDArray[np.str_]:
+def _numbered(names: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Numbers of names, in the order in which they first come."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names.tolist()))}
+    return np.array([numbers[name] for name in names.tolist()], np.int64)
+
+
+def _class_names(
+    source: sv.Detections, class_name: str, prompts: PromptSet | None
+) -> NDArray[np.str_]:
+    if prompts is not None:
+        said = (prompt.class_name for prompt in prompts.prompts)
+        return np.array([name or class_name for name in said], np.str_)
     names = source.data.get("class_name")
     if names is None and source.class_id is not None:
         names = [f"class_{class_id}" for class_id in source.class_id]

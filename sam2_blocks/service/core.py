@@ -364,7 +364,8 @@ class Service:
 def _look_at_prompts(request: Sam2SegmentationRequest, image_hw: Hw) -> LookedAt:
     looked = look_at_prompts(request.prompts.to_unchecked(), image_hw)
     if looked.bad and request.on_bad_prompt != "skip":
-        raise RequestError(f"prompts: {next(iter(looked.bad.values()))}.")
+        reason = next(iter(looked.bad.values()))
+        raise RequestError(f"prompts: {reason}{'' if reason.endswith('?') else '.'}")
     return looked
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from sam2_blocks import Item, Runner
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.testing import (
     FakeExecutor,
@@ -37,6 +38,36 @@ def test_segment_takes_no_prompts(run_one_step):
     result = run_one_step("sam2/segment@v1", {"image": sample_image(), "prompts": PromptSet()})
     assert len(result.outputs["predictions"]) == 0
     assert not result.errors
+
+
+def test_classes_of_prompts_are_those_of_masks_and_numbered_over_all_pictures(plugins):
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "prompts": {"kind": "prompts"}},
+        "steps": {
+            "segment": {
+                "use": "sam2/segment@v1",
+                "with": {"image": "$inputs.image", "prompts": "$inputs.prompts"},
+            }
+        },
+        "outputs": {"predictions": "$steps.segment.predictions"},
+    }
+    box = {"box_xyxy": [2, 3, 12, 15]}
+    rows = [[{**box, "class_name": "cup"}, box], [{**box, "class_name": n} for n in ("lid", "cup")]]
+    items = [Item(str(n), {"image": sample_image(), "prompts": row}) for n, row in enumerate(rows)]
+    resources = Resources({"sam2": FakeExecutor})
+    with Runner(plugins.load_pipeline(document), plugins, resources=resources) as runner:
+        first, second = (result.outputs["predictions"] for result in runner.run(items))
+    assert first.data["class_name"].tolist() == ["cup", "object"]
+    assert second.data["class_name"].tolist() == ["lid", "cup"]
+    assert (first.class_id.tolist(), second.class_id.tolist()) == ([0, 1], [2, 0])
+
+
+def test_classes_of_boxes_go_before_those_of_their_prompts(run_one_step):
+    points = [{"point_coords": [[5, 6]], "class_name": name} for name in ("cup", "lid")]
+    inputs = {"image": sample_image(), "boxes": sample_detections(), "prompts": points}
+    predictions = run_one_step("sam2/segment@v1", inputs).outputs["predictions"]
+    assert predictions.data["class_name"].tolist() == ["face", "object"]
 
 
 def test_segment_takes_ten_thousand_prompts(run_one_step):

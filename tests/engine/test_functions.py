@@ -48,6 +48,28 @@ def test_a_function_finds_what_another_step_segments(plugins):
     assert np.asarray(masks.mask).sum(axis=(1, 2)).tolist() == [120, 240]
 
 
+def test_what_it_does_to_its_pixels_and_answer_is_its_own(plugins):
+    mine = two_boxes(np.zeros((30, 40, 3), np.uint8))
+    seen = []
+
+    def paint(pixels):
+        seen.append(pixels.copy())
+        pixels[:] = 0
+        return mine
+
+    plugins = plugins.with_blocks(detector_block(paint))
+    result = run(plugins, detect=STEP, again=STEP)
+    assert not result.errors
+    assert np.array_equal(seen[0], sample_image().pixels)
+    assert np.array_equal(*seen)
+    assert mine.data == {}
+
+
+def test_what_cannot_be_called_is_refused_at_once():
+    with pytest.raises(TypeError, match=r"wants a function of pixels .*, got int"):
+        detector_block(5)
+
+
 def test_it_is_checked_like_any_block(plugins):
     check_block("python/detect@v1", plugins=plugins.with_blocks(detector_block(two_boxes)))
 

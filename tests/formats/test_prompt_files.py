@@ -85,3 +85,29 @@ def test_masks_of_another_size_are_refused(tmp_path):
     Pil.new("L", (9, 8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="the masks are 9x8 pixels, their picture is 60x40"):
         load_prompts(tmp_path / "a.png", HW)
+
+
+def test_labels_of_labelme_are_classes(tmp_path):
+    shapes = [
+        {"label": "cup", "points": [[5, 6]], "group_id": None, "shape_type": "point"},
+        {"label": "bg", "points": [[9, 9]], "group_id": 4, "shape_type": "point"},
+        {"label": "lid", "points": [[3, 3]], "group_id": 4, "shape_type": "point"},
+        {"label": "", "points": [[3, 3]], "group_id": None, "shape_type": "point"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes}))
+    prompts = load_prompts(tmp_path / "a.json", HW).prompts
+    assert [prompt.class_name for prompt in prompts] == ["cup", "lid", None]
+
+
+@pytest.mark.parametrize(
+    ("objects", "wanted"),
+    [
+        ([{"class_name": "cup"}, {"class_name": None}], ["cup", None]),
+        ([{"class_name": "cup"}], [None, None]),
+        (["cup", "lid"], [None, None]),
+    ],
+)
+def test_classes_that_the_page_saves_are_those_of_its_clicks(tmp_path, objects, wanted):
+    (tmp_path / "a.json").write_text(json.dumps({"prompts": ROWS, "objects": objects}))
+    prompts = load_prompts(tmp_path / "a.json", HW).prompts
+    assert [prompt.class_name for prompt in prompts] == wanted

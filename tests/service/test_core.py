@@ -209,7 +209,7 @@ def test_logits_are_looked_for_beside_the_event_loop(make_service, monkeypatch):
         (
             {"image": as_request(PICTURE), "prompts": [box(100, 0, 120, 9)]},
             RequestError,
-            "^prompts: prompt 0: box .* lies wholly outside the 80x60 image",
+            r"^prompts: prompt 0: box .* lies wholly outside the 80x60 image; is it in .* image\?$",
         ),
         (
             {"image": as_request(PICTURE), "prompts": [box(0, 0, 9, 9)] * 5},
