@@ -267,6 +267,9 @@ def _check_image(value: object) -> None:
 def _parse_image(value: object) -> Image:
     if isinstance(value, str | Path | bytes):
         return images.read_image(value)
+    if isinstance(value, Image):
+        _check_image(value)  # says what is wrong with its pixels
+        return value
     return images.array_to_image(value)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from sam2_blocks.errors import ImageError
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.kinds import (
     BUILTIN_KINDS,
@@ -76,6 +77,12 @@ def test_a_wrong_picture_leaves_the_other_kinds_their_turn():
     with pytest.raises(TypeError, match="image: image 'image': wants a uint8 array"):
         check_value(wrong, [KINDS["image"], KINDS["string"]])
     check_value(wrong, [KINDS["image"], KINDS["*"]])
+
+
+def test_what_is_wrong_with_a_picture_is_said_where_it_is_read_too():
+    wrong = Image(np.zeros((2, 2, 3), np.float32))
+    with pytest.raises(ImageError, match="in RGB, got float32 array"):
+        parse_value(wrong, [KINDS["image"]])
 
 
 def test_boxes_are_parsed_from_rows():

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import pickle
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -149,8 +149,8 @@ class Propagation:
         """Follow objects from the last prompted frame to the first of all."""
         kept, going = _Spool(), _Pass(self._track(), self._prompts)
         try:
-            for place in range(self._last, -1, -1):
-                self._step(going, place, kept)
+            for place, image in self._read_ahead(going, range(self._last, -1, -1)):
+                kept.put(place, going.step(place, image))
         except BaseException:
             kept.close()
             raise
@@ -163,9 +163,9 @@ class Propagation:
         if self._forward is None or place < self._next:
             self._end_forward()
             self._forward, self._next = _Pass(self._track(), self._prompts), self._first
-        while self._next < place:
-            self._step(self._forward, self._next)
-            self._next += 1
+        for skipped, between in self._read_ahead(self._forward, range(self._next, place)):
+            self._forward.step(skipped, between)
+            self._next = skipped + 1
         found = self._forward.step(place, image)
         self._next = place + 1
         return found
@@ -175,17 +175,25 @@ class Propagation:
             self._forward.close()
             self._forward = None
 
-    def _step(self, going: _Pass, place: int, kept: _Spool | None = None) -> None:
-        """Take a frame that nobody asked for, if it can be read."""
+    def _read_ahead(self, going: _Pass, places: Iterable[int]) -> Iterator[tuple[int, Image]]:
+        """Read those of the frames that can be read, announcing each before its turn."""
+        window: deque[tuple[int, Image]] = deque()
+        for place in places:
+            image = self._try_read(place)
+            if image is not None:
+                window.append((place, image))
+                going.expect(image)
+            if len(window) > going.ahead:
+                yield window.popleft()
+        yield from window
+
+    def _try_read(self, place: int) -> Image | None:
         try:
-            image = self._read(place)
+            return self._read(place)
         except ImageError as error:
             if place in self._prompts:
                 self.unread[place] = str(error)
-            return
-        found = going.step(place, image)
-        if kept is not None:
-            kept.put(place, found)
+            return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +211,15 @@ class _Pass:
         self._session = session
         self._prompts = prompts
         self._prompted: dict[int, int] = {}
+
+    @property
+    def ahead(self) -> int:
+        """How many frames are worth announcing."""
+        return self._session.ahead
+
+    def expect(self, image: Image) -> None:
+        """Announce a frame of this way."""
+        self._session.expect(image)
 
     def step(self, place: int, image: Image) -> _Found:
         """Take the next frame of this way."""

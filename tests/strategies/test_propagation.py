@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sam2_blocks.clips import ClipPrompt
-from sam2_blocks.strategies.propagation import propagate
+from sam2_blocks.errors import ImageError
+from sam2_blocks.strategies.propagation import Propagation, propagate
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import Image, Prompt
 
@@ -47,6 +48,29 @@ def test_an_object_is_followed_both_ways():
         {1: (2, "new")},
         {1: (2, "tracked")},
     ]
+
+
+def test_frames_of_the_way_back_are_announced_in_its_order():
+    class Sessions(FakeExecutor):
+        def track(self, *settings):
+            sessions.append(super().track(*settings))
+            return sessions[-1]
+
+    sessions, read = [], []
+
+    def read_frame(place: int) -> Image:
+        read.append(place)
+        if place == 2:
+            raise ImageError("damaged")
+        return Image(np.full((10, 30, 3), 200, np.uint8), str(place))
+
+    clip = Propagation(Sessions(), read_frame, 6, [at(5, 1, "left")])
+    clip.prepare()
+    [back] = sessions
+    assert back.frames == back.expected == ["5", "4", "3", "1", "0"]
+    assert read == [5, 4, 3, 2, 1, 0]
+    assert clip.unread == {}
+    clip.close()
 
 
 def test_the_nearer_prompt_wins_for_each_object():

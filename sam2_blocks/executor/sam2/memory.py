@@ -201,7 +201,7 @@ class Memory:
             (N, C, h/4, w/4), features of the frame for each object.
         """
         with self._model.computing():
-            maps = torch.stack([torch.cat(view.features) for view in views]).float()
+            maps = _join_maps(views)
             pointers, pointer_places = self._read_pointers(views)
             memory = torch.cat([maps, pointers], 1)  # (N, L, D)
             places = _cat_places(self._map_places(views), pointer_places)  # (1 or N, L, D)
@@ -290,6 +290,17 @@ class Memory:
             places = network.image_encoder.neck.position_encoding(empty.to(self._model.device))
         tokens: Tensor = places.flatten(2).permute(0, 2, 1)
         return tokens
+
+
+def _join_maps(views: Sequence[MemoryView]) -> Tensor:
+    """Lay the maps of each object behind one another: float32, (N, M * h/4 * w/4, D)."""
+    first = views[0].features[0]
+    shape = (len(views), len(views[0].features), *first.shape)
+    maps = torch.empty(shape, device=first.device)
+    for row, view in zip(maps, views, strict=True):
+        for place, features in zip(row, view.features, strict=True):
+            place.copy_(features)  # autocast to float16 would refuse to join them
+    return maps.flatten(1, 2)
 
 
 def _cat_places(maps: Tensor, pointers: Tensor) -> Tensor:

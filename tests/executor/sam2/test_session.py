@@ -9,12 +9,14 @@ import weakref
 import numpy as np
 import pytest
 
+from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.frames import frame_key
 from sam2_blocks.executor.sam2.memory import kept_bytes, memory_bounds
 from sam2_blocks.executors import Tracker
 from sam2_blocks.masks.rle import mask_to_rle
 from sam2_blocks.options import TrackSettings
+from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, Prompt, PromptSet
 from tests.executor.sam2.official_video import load_tracking
 
@@ -44,6 +46,15 @@ def boxes(*rows: int) -> PromptSet:
 
 def test_it_is_a_tracker(executor):
     assert isinstance(executor, Tracker)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_follows_too(dtype):
+    with load("nano", device="cpu", dtype=dtype).track() as session:
+        prompts, frames = boxes(0, 1), map(frame, range(3))
+        found = list(track_frames(session, frames, prompts))
+    assert [tracks.tracker_id.tolist() for tracks in found] == [[1, 2]] * 3
+    assert np.isfinite(found[-1].prediction.low_res_logits).all()
 
 
 def test_ids_are_counted_from_one_and_never_given_twice(session):
