@@ -23,6 +23,9 @@ from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
 from sam2_blocks.values import Hw, Prompt, Rle, Tracks, VideoFrame
 
+LOOKED_AHEAD = 16
+"""Items of a micro-batch among which the next frames of each video are looked for."""
+
 Result = Mapping[str, Any] | Exception
 Key = tuple[Any, ...]
 
@@ -77,7 +80,7 @@ class Track:
         """See the manifest."""
         results = []
         for place, item in enumerate(items):
-            self._announce(items[place + 1 :])
+            self._announce(items[place + 1 : place + 1 + LOOKED_AHEAD])
             results.append(self._try_step(item))
         return results
 
