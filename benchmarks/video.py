@@ -39,6 +39,7 @@ from benchmarks.video_peers import BACKENDS, CLIP, EXACT, PREPARE, TRACKERS, mis
 from benchmarks.video_stages import timed
 from sam2_blocks.executor import load_executor
 from sam2_blocks.formats.video import VideoFile
+from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, PromptSet
 
 MOST_FLIPPED = 1e-5  # of all pixels, for peers that claim to be the official one
@@ -191,13 +192,10 @@ def _check_flat(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     executor = load_executor(options.models[0], device=options.device)
     objects = options.objects[-1]
-    prompts: PromptSet | None = PromptSet.from_boxes([box_of(k, 0) for k in range(objects)])
-    held = []
+    prompts = PromptSet.from_boxes([box_of(k, 0) for k in range(objects)])
+    frames = (Image(np.asarray(draw_frame(number % 40))) for number in range(options.flat))
     with executor.track() as session:
-        for number in range(options.flat):
-            session.step(Image(np.asarray(draw_frame(number % 40))), prompts)
-            prompts = None
-            held.append(resident_bytes())
+        held = [resident_bytes() for _ in track_frames(session, frames, prompts)]
         remembered = session.nbytes
     growth = max(held[100:]) / held[100] - 1
     row = {

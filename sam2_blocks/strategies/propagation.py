@@ -182,6 +182,7 @@ class Propagation:
             image = self._try_read(place)
             if image is not None:
                 window.append((place, image))
+            if image is not None and going.ahead:
                 going.expect(image)
             if len(window) > going.ahead:
                 yield window.popleft()
