@@ -45,9 +45,9 @@ def init(
         raise UsageError(f"no template {template!r}.{did_you_mean(template, templates)}")
     _refuse_existing(file)
     write_text(file, templates[template])
-    out.print(
-        f"{safe(file)}: read it, then sam2-blocks run {safe(file)} --input PICTURE", soft_wrap=True
-    )
+    commands = [line[2:] for line in templates[template].splitlines() if line.startswith("#   ")]
+    shown = "\n".join(commands).replace("pipeline.yaml", str(file))
+    out.print(f"{safe(file)}: read it, then\n{safe(shown)}", soft_wrap=True)
 
 
 @new_app.command("block")
@@ -67,7 +67,7 @@ def new_block(
         write_text(folder / place, text)
     out.print(
         f"{safe(folder)} has the block {block}@v1. Next, in that folder:\n"
-        "  pip install -e '.[dev]'\n"
+        "  pip install -e '.\\[dev]'\n"
         "  python -m pytest\n"
         "  sam2-blocks run pipeline.yaml --input PICTURE",
         soft_wrap=True,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,19 @@ def test_templates_for_detectors_run(template, model, family, tiny_detector, tmp
     [result] = run_pipeline(tmp_path / "pipeline.yaml", PICTURES / "coffee.jpg", settings=settings)
     assert not result.errors
     assert result.outputs["overlay"]
+
+
+def test_what_to_do_next_is_said_as_it_is_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starters.out, "width", 120)
+    init("text", Path("words.yaml"))
+    assert capsys.readouterr().out.splitlines() == [
+        "words.yaml: read it, then",
+        "  pip install 'sam2-blocks[transformers]'",
+        "  sam2-blocks run words.yaml --input pictures --out out --set 'phrases=[cup, red car]'",
+    ]
+    new_block("my/gamma")
+    assert "  pip install -e '.[dev]'" in capsys.readouterr().out.splitlines()
 
 
 def test_a_file_that_is_there_is_kept(tmp_path):
