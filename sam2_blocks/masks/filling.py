@@ -31,40 +31,64 @@ def polygons_to_rle(rings: Iterable[NDArray[np.floating]], size: Hw) -> Rle:
 
 def fill_parts(parts: Sequence[Sequence[NDArray[np.floating]]], size: Hw) -> Rle:
     """Fill the rings of each part by the even-odd rule; what any part covers is inside."""
-    height, width = size
-    rings = [(number, ring) for number, part in enumerate(parts) for ring in part if len(ring)]
+    return fill_masks([parts], [size])[0]
+
+
+def fill_masks(
+    masks: Sequence[Sequence[Sequence[NDArray[np.floating]]]], sizes: Sequence[Hw]
+) -> list[Rle]:
+    """Fill the parts of each mask, see `fill_parts`; many small ones cost little more than one."""
+    sizes_hw = np.array(sizes, np.int64).reshape(-1, 2)
+    # Pixels of all masks stand in one row, with a gap after each that keeps runs apart.
+    ends = np.cumsum(sizes_hw.prod(axis=1) + 1)
+    parts = [(mask, part) for mask, of_mask in enumerate(masks) for part in of_mask]
+    rings = [(n, mask, r) for n, (mask, part) in enumerate(parts) for r in part if len(r)]
     if not rings:
-        return _join_runs(np.empty(0, np.int64), np.empty(0, np.int64), size)
-    lengths = np.array([len(ring) for _, ring in rings])
-    x, y, corner = column_crossings(np.concatenate([ring for _, ring in rings]), lengths, width)
-    part = np.repeat([number for number, _ in rings], lengths)[corner]
-    order = np.lexsort((y, x, part))
-    row = np.clip(np.ceil(y[order] - 0.5), 0, height).astype(np.int64)
-    pixel = x[order] * height + row
-    return _join_runs(pixel[::2], pixel[1::2], size)
+        return [Rle(size, np.array([size[0] * size[1]])) for size in sizes]
+    numbers, mask_of_ring, corners = zip(*rings, strict=True)
+    lengths = np.array([*map(len, corners)])
+    of_corner = np.repeat(mask_of_ring, lengths)
+    widths = sizes_hw[of_corner, 1]
+    x, y, corner = column_crossings(np.concatenate(corners), lengths, widths)
+    order = np.lexsort((y, x, np.repeat(numbers, lengths)[corner]))
+    mask = of_corner[corner[order]]
+    height = sizes_hw[mask, 0]
+    row = np.minimum(np.maximum(np.ceil(y[order] - 0.5), 0), height).astype(np.int64)
+    pixel = x[order] * height + row + np.append(0, ends)[mask]
+    edges = _join_runs(pixel[::2], pixel[1::2])
+    stops = edges.searchsorted(ends).tolist()
+    starts, firsts = [0, *stops], [0, *ends.tolist()]
+    return [
+        _edges_to_rle(edges[start:stop] - first, size)
+        for start, stop, first, size in zip(starts, stops, firsts, sizes, strict=False)
+    ]
 
 
-def _join_runs(start: Int64Array, stop: Int64Array, size: Hw) -> Rle:
-    """Make one mask of foreground runs that may overlap, in any order."""
+def _join_runs(start: Int64Array, stop: Int64Array) -> Int64Array:
+    """Where foreground begins and ends by turns, of runs that may overlap, in any order."""
     kept = start < stop
     order = np.argsort(start[kept])
     start, reached = start[kept][order], np.maximum.accumulate(stop[kept][order])
     is_first = np.ones(len(start), bool)
     is_first[1:] = start[1:] > reached[:-1]
-    edges = np.stack((start[is_first], reached[np.roll(is_first, -1)]), axis=1)
-    counts = np.diff(np.concatenate(([0], edges.ravel(), [size[0] * size[1]])))
+    edges: Int64Array = np.stack((start[is_first], reached[np.roll(is_first, -1)]), axis=1).ravel()
+    return edges
+
+
+def _edges_to_rle(edges: Int64Array, size: Hw) -> Rle:
+    counts = np.diff(edges, prepend=0, append=size[0] * size[1])
     return Rle(size, counts if counts[-1] else counts[:-1])
 
 
 def column_crossings(
-    points: NDArray[np.floating], lengths: Int64Array, width: int
+    points: NDArray[np.floating], lengths: Int64Array, width: int | Int64Array
 ) -> tuple[Int64Array, NDArray[np.float64], Int64Array]:
     """Find where rings, none empty, cross the middle of each pixel column.
 
     Args:
         points: float, (P, 2), xy corners of the rings, one ring after the other.
         lengths: int64, (R,), corners of each ring.
-        width: number of columns.
+        width: number of columns; or int64, (P,), for the edge from each corner on.
 
     Returns:
         The column, the y there, and the number of the corner where the crossing edge starts.
@@ -77,7 +101,9 @@ def column_crossings(
     # From left to right, so that there and back along one path crosses at the very same y.
     backwards = ends[:, 0, 0] > ends[:, 1, 0]
     ends[backwards] = ends[backwards, ::-1]
-    columns = np.clip(np.ceil(ends[:, :, 0] - 0.5), 0, width).astype(np.int64)  # (E, 2)
+    columns = np.ceil(ends[:, :, 0] - 0.5)  # (E, 2)
+    last = np.broadcast_to(width, len(columns))[:, None]
+    columns = np.minimum(np.maximum(columns, 0), last).astype(np.int64)
     counts = columns[:, 1] - columns[:, 0]
     edge = np.arange(len(ends)).repeat(counts)
     x = np.arange(len(edge)) - (counts.cumsum() - counts - columns[:, 0])[edge]

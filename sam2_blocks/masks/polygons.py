@@ -21,7 +21,7 @@ import numpy as np
 
 from sam2_blocks.masks.bridging import bridge_holes, bridge_parts
 from sam2_blocks.masks.crossings import is_tangled
-from sam2_blocks.masks.filling import fill_parts
+from sam2_blocks.masks.filling import fill_masks
 from sam2_blocks.masks.rle import rle_iou, rle_to_spans
 from sam2_blocks.masks.simplifying import MIN_VERTICES, simplify, simplify_masks
 from sam2_blocks.masks.tracing import Part, Ring, outermost, trace_masks
@@ -176,7 +176,7 @@ def _outlines(rles: Sequence[Rle], options: _Options) -> list[Polygons]:
         if options.hole_policy == "bridge":
             bridged = iter(bridge_holes([part for parts in masks for part in parts]))
             masks = [[*islice(bridged, len(parts))] for parts in masks]
-    return [_measured(parts, rle) for parts, rle in zip(masks, rles, strict=True)]
+    return _measured(masks, rles)
 
 
 def _reduce(parts: Sequence[Part], options: _Options) -> list[Part]:
@@ -219,10 +219,18 @@ def _triangle(ring: Ring) -> Ring:
     return np.array(corners)
 
 
-def _measured(parts: Sequence[Part], rle: Rle) -> Polygons:
-    iou = rle_iou(rle, fill_parts([[part.outer, *part.holes] for part in parts], rle.size))
-    outer, holes = tuple(part.outer for part in parts), tuple(part.holes for part in parts)
-    return Polygons(rle.size, outer, holes, iou)
+def _measured(masks: Sequence[Sequence[Part]], rles: Sequence[Rle]) -> list[Polygons]:
+    rings = [[[part.outer, *part.holes] for part in parts] for parts in masks]
+    filled = fill_masks(rings, [rle.size for rle in rles])
+    return [
+        Polygons(
+            size=rle.size,
+            outer=tuple(part.outer for part in parts),
+            holes=tuple(part.holes for part in parts),
+            iou=rle_iou(rle, read),
+        )
+        for parts, rle, read in zip(masks, rles, filled, strict=True)
+    ]
 
 
 def _check_options(options: _Options) -> None:

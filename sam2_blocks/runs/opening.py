@@ -10,8 +10,11 @@ from typing import Any
 from sam2_blocks.engine.places import RunRequest, Sink, Source, SourceFactory
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError, foreign_code
+from sam2_blocks.files.claims import JOURNAL_FILE
+from sam2_blocks.runs.shards import MANIFEST
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.runs.sinks.parquet import ParquetSink
+from sam2_blocks.runs.sources.addresses import is_remote
 from sam2_blocks.runs.sources.coco import CocoItems, open_coco
 from sam2_blocks.runs.sources.folder import PictureFiles
 from sam2_blocks.runs.sources.lists import PictureList, open_list
@@ -104,7 +107,8 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
     """Open where results go; None if nowhere.
 
     Raises:
-        UsageError: if a step writes files and there is no place for them.
+        UsageError: if a step writes files and there is no place for them, or the folder holds
+            results of the other form.
     """
     if out is None:
         writing = [s for s in request.pipeline.steps if s.manifest.file_access == "write"]
@@ -118,7 +122,26 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
         for factory in request.plugins.sinks.values():
             if sink := factory(request):
                 return sink
-    return ParquetSink(request) if request.form == "parquet" else FolderSink(Path(out), request)
+    if request.form == "folder":
+        if holds_parts(out):
+            raise UsageError(
+                f"{out}: holds Parquet parts, and a folder a picture is not mixed with them. "
+                "Choose another --out, or go on with --format parquet."
+            )
+        return FolderSink(Path(out), request)
+    if not is_remote(str(out)) and (Path(out) / JOURNAL_FILE).exists():
+        raise UsageError(
+            f"{out}: holds a folder a picture, and Parquet parts are not mixed with them. Choose "
+            "another --out, or leave out --format parquet and --shard."
+        )
+    return ParquetSink(request)
+
+
+def holds_parts(out: object) -> bool:
+    """Whether this is a folder of this machine with Parquet parts of a run."""
+    if not isinstance(out, str | Path) or is_remote(str(out)):
+        return False
+    return any(MANIFEST.fullmatch(path.name) for path in Path(out).glob("manifest-*.json"))
 
 
 def _open_texts(texts: Sequence[str], request: RunRequest) -> Source:

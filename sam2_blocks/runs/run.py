@@ -24,7 +24,7 @@ from sam2_blocks.heap import give_back
 from sam2_blocks.language.constants import wrong_constants
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
-from sam2_blocks.runs.opening import open_sink, open_source
+from sam2_blocks.runs.opening import holds_parts, open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
 from sam2_blocks.runs.sources.addresses import is_remote
 from sam2_blocks.turns import short_turns
@@ -81,7 +81,8 @@ def run_pipeline(
             their values suggest if not given.
         pictures: how pictures that are outputs are written: ``png`` is exact, ``jpg`` small.
         form: ``folder`` writes a folder an item, ``parquet`` parts of a table with a row an item,
-            which is for many items, and for URLs and shards, where it is what is done by itself.
+            which is for many items, and for URLs and shards, where it is what is done by itself,
+            as it is where ``out`` holds parts already.
         shard: ``3/16`` runs every 16th item, from the third on, and writes parts of its own; a
             group, such as a video, is in one shard.
         retry_set_aside: with ``resume``, run those again that killed the process twice and are set
@@ -311,7 +312,7 @@ def _form(
     by_itself = shard is not None or (isinstance(out, str) and is_remote(out))
     if form == "folder" and by_itself:
         raise UsageError("shards, and results that go to a URL, are written as Parquet alone.")
-    return form or ("parquet" if by_itself else "folder")
+    return form or ("parquet" if by_itself or holds_parts(out) else "folder")
 
 
 def _check_settings(request: RunRequest) -> None:

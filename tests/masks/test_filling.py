@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.masks.filling import fill_parts, polygons_to_rle
+from sam2_blocks.masks.filling import fill_masks, fill_parts, polygons_to_rle
 from sam2_blocks.masks.rle import rle_to_mask
 
 SQUARE = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
@@ -42,3 +42,12 @@ def test_rings_of_one_part_cut_holes_and_parts_add_up():
     one = rle_to_mask(fill_parts([[SQUARE, hole]], (4, 4)))
     two = rle_to_mask(fill_parts([[SQUARE], [hole]], (4, 4)))
     assert (one.sum(), two.sum()) == (12, 16)
+
+
+def test_masks_filled_together_are_as_each_alone():
+    masks = [[[SQUARE]], [], [[SQUARE + 1, SQUARE], [SQUARE + 2]], [[SQUARE]]]
+    sizes = [(4, 4), (2, 3), (7, 5), (1, 1)]  # to the last pixel, to none, and from the first
+    for parts, size, filled in zip(masks, sizes, fill_masks(masks, sizes), strict=True):
+        assert filled.size == size
+        assert filled.counts.tolist() == fill_parts(parts, size).counts.tolist()
+        assert filled.counts.sum() == size[0] * size[1]

@@ -114,6 +114,23 @@ def test_a_folder_is_written_and_gone_on_with(start, folder, tmp_path):
     )
 
 
+def test_a_folder_goes_on_in_the_form_that_it_has(start, folder, tmp_path):
+    table, plain = tmp_path / "table", tmp_path / "plain"
+    assert len(list(start(folder, out=table, form="parquet"))) == 3
+    assert list(start(folder, out=table, resume=True)) == []
+    with pytest.raises(
+        UsageError, match="holds Parquet parts, and a folder a picture is not mixed"
+    ):
+        start(folder, out=table, form="folder")
+    list(start(folder, out=plain))
+    with pytest.raises(
+        UsageError, match="holds a folder a picture, and Parquet parts are not mixed"
+    ):
+        start(folder, out=plain, form="parquet")
+    with pytest.raises(UsageError, match="holds a folder a picture"):
+        start(folder, out=plain, shard="1/2")
+
+
 def test_a_run_that_is_left_early_is_gone_on_with(start, folder, tmp_path):
     pipeline = exporting("export/coco@v1")
     with start(folder, pipeline, out=tmp_path / "out", batch_size=1) as run:
