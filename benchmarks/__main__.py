@@ -37,7 +37,7 @@ OURS = "'sam2_blocks strict' 'sam2_blocks fast' 'sam2_blocks fast + compile'"
 MAIN = "'official float32' 'tuned dense float32' 'sam2_blocks strict' 'sam2_blocks fast'"
 ON_CPU = (
     f"{MAIN} 'official bf16' 'transformers float32' 'openvino plain' "
-    "'sam2_blocks strict + openvino' 'sam2_blocks fast + openvino'"
+    "'sam2_blocks strict + openvino' 'sam2_blocks fast + openvino' 'sam2_blocks int8 + openvino'"
 )
 
 

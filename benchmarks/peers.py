@@ -80,22 +80,23 @@ class Weights:
         name: a name of the catalogue, or the path of a checkpoint.
         device: such as ``cpu``.
         trained: whether the model's own masks mean something.
+        seed: of random weights; None if it is trained.
     """
 
     def __init__(self, name: str, device: str) -> None:
         self.name = name
         self.device = device
         self.trained = name == "nano" or name.endswith(TRAINED_SUFFIXES)
-        self._seed = None if self.trained else SEED
+        self.seed = None if self.trained else SEED
 
     @functools.cached_property
     def network(self) -> Any:
         """The plain ``SAM2Base`` for the others: no executor of ours touches it."""
-        return load_model(self.name, device=self.device, seed=self._seed).network
+        return load_model(self.name, device=self.device, seed=self.seed).network
 
     def load(self, **options: Any) -> Sam2Executor:
         """Load an executor of ours."""
-        return load(self.name, device=self.device, seed=self._seed, cache_bytes=0, **options)
+        return load(self.name, device=self.device, seed=self.seed, cache_bytes=0, **options)
 
 
 class Peer:
@@ -176,9 +177,12 @@ class Ours(Peer):
     options: ClassVar[dict[str, str]] = {"mode": "strict"}
 
     def __init__(self, weights: Weights) -> None:
-        self._executor = weights.load(**self.options)
+        self._executor = self._load(weights)
         self._executor.warm_up()
         self._embedding: Embedding | None = None
+
+    def _load(self, weights: Weights) -> Sam2Executor:
+        return weights.load(**self.options)
 
     def embed(self, pixels: np.ndarray) -> None:
         [self._embedding] = self._executor.embed([Image(pixels)])

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import Official, Ours, OursCompiled, OursFast, OursOpenVino, OursOpenVinoFast
+from benchmarks.int8 import OursInt8
+from benchmarks.peers import (
+    Official,
+    Ours,
+    OursCompiled,
+    OursFast,
+    OursOpenVino,
+    OursOpenVinoFast,
+)
 from benchmarks.scenarios import Row
 
 LEFT = ("scenario", "model", "case", "peer", "mode")
@@ -23,6 +31,7 @@ COLOURS = {
     OursFast.mode: "#f0a04b",
     OursOpenVino.mode: "#2f4fa0",
     OursOpenVinoFast.mode: "#a06a1f",
+    OursInt8.mode: "#5a3d12",
     OursCompiled.mode: "#c65d3b",
 }
 

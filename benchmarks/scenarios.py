@@ -21,6 +21,7 @@ from PIL import Image as PilImage
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.int8 import OursInt8
 from benchmarks.measure import (
     EQUAL,
     Agreement,
@@ -71,6 +72,7 @@ PEERS: tuple[type[Peer], ...] = (
     OursFast,
     OursOpenVino,
     OursOpenVinoFast,
+    OursInt8,
     OursCompiled,
 )
 LABELS = {peer.label(): peer for peer in PEERS}
@@ -222,7 +224,7 @@ def cold(settings: Settings) -> Iterator[Case]:
     for model in settings.models:
         seed = None if _weights(model, settings.device).trained else SEED
         for peer in _peer_classes(settings):
-            if not issubclass(peer, Ours):
+            if not issubclass(peer, Ours) or issubclass(peer, OursInt8):  # which is kept nowhere
                 continue
             options = {"device": settings.device, "seed": seed, **peer.options}
             command = [sys.executable, "-c", COLD_SCRIPT, model, json.dumps(options)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -121,17 +121,22 @@ def calibrate(
     seen, held_out = split_pictures(pictures)
     load = partial(load_model, model, device="cpu", input_px=input_px)
     strict = load(mode="strict", backend="torch")
-    batches = (_batch_of(strict, read_image(path)) for path in seen)
-    ranges = measure_ranges(strict.network.image_encoder, strict.encode_frame, batches)
-    calibration = Calibration(strict.weights, ranges, len(seen), {})
+    calibration = measure_calibration(strict, seen)
     judge = Judge(strict, held_out)
     rows = judge.measure(_ways(load, strict, calibration))
     problems = find_problems(rows[-1], rows[-2])
     path = None
     if force or not problems:
         figures = {name: value for name, value in asdict(rows[-1]).items() if name != "name"}
-        path = _keep(Calibration(strict.weights, ranges, len(seen), figures, bool(problems)))
+        path = _keep(replace(calibration, figures=figures, forced=bool(problems)))
     return Outcome(tuple(rows), len(seen), len(held_out), judge.masks, problems, path)
+
+
+def measure_calibration(strict: LoadedModel, pictures: Sequence[Path]) -> Calibration:
+    """Measure what a network in float32, computed by torch, reads on pictures."""
+    batches = (_batch_of(strict, read_image(path)) for path in pictures)
+    ranges = measure_ranges(strict.network.image_encoder, strict.encode_frame, batches)
+    return Calibration(strict.weights, ranges, len(pictures), {})
 
 
 def split_pictures(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:

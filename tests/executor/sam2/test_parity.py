@@ -208,6 +208,8 @@ def smooth_logits() -> np.ndarray:
 
 def test_end_to_end_from_pixels(nano, pictures: dict[str, Image], official_class):
     """Nothing injected: `set_image` and `predict` against `embed` and `segment`."""
+    if nano.mode != "strict":
+        pytest.skip("int8 promises no equal masks")
     predictor = official_class(load("nano", device="cpu", seed=SEED, backend="torch").model.network)
     side = nano.model.image_size
     predictor._bb_feat_sizes = [(side // n, side // n) for n in (4, 8, 16)]  # hard coded upstream
