@@ -125,10 +125,11 @@ class Page:
 
     def saved(self):
         """Save, and return what is in the file."""
-        is_saving = lambda answer: answer.request.method == "PUT"  # noqa: E731
-        with self.tab.expect_response(is_saving) as answer:
+        # Not the first answer: that may be to what the page saved by itself before the last click.
+        with self.tab.expect_request(lambda request: request.method == "PUT") as saving:
             self.press("Control+s")
-        assert answer.value.ok, answer.value.text()
+        answer = saving.value.response()
+        assert answer.ok, answer.text()
         name = self.tab.locator("#picture-name").inner_text()
         return json.loads((self._out / "clicks" / f"{name}.json").read_text())
 
