@@ -122,6 +122,11 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
         for factory in request.plugins.sinks.values():
             if sink := factory(request):
                 return sink
+    return _open_own(out, request)
+
+
+def _open_own(out: str | Path, request: RunRequest) -> Sink:
+    """Open a folder or a store of ours, in the form that is there already."""
     if request.form == "folder":
         if holds_parts(out):
             raise UsageError(
@@ -132,7 +137,7 @@ def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None
     if not is_remote(str(out)) and (Path(out) / JOURNAL_FILE).exists():
         raise UsageError(
             f"{out}: holds a folder a picture, and Parquet parts are not mixed with them. Choose "
-            "another --out, or leave out --format parquet and --shard."
+            "another --out, or leave out --format parquet, --shard and --on ray."
         )
     return ParquetSink(request)
 
