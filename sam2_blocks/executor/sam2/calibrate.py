@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam2_blocks.errors import ModelError
+from sam2_blocks.errors import MissingExtraError, ModelError
+from sam2_blocks.executor.backends import OPENVINO_MISSING, has_openvino
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibration
 from sam2_blocks.executor.sam2.encode import encode_batch
@@ -118,6 +119,8 @@ def calibrate(
             cannot be written.
         MissingExtraError: if OpenVINO is not installed.
     """
+    if not has_openvino():
+        raise MissingExtraError(OPENVINO_MISSING)
     seen, held_out = split_pictures(pictures)
     load = partial(load_model, model, device="cpu", input_px=input_px)
     strict = load(mode="strict", backend="torch")

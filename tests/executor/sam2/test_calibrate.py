@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2_blocks.errors import ModelError
+from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.openvino.calibrations import calibration_path, find_calibration
 from sam2_blocks.executor.sam2 import calibrate as module
@@ -57,6 +57,12 @@ def test_every_other_picture_is_held_out_and_many_are_thinned_out():
 def test_too_few_pictures_are_refused():
     with pytest.raises(ModelError, match="at least 4 pictures, better 20 or more, got 3"):
         split_pictures([Path("a.jpg")] * 3)
+
+
+def test_without_openvino_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(module, "has_openvino", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[openvino\]'"):
+        calibrate("no such model", PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +126,7 @@ def found(quick, monkeypatch):
     return say
 
 
+@NEEDS_OPENVINO
 def test_what_fails_is_not_kept_and_leaves_an_older_one(found, folder):
     found(dataclasses.replace(GOOD, mean_iou=0.9))
     assert calibrate("nano", PICTURES).path is None
@@ -130,6 +137,7 @@ def test_what_fails_is_not_kept_and_leaves_an_older_one(found, folder):
     assert kept.read_bytes() == before
 
 
+@NEEDS_OPENVINO
 def test_each_size_has_a_calibration_of_its_own(found):
     found(GOOD)
     calibrate("nano", PICTURES, input_px=128)
@@ -138,6 +146,7 @@ def test_each_size_has_a_calibration_of_its_own(found):
     assert find_calibration(f"{weights}-128px").figures["cpu_ms"] == GOOD.cpu_ms
 
 
+@NEEDS_OPENVINO
 def test_a_folder_that_cannot_be_written_is_said(found, folder):
     found(GOOD)
     folder.write_text("a file where the folder should be")

@@ -173,6 +173,20 @@ def test_each_calibration_has_embeddings_of_its_own(own_folder, pictures):
 
 
 @NEEDS_OPENVINO
+def test_embeddings_of_int8_are_kept_on_disk_in_what_they_are_in(own_folder, pictures):
+    calibrate_on_noise(seed=SEED)
+    options = {"device": "cpu", "seed": SEED, "backend": "openvino", "cache_dir": own_folder / "e"}
+    first = load("nano", dtype="int8", **options)
+    [computed] = first.embed([pictures["photo"]])
+    first.flush_cache()
+    second = load("nano", dtype="int8", **options)
+    [restored] = second.embed([pictures["photo"]])
+    assert second.cache_stats().tiers["disk"].hits == 1
+    assert restored.spec == computed.spec
+    assert torch.equal(restored.image_embed, computed.image_embed)
+
+
+@NEEDS_OPENVINO
 def test_threads_share_a_model_in_int8_and_half_precision(own_folder):
     calibrate_on_noise(seed=SEED)
     executor = load(
