@@ -70,7 +70,7 @@ def read_name(model: str) -> Path | HubName:
 
 def is_path(model: str) -> bool:
     """Whether a name means a file or folder of this machine, one that is there or must be."""
-    if model.startswith(HUB_PREFIX):
+    if model.startswith(HUB_PREFIX) or not model.strip():  # an empty path is the current folder
         return False
     return model.startswith(_PATH_STARTS) or is_checkpoint(model) or Path(model).exists()
 

@@ -96,3 +96,10 @@ def test_a_repository_wants_the_library_of_the_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'sam2-blocks[hub]'" in find_problem("owner/other")
     assert find_problem("./owner/there") == ""
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_is_not_the_current_folder(name):
+    assert not is_path(name)
+    assert find_problem(name).startswith(f"there is no model {name!r}")
+    assert find_folder_problem(name) == find_problem(name)
