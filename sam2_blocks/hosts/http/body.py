@@ -44,8 +44,11 @@ async def read_body(
 
     Raises:
         TooLargeError: if it has too many bytes or too many values.
-        RequestError: if it is neither.
+        RequestError: if it is neither, or compressed.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise RequestError(f"the body is compressed ({encoding!r}); send it as it is.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 15 or int(declared) > max_bytes):
         raise _too_many_bytes(max_bytes)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 
@@ -42,6 +43,13 @@ def test_the_type_of_a_form_may_be_written_in_capitals(connect):
     request.headers["content-type"] = usual.replace("multipart/form-data", "Multipart/Form-Data")
     response = client.send(request)
     assert response.status_code == 200, response.text
+
+
+def test_a_compressed_body_is_named_as_such(connect):
+    body = gzip.compress(json.dumps(SEGMENT).encode())
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    response = connect().post("/sam2/segment_image", content=body, headers=headers)
+    refused(response, 422, "the body is compressed ('gzip'); send it as it is.")
 
 
 def test_a_form_carries_the_image_as_a_file(connect):
