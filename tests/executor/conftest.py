@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,27 @@ BACKENDS = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests compile is kept for the tests alone; what names no backend is torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(BACKEND_VARIABLE, "torch")
-        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+surroundings = pytest.MonkeyPatch()
+own_folder = TemporaryDirectory(prefix="sam2-blocks-tests-")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What tests compile is kept for the tests alone; what names no backend is torch.
+
+    A fixture of the session would say so to the tests of other rooms, too, which come after these
+    in the same process; one of a test would come after the networks, which are of the session.
+    """
+    surroundings.setenv(BACKEND_VARIABLE, "torch")
+    surroundings.setenv(CACHE_VARIABLE, own_folder.name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    try:
         yield
+    finally:
+        surroundings.undo()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
