@@ -86,7 +86,7 @@ class OutputFiles:
             ValueError: if it is not below the folder, the run or another block writes it, or it
                 is the file of an item that is not done again.
         """
-        target, key = self._reserve(path if item else self._of_shard(path), writer)
+        target, key = self.reserve(path if item else self._of_shard(path), writer)
         owner = self._kept_files.get(key, item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
@@ -114,12 +114,13 @@ class OutputFiles:
         with self._lock:
             self._reads[item].setdefault(os.path.abspath(path), stamp)
 
-    def reserve(self, path: str | Path, writer: object) -> Path:
-        """Take a file without noting it; see `claim`."""
-        return self._reserve(path, writer)[0]
+    def reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
+        """Take a file without noting it; see `claim`.
 
-    def _reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
-        """Take a file; its path, and its resolved name, which asks the disk about every part."""
+        Returns:
+            The path to write to, and its resolved name, for which the disk is asked about each
+            part.
+        """
         target, folder = self.folder / path, PurePath(_key(self.folder))
         resolved = PurePath(_key(target))
         if not resolved.is_relative_to(folder):

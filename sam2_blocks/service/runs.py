@@ -155,7 +155,7 @@ class _RunFiles(OutputFiles):
         super().__init__(of_all_runs.folder)
         self._of_all_runs = of_all_runs
 
-    def reserve(self, path: str | Path, writer: object) -> Path:
+    def reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
         """Take a file without noting it; see `OutputFiles.claim`."""
         self._of_all_runs.reserve(path, writer)
         return super().reserve(path, writer)

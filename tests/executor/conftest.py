@@ -38,11 +38,8 @@ TORCHVISION_SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 NEEDS_OPENVINO = pytest.mark.skipif(not has_openvino(), reason="needs the extra openvino")
-BACKENDS = (
-    "torch",
-    pytest.param("openvino", marks=NEEDS_OPENVINO),
-    pytest.param("int8", marks=NEEDS_OPENVINO),
-)
+BACKENDS = ("torch", pytest.param("openvino", marks=NEEDS_OPENVINO))
+WAYS = (*BACKENDS, pytest.param("int8", marks=NEEDS_OPENVINO))
 
 
 surroundings = pytest.MonkeyPatch()
@@ -68,7 +65,7 @@ def pytest_runtest_teardown() -> Iterator[None]:
         surroundings.undo()
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session", params=WAYS)
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

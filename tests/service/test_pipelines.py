@@ -14,7 +14,7 @@ from PIL import Image as Pil
 
 from sam2_blocks import hookimpl
 from sam2_blocks.errors import PipelineError
-from sam2_blocks.masks.polygons import rle_to_polygons
+from sam2_blocks.masks.polygons import rles_to_polygons
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.errors import (
     GivenUpError,
@@ -214,11 +214,11 @@ def test_long_loops_of_every_step_ask_whether_anybody_waits(runner, monkeypatch)
     def trace(*args, **options):
         token = looking.set(True)
         try:
-            return rle_to_polygons(*args, **options)
+            return rles_to_polygons(*args, **options)
         finally:
             looking.reset(token)
 
-    monkeypatch.setattr("sam2_blocks.blocks.mask_polygons.rle_to_polygons", trace)
+    monkeypatch.setattr("sam2_blocks.blocks.mask_polygons.rles_to_polygons", trace)
     given = document()
     given["steps"]["trace"] = {
         "use": "masks/polygons@v1",
