@@ -60,7 +60,7 @@ def test_the_tracks_are_those_of_one_frame_after_the_other(executor, objects, en
     assert encoded == []
     with executor.track() as session:
         found = list(track_frames(session, iter(frames), prompts))
-    assert encoded == [image.id for image in frames[2:]]
+    assert sorted(encoded) == sorted(image.id for image in frames[2:])  # two at a time
     for one, other in zip(expected, found, strict=True):
         assert one.tracker_id.tolist() == other.tracker_id.tolist()
         assert one.state == other.state
