@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -86,7 +86,7 @@ class ExportYolo:
         kept = [f for f in files if f.suffix == ".txt" and f.is_relative_to(path.parent)]
         settled = _Settled(path)
         if known and known.moving:
-            settled.move()
+            settled.move(kept)
         settled.remove()
         return _DataSet(path, ClassNumbers(classes, known), kept, settled)
 
@@ -101,10 +101,15 @@ class _Settled:
     def write(self, label: Path, text: str) -> None:
         write_text(self._folder / label.relative_to(self._labels_in), text)
 
-    def move(self) -> None:
-        """Put all in their places; those that were moved before are there."""
+    def move(self, labels: Collection[Path]) -> None:
+        """Put these in their places; those that were moved before are there.
+
+        Others may be of pictures that went since then.
+        """
         for file in [path for path in self._folder.rglob("*.txt") if path.is_file()]:
             label = self._labels_in / file.relative_to(self._folder)
+            if label not in labels:
+                continue
             label.parent.mkdir(parents=True, exist_ok=True)
             file.replace(label)
 
@@ -154,12 +159,12 @@ class _DataSet:
             return
         used = set[int]().union(*(numbers_in(read_text(label)) for label in self._kept))
         numbers = self._numbers.settle(used)
-        labels = (*self._kept, *self._labels) if numbers else ()
+        labels = {*self._kept, *self._labels} if numbers else set()
         for label in labels:
             self._settled.write(label, renumber(read_text(label), numbers))
         self._write_names(moving=bool(labels))
         if labels:
-            self._settled.move()
+            self._settled.move(labels)
             self._write_names()
             self._settled.remove()
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import supervision as sv
 from PIL import Image as Pil
 
 from sam2_blocks import Item, Runner
+from sam2_blocks.blocks.export_yolo import ExportYolo, _Settled
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.formats.yolo_lines import YoloLabels
 from sam2_blocks.masks.detections import to_detections
 from sam2_blocks.masks.rle import masks_to_prediction
@@ -132,3 +136,34 @@ def test_boxes_are_tightened_to_the_mask(export, mask, tmp_path):
 def test_data_yaml_is_beside_the_labels(export, mask, tmp_path, path, data):
     export("export/yolo@v1", mask, path=path)
     assert (tmp_path / "out" / data).exists()
+
+
+def test_what_is_settled_late_brings_no_picture_back(mask, tmp_path, monkeypatch):
+    """A run is killed while it moves settled labels; then a picture goes, with its label."""
+
+    def items():
+        for name, class_name, class_id in (("a.png", "zebra", 5), ("b.png", "ant", 2)):
+            found = to_detections(masks_to_prediction(mask[None]))
+            found.class_id = np.array([class_id])
+            found.data["class_name"] = np.array([class_name])
+            params = {"path": "labels/{id}.txt", "classes": [], "shape": "box", "tolerance": 0.0}
+            yield SimpleNamespace(image=picture(tmp_path, name), predictions=found, **params)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    killed = ExportYolo(Resources({}, tmp_path))
+    killed.run([*items()])
+    with monkeypatch.context() as patch:
+        patch.setattr(_Settled, "move", die)
+        with pytest.raises(KeyboardInterrupt):
+            killed.finish()
+    first, second = sorted((tmp_path / "labels").iterdir())
+    second.unlink()
+    files = OutputFiles(
+        tmp_path, kept={"a.png": [first]}, shared_before={tmp_path / "data.yaml": "ExportYolo"}
+    )
+    ExportYolo(Resources({}, files=files)).finish()
+    assert [*(tmp_path / "labels").iterdir()] == [first]
+    assert first.read_text().startswith("0 ")
+    assert "ant" not in (tmp_path / "data.yaml").read_text()
