@@ -86,7 +86,7 @@ class ExportYolo:
         kept = [f for f in files if f.suffix == ".txt" and f.is_relative_to(path.parent)]
         settled = _Settled(path)
         if known and known.moving:
-            settled.move(kept)
+            settled.move(set(kept))
         settled.remove()
         return _DataSet(path, ClassNumbers(classes, known), kept, settled)
 
