@@ -25,7 +25,9 @@ IMAGE_SIZE = 256
 SCORE_BIAS = 0.3
 
 
-def load_tracking(name: str, folder: Path, seed: int = 3, backend: str = "torch") -> Sam2Executor:
+def load_tracking(
+    name: str, folder: Path, seed: int = 3, backend: str = "torch", device: str = "cpu"
+) -> Sam2Executor:
     """Load an architecture with random weights that see their objects most of the time."""
     files = {
         "nano": NANO_FOLDER / "nano.yaml",
@@ -35,7 +37,7 @@ def load_tracking(name: str, folder: Path, seed: int = 3, backend: str = "torch"
     document["model"].update(image_size=IMAGE_SIZE, num_maskmem=MASKMEM)
     config = folder / f"{name}.yaml"
     YAML(typ="safe").dump(document, config)
-    executor = load(folder / "seeded.pt", config=config, device="cpu", seed=seed, backend=backend)
+    executor = load(folder / "seeded.pt", config=config, device=device, seed=seed, backend=backend)
     wake(executor.model.network)
     return executor
 
@@ -105,5 +107,6 @@ def propagate(
             outputs = state["output_dict_per_obj"][state["obj_id_to_idx"][key]]
             kinds = ("cond_frame_outputs", "non_cond_frame_outputs")
             logits = next(outputs[kind][frame] for kind in kinds if frame in outputs[kind])
-            found[key] = (logits["pred_masks"][0, 0].numpy(), (mask[0] > 0).numpy())
+            low_res = logits["pred_masks"][0, 0].cpu().numpy()
+            found[key] = (low_res, (mask[0] > 0).cpu().numpy())
         yield frame, found
