@@ -26,6 +26,7 @@ UNTESTED = {
 # Files of tests that no module answers to, and why.
 ABOUT_MORE = {
     "blocks/test_one_truth.py": "masks through every block that reads them",
+    "engine/test_runner_guards.py": "code of others that leaves the runner in any way",
     "executor/sam2/test_cache_of_executor.py": "an executor on every tier of its cache",
     "executor/sam2/test_parity.py": "the whole way against the official predictor",
     "executor/sam2/test_track_parity.py": "a session against the official video predictor",
@@ -34,6 +35,7 @@ ABOUT_MORE = {
     "hosts/http/test_fuzz.py": "no request makes the server fail",
     "hosts/http/page/test_browser.py": "the page in a real browser",
     "hosts/http/page/test_browser_access.py": "the page without a mouse, and for everybody",
+    "hosts/http/page/test_browser_files.py": "what comes into the page and what leaves it",
     "hosts/http/page/test_browser_copies.py": "what is copied from the page runs elsewhere",
     "hosts/http/test_inference_sdk.py": "the real client of Roboflow Inference",
     "service/test_upstream.py": "what Roboflow's tests of its SAM 2 routes expect",

@@ -40,7 +40,7 @@ class Segment:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._numbers: dict[str, int] = {}  # of the classes of prompts, in all pictures
+        self._numbers: dict[str, int] = {}  # of classes without an id, in all pictures
 
     def run(
         self, items: Sequence[SegmentItem]
@@ -124,12 +124,12 @@ def _finish(
     if isinstance(answer, ValueError):
         return answer
     detections = to_detections(
-        answer.prediction, prompting=item.boxes, prompts=job.prompts, image_id=job.name
+        answer.prediction,
+        prompting=item.boxes,
+        prompts=job.prompts,
+        image_id=job.name,
+        class_numbers=numbers,
     )
-    if item.boxes is None and any(prompt.class_name for prompt in job.prompts.prompts):
-        names = detections.data["class_name"]
-        ids = [numbers.setdefault(str(name), len(numbers)) for name in names]
-        detections.class_id = np.array(ids, np.int64)
     if answer.skipped:
         reasons = [answer.skipped.get(index, "") for index in range(len(detections))]
         detections.data["prompt_error"] = np.array(reasons, np.str_)

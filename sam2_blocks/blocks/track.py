@@ -78,10 +78,12 @@ class Track:
 
     def run(self, items: Sequence[Any]) -> Sequence[Result]:
         """See the manifest."""
+        keys = [_key_of(item) for item in items]
         results = []
         for place, item in enumerate(items):
-            self._announce(items[place + 1 : place + 1 + LOOKED_AHEAD])
-            results.append(self._try_step(item))
+            coming = slice(place + 1, place + 1 + LOOKED_AHEAD)
+            self._announce(items[coming], keys[coming])
+            results.append(self._try_step(item, keys[place]))
         return results
 
     def finish(self) -> None:
@@ -89,33 +91,32 @@ class Track:
         while self._videos:
             self._videos.popitem()[1].keeper.close()
 
-    def _announce(self, coming: Sequence[Any]) -> None:
+    def _announce(self, coming: Sequence[Any], keys: Sequence[Key]) -> None:
         """Have the next frames of videos that are followed encoded meanwhile."""
         announced: Counter[Key] = Counter()
-        for item in coming:
-            key = _key_of(item) if item.image.video is not None else ()
+        for item, key in zip(coming, keys, strict=True):
             video = self._videos.get(key)
             if video is not None and announced[key] < video.keeper.ahead:
                 video.keeper.expect(item.image)
                 announced[key] += 1
 
-    def _try_step(self, item: Any) -> Result:
+    def _try_step(self, item: Any, key: Key) -> Result:
         """Take one frame; the frames before it are done, so nobody may ask for it twice."""
         try:
-            return self._step(item)
+            return self._step(item, key)
         except (ModelError, MissingExtraError):  # no frame would survive these
             raise
         except Exception as error:  # whatever is wrong with this frame, the video goes on
             return error
 
-    def _step(self, item: Any) -> Result:
+    def _step(self, item: Any, key: Key) -> Result:
         frame = item.image.video
         if frame is None:
             raise ValueError(
                 f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
                 "folder of frames with --as-video, or an Image with video=VideoFrame(…)."
             )
-        video = self._video_of(item, frame)
+        video = self._video_of(item, frame, key)
         wanted = _wanted_of(item)
         if wanted is None:
             wanted = self._everything(item, video)
@@ -127,10 +128,9 @@ class Track:
             self._say(frame, f"max_objects = {item.max_objects} are followed; {count} more are not")
         return _outputs(item, found, video)
 
-    def _video_of(self, item: Any, frame: VideoFrame) -> _Video:
+    def _video_of(self, item: Any, frame: VideoFrame, key: Key) -> _Video:
         """Return what is known of the frame's video, which may have just begun."""
         self._forget_old(item)
-        key = _key_of(item)
         known = self._videos.get(key)
         if known is not None and frame.index < known.index:
             reason = f"frame {frame.index} comes after frame {known.index}"
@@ -216,7 +216,9 @@ def _classes_of(detections: sv.Detections) -> Iterator[tuple[int, str]]:
 
 
 def _key_of(item: Any) -> Key:
-    """Name the video a frame is of, and all that decides how it is followed."""
+    """Name the video a frame is of, and all that decides how it is followed; () if it is none."""
+    if item.image.video is None:
+        return ()
     named = (item.image.video.video_id, item.model, item.device, item.dtype)
     return (*named, *_policy(item), *_settings(item))
 

@@ -12,10 +12,9 @@ import supervision as sv
 
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError
-from sam2_blocks.masks.merging import confidence_of
+from sam2_blocks.masks.merging import NO_TRACK, confidence_of
 from sam2_blocks.values import Image, Int64Array
 
-NO_TRACK = -1
 CLASSES = {"bytetrack": "ByteTrackTracker", "ocsort": "OCSORTTracker", "sort": "SORTTracker"}
 FRAME_RATE = 30.0  # of the library's own unit for how long a track is kept, so that ours is frames
 

@@ -30,8 +30,6 @@ MAX_PIXELS = 178_956_970
 BAND_PIXELS = 2**20
 """Pixels converted at once."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-
 
 _log = logging.getLogger(__name__)
 

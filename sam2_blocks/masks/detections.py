@@ -37,6 +37,7 @@ def to_detections(
     image_id: str = "",
     class_name: str = "object",
     drop_empty: bool = False,
+    class_numbers: dict[str, int] | None = None,
 ) -> sv.Detections:
     """Turn the masks of one image into detections, in the order of the prompts.
 
@@ -44,7 +45,7 @@ def to_detections(
     field of the prompting detections is carried over. These fields of ``data`` are ours:
 
     - ``class_name``: the detector's, or the prompt's; else ``class_name``, or ``class_7`` where it
-      gave only ids. Classes of prompts are numbered as they come.
+      gave only ids. Names without an id are numbered as they come.
     - ``detection_id``: a UUID made of the picture's name, the row and its mask: equal runs give
       equal ids.
     - ``parent_id``: ``image_id``, the picture that it lies in.
@@ -65,6 +66,8 @@ def to_detections(
         image_id: name of the image.
         class_name: the class where no detector named one.
         drop_empty: leave out masks without a single pixel.
+        class_numbers: the numbers of names in the pictures before, which are kept; new names are
+            added to it.
 
     Returns:
         Detections with a `MaskStack`; without masks, all fields are there with length 0.
@@ -86,18 +89,7 @@ def to_detections(
         if prompting is None and prompts is None:
             prompts = PromptSet.from_points(prediction.point_xy)
         prediction = prediction.prediction
-    if not isinstance(prediction, MaskPrediction):
-        hint = " Turn them one by one." if isinstance(prediction, list) else ""
-        raise TypeError(
-            "wants a MaskPrediction, as executor.segment returns one for each picture, or "
-            f"AutomaticMasks, got {type(prediction).__name__}.{hint}"
-        )
-    count = len(prediction)
-    for name, given in (("prompting", prompting), ("prompts", prompts)):
-        if given is not None and len(given) != count:
-            raise ValueError(
-                f"{name} must have one row for each of {count} masks, got {len(given)}"
-            )
+    count = _count_rows(prediction, prompting=prompting, prompts=prompts)
     source = prompting if prompting is not None else sv.Detections(np.zeros((count, 4), np.float32))
     names = _class_names(source, class_name, prompts if prompting is None else None)
     stack = MaskStack.from_rles(prediction.rles, prediction.image_hw)
@@ -105,7 +97,7 @@ def to_detections(
         xyxy=stack.bbox_xyxy.astype(np.float32),
         mask=stack,
         confidence=_column(source.confidence, prediction.iou_prediction),
-        class_id=_column(source.class_id, _numbered(names)),
+        class_id=_class_ids(source, names, class_numbers),
         tracker_id=None if source.tracker_id is None else source.tracker_id.copy(),
         data={
             **_carried_over(source),
@@ -259,6 +251,24 @@ def has_pixels(detections: sv.Detections) -> NDArray[np.bool_]:
     return np.array([rle_area(rle) > 0 for rle in to_rles(detections)], bool)
 
 
+def _count_rows(
+    prediction: Any, *, prompting: sv.Detections | None, prompts: PromptSet | None
+) -> int:
+    if not isinstance(prediction, MaskPrediction):
+        hint = " Turn them one by one." if isinstance(prediction, list) else ""
+        raise TypeError(
+            "wants a MaskPrediction, as executor.segment returns one for each picture, or "
+            f"AutomaticMasks, got {type(prediction).__name__}.{hint}"
+        )
+    count = len(prediction)
+    for name, given in (("prompting", prompting), ("prompts", prompts)):
+        if given is not None and len(given) != count:
+            raise ValueError(
+                f"{name} must have one row for each of {count} masks, got {len(given)}"
+            )
+    return count
+
+
 def _checked_rle(index: int, coco: Any) -> Rle:
     try:
         return coco_to_rle(coco)
@@ -276,10 +286,14 @@ def _carried_over(source: sv.Detections) -> dict[str, NDArray[Any] | list[Any]]:
     }
 
 
-def _numbered(names: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Numbers of names, in the order in which they first come."""
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names.tolist()))}
-    return np.array([numbers[name] for name in names.tolist()], np.int64)
+def _class_ids(
+    source: sv.Detections, names: NDArray[np.str_], numbers: dict[str, int] | None
+) -> NDArray[Any]:
+    """Those of the detector, or numbers of the names in the order in which they first come."""
+    if source.class_id is not None:
+        return np.array(source.class_id)
+    numbers = {} if numbers is None else numbers
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names.tolist()], np.int64)
 
 
 def _class_names(

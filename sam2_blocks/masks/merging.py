@@ -1,7 +1,7 @@
 """Detections of several detectors as one: what they found alike stays once.
 
-Classes are compared by name, since detectors number them in their own ways. Fields that only some
-of the detections have are left out.
+Classes are compared by name, since detectors number them in their own ways. What has no confidence
+counts as certain.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from sam2_blocks.values import Float32Array, Int64Array
 
 SOURCE_COLUMN = "source"
 """Which of the merged detections a row is from, counted from 0."""
+CERTAIN = np.float32(1)
+"""The confidence of a box that has none: somebody drew it."""
+NO_TRACK = np.int64(-1)
+"""The id of what is not followed, as trackers write it."""
 
 
 def concatenate_detections(parts: Sequence[sv.Detections]) -> sv.Detections:
@@ -30,8 +34,9 @@ def concatenate_detections(parts: Sequence[sv.Detections]) -> sv.Detections:
 
     Returns:
         All rows, in order. Numbers of classes stay if no two detections contradict each other;
-        else names are numbered in the order in which they come. Masks, confidences and further
-        fields are there if all parts with rows have them.
+        else names are numbered in the order in which they come. Where only some parts have
+        confidences or ids of tracks, rows of the others get 1.0 and -1 (not followed). Masks and
+        further columns are there if all parts with rows have them.
 
     Raises:
         ValueError: if masks have different sizes.
@@ -47,9 +52,9 @@ def concatenate_detections(parts: Sequence[sv.Detections]) -> sv.Detections:
     return sv.Detections(
         xyxy=np.concatenate([part.xyxy for part in parts]).astype(np.float32).reshape(-1, 4),
         mask=_masks(given),
-        confidence=_column([part.confidence for part in given], np.float32),
+        confidence=_filled([part.confidence for part in given], given, CERTAIN),
         class_id=_class_ids(given, names),
-        tracker_id=_column([part.tracker_id for part in given], np.int64),
+        tracker_id=_filled([part.tracker_id for part in given], given, NO_TRACK),
         data={**data, "class_name": names, SOURCE_COLUMN: sources},
     )
 
@@ -127,7 +132,7 @@ def class_names(found: sv.Detections) -> NDArray[np.str_]:
 def confidence_of(found: sv.Detections) -> Float32Array:
     """The confidence of each row; boxes that were drawn by hand have none and count as certain."""
     if found.confidence is None:
-        return np.ones(len(found), np.float32)
+        return np.full(len(found), CERTAIN)
     return found.confidence.astype(np.float32)
 
 
@@ -150,6 +155,19 @@ def _column(parts: Sequence[NDArray[Any] | None], dtype: Any) -> NDArray[Any] | 
     if not given or len(given) < len(parts):
         return None
     return np.concatenate(given).astype(dtype)
+
+
+def _filled(
+    columns: Sequence[NDArray[Any] | None], given: Sequence[sv.Detections], nothing: np.generic
+) -> NDArray[Any] | None:
+    """The columns below each other; one that is missing is filled, if not all are."""
+    if all(column is None for column in columns):
+        return None
+    full = [
+        np.full(len(part), nothing) if column is None else column
+        for column, part in zip(columns, given, strict=True)
+    ]
+    return np.concatenate(full).astype(nothing.dtype)
 
 
 def _masks(given: Sequence[sv.Detections]) -> MaskStack | None:

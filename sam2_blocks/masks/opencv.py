@@ -2,6 +2,9 @@
 
 Nothing that we depend on brings OpenCV, and two builds of it in one environment overwrite each
 other; so it is never wanted. Supervision has what it needs of it in Python, to the same pixels.
+Of that `sv.polygon_to_mask` is public and used where polygons are filled. What is here is not:
+`sv.mask_to_polygons` leaves out parts of one pixel or one line, and `sv.approximate_polygon` takes
+a number of corners, no distance.
 """
 
 from __future__ import annotations
@@ -43,15 +46,3 @@ def simplify_contour(contour: Contour, tolerance_px: float) -> Contour:
     except ImportError:
         from supervision._cv2 import approxPolyDP
     return np.asarray(approxPolyDP(contour, tolerance_px, True), np.int32)
-
-
-def fill_polygon(canvas: UInt8Array, corners_xy: Contour) -> None:
-    """Paint what is inside of a polygon, and the pixels that it runs through, with 1.
-
-    Source: ``cv2.fillPoly``.
-    """
-    try:
-        from cv2 import fillPoly
-    except ImportError:
-        from supervision._cv2 import fillPoly
-    fillPoly(canvas, [corners_xy], 1)  # type: ignore[call-overload, unused-ignore]

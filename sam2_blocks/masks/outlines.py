@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import supervision as sv
 from numpy.typing import NDArray
 
-from sam2_blocks.masks.opencv import fill_polygon, outer_contours, simplify_contour
+from sam2_blocks.masks.opencv import outer_contours, simplify_contour
 from sam2_blocks.masks.polygons import MultipolygonPolicy, rle_to_polygons
 from sam2_blocks.masks.rle import rle_crop, rle_to_mask, rles_to_boxes_xyxy
 from sam2_blocks.masks.tracing import Ring
@@ -85,11 +86,17 @@ def painted_iou(rings: Sequence[Ring], rle: Rle) -> float:
     """
     [box] = rles_to_boxes_xyxy([rle])
     mask = rle_to_mask(rle_crop(rle, box))
-    canvas = np.zeros(mask.shape, np.uint8)
+    painted = np.zeros(mask.shape, bool)
     for ring in rings:
-        fill_polygon(canvas, (ring - box[:2]).astype(np.int32))
-    painted = canvas.view(bool)
+        _paint(painted, (ring - box[:2]).astype(np.int32))
     return float((painted & mask).sum() / (painted | mask).sum())
+
+
+def _paint(canvas: NDArray[np.bool_], corners_xy: NDArray[np.int32]) -> None:
+    """Paint what is inside of a polygon, and the pixels that it runs through."""
+    (left, top), (right, bottom) = corners_xy.min(axis=0), corners_xy.max(axis=0) + 1
+    inside = sv.polygon_to_mask(corners_xy - (left, top), (right - left, bottom - top))
+    canvas[top:bottom, left:right] |= inside.view(bool)
 
 
 def _move_into_pixels(rings: Sequence[Ring], rle: Rle) -> list[Ring]:

@@ -9,7 +9,8 @@ BLOCK = "detections/merge@v1"
 
 
 def rows(*boxes, **more):
-    return rows_to_detections([{"box_xyxy": list(box), "confidence": 0.5, **more} for box in boxes])
+    more = {"confidence": 0.5, **more}
+    return rows_to_detections([{"box_xyxy": list(box), **more} for box in boxes])
 
 
 def test_examples(plugins):
@@ -49,3 +50,13 @@ def test_masks_cannot_be_averaged(run_one_step):
     assert len(run_one_step(BLOCK, inputs).outputs["detections"].mask) == 2
     [error] = run_one_step(BLOCK, inputs, {"method": "weighted"}).errors
     assert "boxes can be averaged, masks cannot" in error.message
+
+
+@pytest.mark.parametrize("method", ["nms", "weighted", "all"])
+def test_a_list_without_confidences_takes_nobody_elses(run_one_step, method):
+    drawn = rows_to_detections([{"box_xyxy": [40, 0, 50, 10]}])
+    sure, unsure = rows((0, 0, 10, 10), confidence=0.75), rows((0, 0, 10, 10), confidence=0.25)
+    inputs = {"first": unsure, "second": sure, "third": drawn}
+    found = run_one_step(BLOCK, inputs, {"method": method}).outputs["detections"]
+    wanted = {"nms": [0.75, 1], "weighted": [0.5 * 2 / 3, 1 / 3], "all": [0.25, 0.75, 1]}
+    assert found.confidence.tolist() == pytest.approx(wanted[method])

@@ -53,14 +53,18 @@ def test_classes_of_prompts_are_those_of_masks_and_numbered_over_all_pictures(pl
         "outputs": {"predictions": "$steps.segment.predictions"},
     }
     box = {"box_xyxy": [2, 3, 12, 15]}
-    rows = [[{**box, "class_name": "cup"}, box], [{**box, "class_name": n} for n in ("lid", "cup")]]
+    rows = [
+        [box],
+        [{**box, "class_name": "cup"}, box],
+        [{**box, "class_name": n} for n in ("lid", "cup")],
+    ]
     items = [Item(str(n), {"image": sample_image(), "prompts": row}) for n, row in enumerate(rows)]
     resources = Resources({"sam2": FakeExecutor})
     with Runner(plugins.load_pipeline(document), plugins, resources=resources) as runner:
-        first, second = (result.outputs["predictions"] for result in runner.run(items))
-    assert first.data["class_name"].tolist() == ["cup", "object"]
-    assert second.data["class_name"].tolist() == ["lid", "cup"]
-    assert (first.class_id.tolist(), second.class_id.tolist()) == ([0, 1], [2, 0])
+        found = [result.outputs["predictions"] for result in runner.run(items)]
+    names = [predictions.data["class_name"].tolist() for predictions in found]
+    assert names == [["object"], ["cup", "object"], ["lid", "cup"]]
+    assert [predictions.class_id.tolist() for predictions in found] == [[0], [1, 0], [2, 1]]
 
 
 def test_classes_of_boxes_go_before_those_of_their_prompts(run_one_step):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from sam2_blocks.blocks import track as track_module
 from sam2_blocks.blocks.track import Track
 from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
@@ -148,6 +149,19 @@ def test_frames_of_a_micro_batch_are_announced_to_their_video(track, executor):
     for session, name in zip(executor.sessions, "ab", strict=True):
         assert session.frames == [f"{name}/{n}" for n in range(4)]
         assert {f"{name}/2", f"{name}/3"} <= set(session.expected) <= set(session.frames)
+
+
+def test_each_frame_is_named_once(track, monkeypatch):
+    named = []
+
+    def key_of(item, key_of=track_module._key_of):
+        named.append(item.image.id)
+        return key_of(item)
+
+    monkeypatch.setattr(track_module, "_key_of", key_of)
+    frames = [frame(n // 2, "ab"[n % 2]) for n in range(40)]
+    track(frames, {0: boxes(0), 1: boxes(0)})
+    assert named == [one.id for one in frames]
 
 
 def test_gaps_and_any_first_number(track, executor):

@@ -161,6 +161,18 @@ def test_both_scores_are_kept():
     assert detections.data["iou_prediction"].tolist() == prediction.iou_prediction.tolist()
 
 
+def test_names_without_ids_are_numbered_after_those_of_the_pictures_before():
+    detector = detected(4)
+    detector.class_id = None
+    detector.data["class_name"] = np.array(["lid", "cup", "lid", "pot"])
+    numbers = {"cup": 0, "pan": 1}
+    made = to_detections(predicted(sample_masks()), prompting=detector, class_numbers=numbers)
+    assert made.class_id.tolist() == [2, 0, 2, 3]
+    assert numbers == {"cup": 0, "pan": 1, "lid": 2, "pot": 3}
+    alone = to_detections(predicted(sample_masks()), prompting=detector)
+    assert alone.class_id.tolist() == [0, 1, 0, 2]
+
+
 def test_class_ids_without_names_get_names_that_differ():
     detector = sv.Detections(xyxy=np.ones((4, 4)), class_id=np.array([2, 0, 2, 1]))
     detections = to_detections(predicted(sample_masks()), prompting=detector)

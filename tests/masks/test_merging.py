@@ -50,15 +50,40 @@ def test_numbers_that_contradict_each_other_are_given_anew(second):
     assert together.class_id.tolist() == ([0, 1] if second[0] == "dog" else [0, 0])
 
 
-def test_fields_that_only_some_have_are_left_out():
-    first = detections(("cat", 0, 0.5, BOX), tracker_id=np.array([3]))
+def test_columns_that_only_some_have_are_left_out():
+    first, second = detections(("cat", 0, 0.5, BOX)), detections(("cat", 0, 0.5, FAR))
     first.data["colour"] = np.array(["red"])
-    second = detections(("cat", 0, 0.5, FAR))
-    second.confidence = None
-    together = concatenate_detections([first, second])
-    assert together.tracker_id is None
+    assert set(concatenate_detections([first, second]).data) == {"class_name", "source"}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_has_no_confidence_or_track_beside_what_has(order):
+    tracked = detections(("cat", 0, 0.5, BOX), ("cat", 0, 0.25, NEAR), tracker_id=np.array([3, 7]))
+    drawn = detections(("cat", 0, 0.5, FAR))
+    drawn.confidence = None
+    parts = [(tracked, drawn)[place] for place in order]
+    together = concatenate_detections([*parts, detections()])
+    rows = [[0.5, 0.25], [1]], [[3, 7], [-1]]
+    found = together.confidence, together.tracker_id
+    assert [column.dtype for column in found] == [np.float32, np.int64]
+    for column, wanted in zip(found, rows, strict=True):
+        assert column.tolist() == [value for place in order for value in wanted[place]]
+
+
+def test_where_nobody_has_a_confidence_none_is_made_up():
+    drawn = detections(("cat", 0, 0.5, FAR))
+    drawn.confidence = None
+    together = concatenate_detections([drawn, drawn])
     assert together.confidence is None
-    assert set(together.data) == {"class_name", "source"}
+    assert together.tracker_id is None
+
+
+def test_what_somebody_drew_wins_and_the_others_keep_their_order():
+    drawn = detections(("cat", 0, 0.0, (30, 30, 40, 40)))
+    drawn.confidence = None
+    together = concatenate_detections([detections(*ROWS), drawn, drawn])
+    found = suppress_detections(together, iou=0.5)
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.4, 0.1, 1])
 
 
 def test_masks_stay_if_all_have_them():

@@ -59,7 +59,7 @@ def test_contours_are_of_outer_borders_alone(mask):
 
     [contour] = opencv.outer_contours(mask.view(np.uint8))
     canvas = np.zeros(mask.shape, np.uint8)
-    opencv.fill_polygon(canvas, contour)
+    cv2.fillPoly(canvas, [contour], 1)
     assert not (mask & (canvas == 0)).any()
     simple = opencv.simplify_contour(contour, 2.0)
     assert len(simple) <= len(contour)

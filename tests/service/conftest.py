@@ -103,6 +103,23 @@ def segment(service, image=None, prompts=None, **fields):
     return asyncio.run(service.segment(request))
 
 
+def segment_together(service, requests):
+    """Answers, or errors, of requests that come at once."""
+
+    async def answer_all():
+        parsed = [Sam2SegmentationRequest.model_validate(request) for request in requests]
+        return await asyncio.gather(*map(service.segment, parsed), return_exceptions=True)
+
+    return asyncio.run(answer_all())
+
+
+def assert_same_masks(answer, expected):
+    """The masks to the pixel; the confidence but for the rounding of another batch size."""
+    for row, wanted in zip(answer.predictions, expected.predictions, strict=True):
+        assert row.masks == wanted.masks
+        assert row.confidence == pytest.approx(wanted.confidence, abs=1e-5)
+
+
 PICTURE = picture()
 PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
 

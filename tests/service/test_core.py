@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import io
 import threading
 from dataclasses import replace
@@ -11,7 +10,6 @@ import pytest
 from sam2_blocks.executor.cache.files import embedding_to_bytes, read_entry
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_mask
 from sam2_blocks.options import AutomaticSettings
-from sam2_blocks.requests import Sam2SegmentationRequest
 from sam2_blocks.service.errors import (
     ImageConflictError,
     ImageRefusedError,
@@ -28,6 +26,7 @@ from tests.service.conftest import (
     PICTURE,
     PROMPTS,
     as_request,
+    assert_same_masks,
     box,
     embed,
     fresh,
@@ -36,6 +35,7 @@ from tests.service.conftest import (
     picture,
     point,
     segment,
+    segment_together,
 )
 
 
@@ -289,23 +289,6 @@ def test_a_service_that_drains_takes_nothing_new(make_service):
         pass
 
 
-def assert_same(answer, expected):
-    """The masks to the pixel; the confidence but for the rounding of another batch size."""
-    for row, wanted in zip(answer.predictions, expected.predictions, strict=True):
-        assert row.masks == wanted.masks
-        assert row.confidence == pytest.approx(wanted.confidence, abs=1e-5)
-
-
-def together(service, requests):
-    async def run():
-        return await asyncio.gather(
-            *(service.segment(Sam2SegmentationRequest.model_validate(r)) for r in requests),
-            return_exceptions=True,
-        )
-
-    return asyncio.run(run())
-
-
 def test_one_name_for_two_pictures_at_once_never_mixes_them_up(make_service):
     service = make_service()
     pictures = [picture(seed) for seed in range(4)]
@@ -314,10 +297,10 @@ def test_one_name_for_two_pictures_at_once_never_mixes_them_up(make_service):
         {"image": as_request(pictures[n % 4]), "image_id": "x", "prompts": PROMPTS, "format": "rle"}
         for n in range(24)
     ]
-    answers = together(service, requests)
+    answers = segment_together(service, requests)
     for number, answer in enumerate(answers):
         if not isinstance(answer, ImageConflictError):
-            assert_same(answer, own[number % 4])
+            assert_same_masks(answer, own[number % 4])
     assert sum(isinstance(answer, ImageConflictError) for answer in answers) == 18
 
 

@@ -10,10 +10,16 @@ from sam2_blocks.service.errors import BusyError
 from sam2_blocks.service.lanes import Lane
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.testing import FakeExecutor
-from tests.service.conftest import as_request, box, fresh, picture, point
+from tests.service.conftest import (
+    PICTURE,
+    PROMPTS,
+    as_request,
+    assert_same_masks,
+    fresh,
+    picture,
+    segment_together,
+)
 
-PICTURE = picture()
-PROMPTS = [box(10, 10, 60, 50), {"points": [point(40, 30)]}, box(2, 2, 20, 20)]
 EVERYTHING = {
     "points_per_side": 3,
     "pred_iou_thresh": 0,
@@ -97,23 +103,6 @@ def test_a_full_queue_refuses(make_service):
         pass
 
 
-def assert_same(answer, expected):
-    """The masks to the pixel; the confidence but for the rounding of another batch size."""
-    for row, wanted in zip(answer.predictions, expected.predictions, strict=True):
-        assert row.masks == wanted.masks
-        assert row.confidence == pytest.approx(wanted.confidence, abs=1e-5)
-
-
-def together(service, requests):
-    async def run():
-        return await asyncio.gather(
-            *(service.segment(Sam2SegmentationRequest.model_validate(r)) for r in requests),
-            return_exceptions=True,
-        )
-
-    return asyncio.run(run())
-
-
 def test_requests_that_come_together_share_batches_and_keep_their_answers(
     make_service, nano_executor
 ):
@@ -130,13 +119,14 @@ def test_requests_that_come_together_share_batches_and_keep_their_answers(
         }
         for seed, image in enumerate(pictures)
     ]
-    together(service, requests)  # now the embeddings are known
+    segment_together(service, requests)  # now the embeddings are known
     # By name: prompts then wait for no picture to be decoded, and come together.
-    together_answers = together(service, [{**request, "image": None} for request in requests])
+    by_name = [{**request, "image": None} for request in requests]
+    together_answers = segment_together(service, by_name)
     alone = make_service(max_batch=1)
     for request, answer in zip(requests, together_answers, strict=True):
-        [expected] = together(alone, [request])
-        assert_same(answer, expected)
+        [expected] = segment_together(alone, [request])
+        assert_same_masks(answer, expected)
     assert {size for stage, size in sizes if stage == "encode"} == {1}  # on a CPU
     assert max(size for stage, size in sizes if stage == "decode") > 1
 
@@ -163,7 +153,7 @@ def test_images_that_come_together_share_a_batch_beside_a_cpu():
 def test_many_requests_for_one_new_image_run_the_encoder_once(make_service):
     service = make_service()
     requests = [{"image": as_request(PICTURE), "prompts": PROMPTS, "format": "rle"}] * 40
-    answers = together(service, requests)
+    answers = segment_together(service, requests)
     for answer in answers:
-        assert_same(answer, answers[0])
+        assert_same_masks(answer, answers[0])
     assert service.models.default.cache_stats().misses == 1

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import supervision as sv
 
 Row = Mapping[str, Any]
-NO_TRACK = -1
-"""What trackers of others give who is on no track."""
 
 CLICKED_CLASS = ("foreground", -1)
 """Name and number of what was clicked, as in the engine's block of SAM 3."""
@@ -132,8 +130,7 @@ def _below(parts: Sequence[sv.Detections]) -> sv.Detections:
         return given[0] if given else parts[0]
     boxes, clicks = given
     more = {name: _empty_like(column, clicks) for name, column in boxes.data.items()}
-    tracks = None if boxes.tracker_id is None else np.full(len(clicks), NO_TRACK)
-    clicks = replace(clicks, data={**more, **clicks.data}, tracker_id=tracks)
+    clicks = replace(clicks, data={**more, **clicks.data})
     joined = concatenate_detections([boxes, clicks])
     del joined.data[SOURCE_COLUMN]
     return joined

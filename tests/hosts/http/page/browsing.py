@@ -14,6 +14,7 @@ import numpy as np
 
 from sam2_blocks.executor import load
 from sam2_blocks.hosts.http.page.folder import PageFolder
+from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.service import ServedModels, ServiceSettings
 from sam2_blocks.values import Prompt, PromptSet
 
@@ -183,6 +184,11 @@ def expected_prediction(executor, image, rows, **options):
     [embedding] = executor.embed([image])
     [found] = executor.segment([(embedding, PromptSet(tuple(prompts)))], **options)
     return found
+
+
+def expected_masks(executor, image, rows):
+    """Its masks, as the page exports them."""
+    return [dict(rle_to_coco(rle)) for rle in expected_prediction(executor, image, rows).rles]
 
 
 def wait_until(holds, seconds=120):

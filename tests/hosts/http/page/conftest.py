@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks import read_image
 from sam2_blocks.hosts.http.page.folder import PageFolder
 from tests.conftest import PICTURES
 from tests.hosts.http.conftest import *  # noqa: F403 (its fixtures)
@@ -54,6 +55,11 @@ def browser():
 @pytest.fixture(scope="session")
 def nano():
     return fresh_nano()
+
+
+@pytest.fixture(scope="session")
+def coins():
+    return read_image(PICTURES / "coins.jpg")
 
 
 @pytest.fixture

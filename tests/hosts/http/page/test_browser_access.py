@@ -8,9 +8,8 @@ import pytest
 
 from sam2_blocks import read_image
 from sam2_blocks.hosts.http.page.folder import PageFolder
-from sam2_blocks.masks.rle import rle_to_coco
 from tests.conftest import PICTURES
-from tests.hosts.http.page.browsing import expected_prediction, serving
+from tests.hosts.http.page.browsing import expected_masks, serving
 
 COINS = "coins.jpg"
 
@@ -64,7 +63,7 @@ def test_the_keyboard_is_enough(clicking, nano):
     assert (left, top) == (x1, y1)
     assert right > left
     assert bottom > top
-    masks = [dict(rle_to_coco(rle)) for rle in expected_prediction(nano, image, rows).rles]
+    masks = expected_masks(nano, image, rows)
     assert clicking.masks() == masks
 
 
