@@ -23,7 +23,7 @@ from benchmarks.measure import environment
 from benchmarks.peers import OfficialCompiled, Ours, OursCompiled
 from benchmarks.report import plot, print_table, save
 from benchmarks.scenarios import LABELS, MASKS, SCENARIOS, SIZES_HW, Row, Settings
-from sam2_blocks.executor.sam2.model import resolve_device
+from sam2_blocks.executor.sam2.loading import resolve_device
 
 Step = tuple[tuple[str, ...], Settings]
 """Names of scenarios, and how to run them."""

@@ -21,7 +21,7 @@ import numpy as np
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.openvino.functions import IDLE_S
-from sam2_blocks.executor.sam2.model import load_model
+from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.values import Image
 

@@ -9,7 +9,7 @@ from benchmarks.peers import OursOpenVino, Weights
 from benchmarks.scenes import PHOTOGRAPH
 from sam2_blocks.executor.sam2.calibrate import measure_calibration
 from sam2_blocks.executor.sam2.executor import Sam2Executor
-from sam2_blocks.executor.sam2.model import load_model
+from sam2_blocks.executor.sam2.loading import load_model
 
 
 class OursInt8(OursOpenVino):

@@ -33,7 +33,7 @@ from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
-from sam2_blocks.executor.sam2.model import load_model
+from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.masks.detections import to_rles

@@ -105,7 +105,7 @@ def load(
     if not isinstance(cache_dir, str | Path | None):
         raise ModelError(f"cache_dir wants the path of a folder, got {cache_dir!r}.")
     from sam2_blocks.executor.sam2.executor import Sam2Executor
-    from sam2_blocks.executor.sam2.model import load_model
+    from sam2_blocks.executor.sam2.loading import load_model
 
     loaded = load_model(
         model,

@@ -23,7 +23,7 @@ from sam2_blocks.executor.openvino.calibrations import (
     find_calibration,
     keep_calibration,
 )
-from sam2_blocks.executor.sam2 import model
+from sam2_blocks.executor.sam2 import loading
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.int8 import measure_ranges
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
@@ -86,7 +86,7 @@ def load_int8(*, dtype: str = "int8", **options: Any) -> Sam2Executor:
     """
     with pytest.MonkeyPatch.context() as patch:
         if dtype == "int8":
-            patch.setattr(model, "has_fast_bfloat16", lambda device: False)
+            patch.setattr(loading, "has_fast_bfloat16", lambda device: False)
             weights = weights_of_nano(options.get("seed"), options.get("input_px", 0))
             if find_calibration(weights) is None:
                 calibrate_on_noise(seed=options.get("seed"), input_px=options.get("input_px", 0))
@@ -96,12 +96,12 @@ def load_int8(*, dtype: str = "int8", **options: Any) -> Sam2Executor:
 @cache
 def weights_of_nano(seed: int | None, input_px: int) -> str:
     """What a calibration is found by."""
-    return model.load_model("nano", device="cpu", seed=seed, input_px=input_px).weights
+    return loading.load_model("nano", device="cpu", seed=seed, input_px=input_px).weights
 
 
 def calibrate_on_noise(**options: Any) -> Calibration:
     """Calibrate the smallest network, unless it is."""
-    strict = model.load_model("nano", device="cpu", **options)
+    strict = loading.load_model("nano", device="cpu", **options)
     found = find_calibration(strict.weights)
     if found is None:
         side = strict.image_size

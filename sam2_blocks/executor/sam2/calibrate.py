@@ -23,7 +23,8 @@ from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibra
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.int8 import measure_ranges
-from sam2_blocks.executor.sam2.model import INT8, LoadedModel, load_model
+from sam2_blocks.executor.sam2.loading import INT8, load_model
+from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.preprocess import pictures_to_batch
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.masks.rle import rle_area, rle_iou

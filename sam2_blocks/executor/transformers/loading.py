@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sam2_blocks.errors import MissingExtraError, ModelError, as_error, message_of
-from sam2_blocks.executor.sam2.model import DTYPES, resolve_device, resolve_dtype
+from sam2_blocks.executor.sam2.loading import DTYPES, resolve_device, resolve_dtype
 from sam2_blocks.executor.transformers.detector import TransformersDetector
 from sam2_blocks.executor.transformers.grounder import TransformersGrounder
 from sam2_blocks.executor.transformers.library import torchvision_problem, transformers

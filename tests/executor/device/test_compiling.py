@@ -14,7 +14,7 @@ import torch
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.device import compiling
 from sam2_blocks.executor.sam2.executor import Sam2Executor
-from sam2_blocks.executor.sam2.model import load_model
+from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.values import Image, PromptSet
 
 pytestmark = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam2_blocks.executor.device.seeded import Seeded
-from sam2_blocks.executor.sam2.model import NANO_FOLDER
+from sam2_blocks.executor.sam2.loading import NANO_FOLDER
 from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 
 CONFIGS = [NANO_FOLDER / "nano.yaml", sam2_folder() / "configs/sam2.1/sam2.1_hiera_t.yaml"]

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.executor import Sam2Executor
-from sam2_blocks.executor.sam2.model import NANO_FOLDER
+from sam2_blocks.executor.sam2.loading import NANO_FOLDER
 from sam2_blocks.executor.weights.upstream import sam2_folder
 from sam2_blocks.values import Image
 

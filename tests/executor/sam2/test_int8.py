@@ -14,7 +14,7 @@ from sam2_blocks.executor import load
 from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibration
 from sam2_blocks.executor.openvino.functions import Plan, compile_plan
 from sam2_blocks.executor.sam2.int8 import linear_layers, measure_ranges, with_int8
-from sam2_blocks.executor.sam2.model import load_model
+from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.values import Image, PromptSet
 from tests.executor.conftest import NEEDS_OPENVINO, SEED, calibrate_on_noise

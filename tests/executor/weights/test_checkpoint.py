@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.sam2.model import NANO_FOLDER
+from sam2_blocks.executor.sam2.loading import NANO_FOLDER
 from sam2_blocks.executor.weights.catalogue import MODELS
 from sam2_blocks.executor.weights.checkpoint import (
     apply_checkpoint,
