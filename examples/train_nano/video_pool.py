@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from examples.train_nano.bank import Dice
 from examples.train_nano.prompts import choose_segments, paint_segments
 from examples.train_nano.scenes import GROUND
 from examples.train_nano.video_model import Features, Tracker, encode
@@ -34,6 +35,17 @@ class Stage:
 def least_pixels(size: int) -> float:
     """From how many pixels on an object counts as seen."""
     return 5e-4 * size**2
+
+
+def sure_of(area: Tensor, least: float) -> Tensor:
+    """Say which areas in pixels are no slivers: either nothing, or well over the ``least``."""
+    return (area == 0) | (area >= 2 * least)
+
+
+def hides_for(dice: Dice, frames: int) -> int:
+    """Draw for how many of a clip's ``frames`` something is hidden; often 0."""
+    hides = float(dice.rand(1)) < HIDING
+    return 1 + int(dice.randint(frames - 4, 1)) if hides else 0
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,7 @@ class Pool:
     def add(self) -> None:
         """Make one clip, in the place of the oldest when the pool is full."""
         frames = self.stage.frames + SPARE
-        hides = float(self._scenes.rand(1)) < HIDING
-        hidden = 1 + int(self._scenes.randint(frames - 4, 1)) if hides else 0
+        hidden = hides_for(self._scenes, frames)
         clip = self._scenes.clip(frames, self.stage.size, hidden=hidden)
         features = encode(self._tracker.model, clip.images).to(torch.float16)
         stored = Stored(features, Clip(clip.images[:, :0], clip.ids, clip.member))
@@ -125,8 +136,7 @@ class Pool:
             by_frame.append(Features(stacked))
         painted = torch.cat(targets, 1)[:, :, None]
         area, least = painted.sum((-1, -2)), least_pixels(self.stage.size)
-        sure = (area == 0) | (area >= 2 * least)
-        return Batch(by_frame, painted, area >= least, sure)
+        return Batch(by_frame, painted, area >= least, sure_of(area, least))
 
     def _stretch(self) -> Tensor:
         """Draw which frames to track: later or earlier ones, forwards or backwards."""

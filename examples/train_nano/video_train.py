@@ -1,6 +1,7 @@
 """Train nano's video memory for a number of minutes, on frozen weights for pictures; resumes.
 
-python -m examples.train_nano.video_train --minutes 100 --device auto --out runs/nano_video
+python -m examples.train_nano.video_train --minutes 100 --device cpu --out runs/nano_video
+python -m examples.train_nano.video_train --minutes 5 --device cuda --out runs/nano_video
 """
 
 from __future__ import annotations
@@ -10,28 +11,36 @@ import copy
 import functools
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from examples.train_nano.bank import Dice
 from examples.train_nano.export import WEIGHTS
 from examples.train_nano.model import set_image_size
 from examples.train_nano.prompts import Prompts, boxes_of, click
 from examples.train_nano.train import MUON, correct, mask_losses, orthogonalize, plain_attention
+from examples.train_nano.video_check import check, held_out
 from examples.train_nano.video_export import load_pictures
+from examples.train_nano.video_log import Log, figures_of
 from examples.train_nano.video_model import (
     Answer,
     Features,
     Memory,
     Tracker,
     encode,
+    is_memory,
     memory_parameters,
     prepare,
 )
+from examples.train_nano.video_painters import Errand, Painters
 from examples.train_nano.video_pool import Batch, Pool, Stage, Truth
 from examples.train_nano.video_scenes import VideoScenes
+from examples.train_nano.video_shelf import Shelf, stage_for
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 
 STAGES = (
@@ -39,8 +48,13 @@ STAGES = (
     Stage(0.38, 128, 14, 4, 3),
     Stage(0.76, 256, 8, 3, 3),
 )
+LONG_FROM = 0.5  # share of the time after which painted clips are tracked over more frames
+SHORT, LONG = 8, 16  # frames tracked before and after that
+PAINTED, SIZE = 24, 256  # frames of a clip of the painters, and pixels of its side
+FEWEST = 24  # such clips before the first step
 ABSENCE = 3.0  # what a frame without the object counts in the loss of its score
-SAVE_EVERY_S = 180
+TRAINED = 0.5  # share of a run after which it no longer needs help; a trained memory starts there
+SAVE_EVERY_S = 60
 
 
 class VideoTrainer:
@@ -53,6 +67,10 @@ class VideoTrainer:
         bank: textures in the generator's bank.
         weights: pictures' weights; default: the package's.
         half: whether to compute in bfloat16; default: where the device is fast in it.
+        start: nano's weights whose memory to go on from; default: a fresh memory.
+        painters: processes that make clips; default: this one makes them.
+        objects: tracked in a step, if there are painters; half as many over long stretches.
+        room: clips of the painters that are kept.
     """
 
     def __init__(
@@ -64,16 +82,25 @@ class VideoTrainer:
         bank: int = 320,
         weights: Path = WEIGHTS,
         half: bool | None = None,
+        start: Path | None = None,
+        painters: Painters | None = None,
+        objects: int = 160,
+        room: int = 1024,
     ) -> None:
         torch.manual_seed(seed)
-        self.rate = rate
+        self.rate, self.objects = rate, objects
         self.model = load_pictures(weights).to(device).eval().requires_grad_(False)
         self.probe = nn.Linear(self.model.hidden_dim, 1).to(device)
         self.tracker = Tracker(self.model)
-        self.scenes = VideoScenes(device, seed=seed + 1, bank=bank)
-        set_image_size(self.model, STAGES[0].size)
-        clips = [self.scenes.clip(8, STAGES[0].size).images[::4] for _ in range(12)]
-        prepare(self.model, encode(self.model, torch.cat(clips)))
+        self.coins = Dice("cpu", seed + 2)  # for what Python asks: a GPU would make it wait
+        if painters is None:
+            self.dice = self.scenes = VideoScenes(device, seed=seed + 1, bank=bank)
+            self.shelf = None
+        else:
+            self.dice = Dice(device, seed + 1)
+            self.shelf = Shelf(painters, self.dice, room)
+            set_image_size(self.model, painters.size)
+        self._begin(start)
         named = memory_parameters(self.model)
         matrices = [p for n, p in named.items() if p.ndim == 2 and "embed" not in n]
         matrices = [p for p in matrices if min(p.shape) > 1]
@@ -96,8 +123,37 @@ class VideoTrainer:
         self.step, self.tracked, self.seconds = 0, 0, 0.0
         self.pool: Pool | None = None
 
+    def _begin(self, start: Path | None) -> None:
+        """Take a trained memory over, or prepare a fresh one."""
+        self.trained = start is not None
+        if start:
+            trained = {k: v.float() for k, v in load_file(start).items() if is_memory(k)}
+            self.model.load_state_dict(trained, strict=False)
+        elif self.shelf is None:
+            set_image_size(self.model, STAGES[0].size)
+            clips = [self.scenes.clip(8, STAGES[0].size).images[::4] for _ in range(12)]
+            prepare(self.model, encode(self.model, torch.cat(clips)))
+        else:
+            self.shelf.take_in(FEWEST)
+            prepare(self.model, encode(self.model, self.shelf.pictures(FEWEST)))
+
+    @property
+    def clips(self) -> int:
+        """How many clips painters have made for this run."""
+        return self.shelf.clips if self.shelf else 0
+
+    def lesson(self, done: float) -> float:
+        """How far a run from a fresh memory would be, in 0..1."""
+        return TRAINED + (1 - TRAINED) * done if self.trained else done
+
     def batch(self, done: float) -> Batch:
         """Draw objects to track when ``done`` (0..1) of the time is over."""
+        if self.shelf is not None:
+            self.shelf.take_in(FEWEST)
+            stage = stage_for(self.objects, self.shelf.size, SHORT)
+            if done >= LONG_FROM:
+                stage = stage_for(self.objects // 2, self.shelf.size, LONG)
+            return self.shelf.batch(self.tracker, stage)
         stage = [s for s in STAGES if s.share <= done][-1]
         if self.pool is None or self.pool.stage != stage:
             set_image_size(self.model, stage.size)
@@ -106,17 +162,18 @@ class VideoTrainer:
             self.pool.refresh(self.step)
         return self.pool.batch()
 
-    def loss(self, batch: Batch, done: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Track a batch from its first frame on; the loss and what to log of it."""
         memory = Memory()
         losses = [self._start(batch, memory)]
-        scores: dict[str, list[Tensor]] = {"iou": [], "last": [], "seen": [], "lost": []}
+        trues: list[Tensor] = []
+        said: list[Tensor] = []
         last = len(batch.features) - 1
-        wants_click = float(self.scenes.rand(1)) < 0.3
-        corrected = 2 + int(self.scenes.randint(last - 1, 1)) if wants_click else 0
+        wants_click = float(self.coins.rand(1)) < 0.3
+        corrected = 2 + int(self.coins.randint(last - 1, 1)) if wants_click else 0
         for t in range(1, last + 1):
             features, truth = batch.frame(t)
-            target, present = truth.target, truth.present
+            target = truth.target
             with self.autocast():
                 conditioned = self.tracker.condition(t, features, memory)
                 answer = self.tracker.decode(conditioned, features)
@@ -131,21 +188,17 @@ class VideoTrainer:
             with self.autocast():
                 memories = self._remember(batch, t, logits, token, answer.score, done)
             (memory.prompted if prompted else memory.tracked)[t] = memories
-            scores["iou"].append(true[present[:, 0]])
-            if t == last:
-                scores["last"].append(true[present[:, 0]])
-            said = (answer.score > 0).float()
-            scores["seen"].append(said[present])
-            scores["lost"].append(1 - said[~present])
-        seen = {k: torch.cat(v).mean().item() for k, v in scores.items()}
-        return torch.stack(losses).mean(), seen
+            trues.append(true)
+            said.append(answer.score[:, 0] > 0)
+        figures = figures_of(torch.stack(trues), torch.stack(said), batch.present[1:, :, 0])
+        return torch.stack(losses).mean(), figures
 
     def _start(self, batch: Batch, memory: Memory) -> Tensor:
         """Prompt the first frame by a box, a click or a mask; the loss of its object score."""
         features, truth = batch.frame(0)
         target = truth.target
         n, size = len(target), target.shape[-1]
-        kind = float(self.scenes.rand(1))
+        kind = float(self.coins.rand(1))
         conditioned = features.levels[-1] + self.model.no_mem_embed[0, 0, :, None, None]
         device = target.device
         with self.autocast():
@@ -157,10 +210,10 @@ class VideoTrainer:
             if kind < 0.75:
                 box = boxes_of(target)[:, 0]
                 extent = (box[:, 1] - box[:, 0])[:, None]
-                box = box + 0.04 * self.scenes.rand(1) * self.scenes.randn(n, 2, 2) * extent
+                box = box + 0.04 * self.dice.rand(1) * self.dice.randn(n, 2, 2) * extent
                 prompt = box.clamp(0, size), torch.tensor([[2, 3]], device=device).expand(n, 2)
             else:
-                point = click(self.scenes, target, middle=0.8)
+                point = click(self.dice, target, middle=0.8)
                 prompt = point, torch.ones(n, 1, dtype=torch.long, device=device)
             answer = self.tracker.decode(conditioned, features, prompt)
             logits, token = self.tracker.choose(answer, multimask=kind >= 0.75)
@@ -180,9 +233,9 @@ class VideoTrainer:
         """Remember what was predicted; early in training, more often what is true."""
         target, present = batch.targets[t], batch.present[t]
         n = len(target)
-        told = self.scenes.rand(n, 1) < max(0.1, 0.9 - 1.6 * done)
+        told = self.dice.rand(n, 1) < max(0.1, 0.9 - 1.6 * done)
         seen = torch.where(told, present, score > 0)
-        told = self.scenes.rand(n, 1, 1, 1) < max(0.0, 0.7 - 1.6 * done)
+        told = self.dice.rand(n, 1, 1, 1) < max(0.0, 0.7 - 1.6 * done)
         logits = torch.where(told, self._ideal(target, logits), logits)
         return self.tracker.remember(batch.features[t], logits.detach(), token.detach(), seen)
 
@@ -194,7 +247,7 @@ class VideoTrainer:
         nothing = torch.zeros(n, 1, 0, 2, device=target.device)
         labels = torch.zeros(n, 1, 0, dtype=torch.long, device=target.device)
         valid = torch.ones(n, 1, dtype=torch.bool, device=target.device)
-        prompts = correct(self.scenes, Prompts(nothing, labels, target, valid), logits.detach())
+        prompts = correct(self.dice, Prompts(nothing, labels, target, valid), logits.detach())
         points = prompts.coords[:, 0], prompts.labels[:, 0]
         before = logits.detach().clamp(-32, 32)
         with self.autocast():
@@ -235,21 +288,28 @@ class VideoTrainer:
         ) / outside
         return even.mean()
 
-    def advance(self, done: float) -> dict[str, float]:
-        """Make one step; ``done`` in 0..1 is the share of the time that is over."""
+    def advance(self, done: float) -> dict[str, Tensor]:
+        """Make one step; ``done`` in 0..1 is the share of the time that is over.
+
+        Returns:
+            Figures of it, on the device: who reads them waits for it.
+        """
         batch = self.batch(done)
+        self.tracked += batch.present.numel()
         factor = min(1.0, (self.step + 1) / 60) * max(0.02, min(1.0, 1.3 * (1 - done)))
         for optimizer, times in zip(self.optimizers, (MUON, 1.0), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = times * self.rate * factor
             optimizer.zero_grad()
-        loss, seen = self.loss(batch, done)
+        loss, figures = self.loss(batch, self.lesson(done))
         loss.backward()  # type: ignore[no-untyped-call]
+        for parameter in self.params:
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
         norm = torch.nn.utils.clip_grad_norm_(self.params, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        self.tracked += batch.present.numel()
         keep = min(0.995, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             pairs = zip(
@@ -259,7 +319,22 @@ class VideoTrainer:
             )
             for mean, new in pairs:
                 mean.lerp_(new, 1 - keep)
-        return {"loss": loss.item(), "norm": norm.item(), **seen}
+        return {"loss": loss.detach(), "norm": norm, **figures}
+
+    def advance_or_shrink(self, done: float) -> dict[str, Tensor]:
+        """Make one step; where memory of the device is short, with fewer objects from now on."""
+        try:
+            return self.advance(done)
+        except torch.OutOfMemoryError:
+            if self.shelf is None or self.objects < 16:
+                raise
+        # Only here, past the exception, has what the failed step kept been let go.
+        self.objects = self.objects * 3 // 4
+        print(f"memory is short: from now on {self.objects} objects a step", flush=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        torch.cuda.empty_cache()
+        return self.advance_or_shrink(done)
 
     def save(self, path: Path) -> None:
         """Write the whole state; a crash leaves the old file or the new one."""
@@ -269,7 +344,7 @@ class VideoTrainer:
             "probe": self.probe.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "step": self.step, "tracked": self.tracked, "seconds": self.seconds,
-            "rng": self.scenes.rng.get_state().cpu(),
+            "rng": self.dice.rng.get_state().cpu(), "coins": self.coins.rng.get_state(),
         }  # fmt: skip
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -277,7 +352,7 @@ class VideoTrainer:
 
     def load(self, path: Path) -> None:
         """Continue from a file of :meth:`save`."""
-        state = torch.load(path, map_location=self.scenes.device, weights_only=True)
+        state = torch.load(path, map_location=self.dice.device, weights_only=True)
         for model, weights in ((self.model, "model"), (self.average, "average")):
             own = memory_parameters(model)
             with torch.no_grad():
@@ -287,51 +362,100 @@ class VideoTrainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.tracked, self.seconds = state["step"], state["tracked"], state["seconds"]
-        self.scenes.rng.set_state(state["rng"].cpu())
+        self.dice.rng.set_state(state["rng"].cpu())
+        self.coins.rng.set_state(state["coins"].cpu())
 
 
-def fit(trainer: VideoTrainer, minutes: float, path: Path) -> None:
+def fit(trainer: VideoTrainer, minutes: float, path: Path, log: Log) -> None:
     """Train until ``minutes``, counted over all runs, are used up; save to ``path`` on the way."""
-    seen: list[dict[str, float]] = []
     saved = before = time.monotonic()
     while (done := trainer.seconds / (60 * minutes)) < 1:
-        seen.append(trainer.advance(done))
+        figures = trainer.advance_or_shrink(done)
         now = time.monotonic()
         trainer.seconds, before = trainer.seconds + now - before, now
-        if trainer.step % 20 == 0 or trainer.step == 3:
-            values = {k: [s[k] for s in seen if s[k] == s[k]] for k in seen[0]}
-            text = " ".join(f"{k} {sum(v) / max(1, len(v)):.3f}" for k, v in values.items())
-            print(f"step {trainer.step}, {trainer.seconds / 60:.1f} min: {text}", flush=True)
-            seen = []
+        left_s = 60 * minutes - trainer.seconds
+        log.add(figures, left_s, step=trainer.step, tracked=trainer.tracked, clips=trainer.clips)
         if now - saved > SAVE_EVERY_S:
             trainer.save(path)
             saved = now
     trainer.save(path)
 
 
-def main() -> None:
-    """Read the command line and train."""
+def compare(trainer: VideoTrainer, start: dict[str, Tensor], errand: Errand, log: Log) -> None:
+    """Check the memory a run started from and its average, on held-out clips, and say so."""
+    clips = errand.result()
+    size = trainer.model.image_size
+    set_image_size(trainer.average, clips[0][0].shape[-1])
+    log.write({"weights": "average", **check(trainer.average, clips)})
+    before = copy.deepcopy(trainer.average)
+    before.load_state_dict(start, strict=False)
+    log.write({"weights": "start", **check(before, clips)})
+    set_image_size(trainer.average, size)
+
+
+def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=100.0, help="time over all runs")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, default=Path("runs/nano_video"))
+    parser.add_argument("--start", type=Path, help="safetensors of nano, whose memory goes on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU")
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, help="bfloat16")
-    args = parser.parse_args()
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    device = found if args.device == "auto" else args.device
+    parser.add_argument(
+        "--workers", type=int, help="that paint clips (default with a GPU: all cores but one)"
+    )
+    parser.add_argument("--bank", type=int, default=320, help="textures; with workers, of each")
+    parser.add_argument("--objects", type=int, default=160, help="a step, with workers")
+    parser.add_argument("--room", type=int, default=1536, help="clips kept, with workers")
+    parser.add_argument("--held-out", type=int, default=28, help="clips to check, with workers")
+    parser.add_argument("--spare", type=float, default=30.0, help="GiB of a GPU left to others")
+    args = parser.parse_args(words)
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.workers is None:
+        cores = len(os.sched_getaffinity(0))
+        args.workers = 0 if args.device == "cpu" else max(1, cores - 1)
+    return args
+
+
+def set_up(device: str, spare: float) -> None:
+    """Set what torch has one switch for."""
     if device == "cpu":
         F.scaled_dot_product_attention = plain_attention  # type: ignore[assignment]
         torch.set_flush_denormal(True)
-        torch.set_num_threads(args.threads)
+        return
+    whole = torch.cuda.get_device_properties(0).total_memory / 2**30
+    torch.cuda.set_per_process_memory_fraction(max(0.1, 1 - spare / whole))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the command line and train."""
+    args = read_arguments(words)
+    torch.set_num_threads(args.threads)
+    painters = errand = None
+    if args.workers:  # first of all: they paint while the device wakes up
+        first = 1000 * (args.seed + 1)
+        painters = Painters(args.workers, frames=PAINTED, size=SIZE, seed=first, bank=args.bank)
+        errand = Errand(held_out, args.held_out, SIZE) if args.held_out else None
+    set_up(args.device, args.spare)
     args.out.mkdir(parents=True, exist_ok=True)
-    trainer = VideoTrainer(device=device, seed=args.seed, rate=args.rate, half=args.half)
+    trainer = VideoTrainer(
+        device=args.device, seed=args.seed, rate=args.rate, half=args.half, bank=args.bank,
+        start=args.start, painters=painters, objects=args.objects, room=args.room,
+    )  # fmt: skip
     path = args.out / "checkpoint.pt"
     if path.exists():
         trainer.load(path)
-    fit(trainer, args.minutes, path)
+    start = {n: p.detach().clone() for n, p in memory_parameters(trainer.average).items()}
+    log = Log(args.out / "log.jsonl")
+    fit(trainer, args.minutes, path, log)
+    if painters:
+        painters.stop()
+    if errand:
+        compare(trainer, start, errand, log)
 
 
 if __name__ == "__main__":
