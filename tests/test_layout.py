@@ -31,6 +31,7 @@ ABOUT_MORE = {
     "executor/sam2/test_parity.py": "the whole way against the official predictor",
     "executor/sam2/test_track_parity.py": "a session against the official video predictor",
     "executor/test_cuda.py": "what only CUDA can prove, of all modules",
+    "executor/test_cuda_abilities.py": "tracks, services and detectors on a CUDA device",
     "hosts/comfyui/test_clips.py": "a clip through the nodes that follow objects",
     "hosts/http/test_fuzz.py": "no request makes the server fail",
     "hosts/http/page/test_browser.py": "the page in a real browser",

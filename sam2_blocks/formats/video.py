@@ -79,7 +79,8 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
 
     with _open(path) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        # With a thread for each frame, what follows a damaged one near the end is lost.
+        stream.thread_type = "SLICE"
         packets = iter(container.demux(stream))
         while True:
             try:

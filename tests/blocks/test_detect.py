@@ -167,7 +167,8 @@ def test_a_seeded_model_gives_what_the_library_gives(plugins, tiny_detector, tmp
         found = result.outputs["found"]
         assert len(found) > 0
         assert np.abs(found.xyxy - expected["boxes"].numpy()).max() < 1e-3
-        assert np.array_equal(found.confidence, expected["scores"].numpy())
+        # Other processors round sums of a batch of two in another order.
+        np.testing.assert_allclose(found.confidence, expected["scores"].numpy(), atol=1e-6)
         assert np.array_equal(found.class_id, expected["labels"].numpy())
 
 

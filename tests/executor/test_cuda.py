@@ -283,4 +283,6 @@ def test_out_of_memory_halves_the_chunk(monkeypatch, tiny_cuda, tiny_cuda_embedd
     little_memory(GIB // 2)
     [halved] = tiny_cuda.segment([(tiny_cuda_embedding, prompts)])
     assert sizes[0] == tiny_cuda._decoder.chunk_size > sizes[-1]
-    np.testing.assert_allclose(halved.low_res_logits, expected.low_res_logits, atol=1e-4)
+    # Another size of batch is another order of sums: 1.3e-4 on an H200, of logits to 32.
+    np.testing.assert_allclose(halved.low_res_logits, expected.low_res_logits, atol=5e-4)
+    assert ious([halved], [expected]).min() >= 0.9999

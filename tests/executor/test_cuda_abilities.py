@@ -27,7 +27,7 @@ from tests.executor.sam2.official_video import (
     propagate,
     write_clip,
 )
-from tests.executor.transformers.test_detector import DETECTORS
+from tests.executor.transformers.test_detector import DETECTORS, by_hand
 from tests.service.conftest import as_request, box, fresh, library_call
 
 pytestmark = [
@@ -195,24 +195,27 @@ def test_a_picture_and_boxes_to_detections(pictures):
     assert np.mean(on_gpu.mask != on_cpu.mask) <= 1e-4
 
 
+def test_tracks_on_the_cpu_of_a_machine_that_has_a_gpu(tmp_path):
+    """Upstream puts some of a network's numbers on the GPU, wherever the weights are."""
+    images = write_clip(tmp_path, 3)
+    found = follow(load("nano", device="cpu", backend="torch"), images)
+    assert [len(tracks.tracker_id) for tracks in found] == [len(OBJECTS)] * 3
+    assert any(rle_to_mask(rle).any() for rle in found[-1].prediction.rles)
+
+
 def test_what_runs_on_a_cpu_alone_says_so():
-    with pytest.raises(ModelError, match="cpu"):
+    with pytest.raises(ModelError, match="'openvino' computes on the CPU, not on 'cuda:0'"):
         load("nano", device=DEVICE, backend="openvino")
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_finds_what_it_finds_on_a_cpu(
-    float32_convolutions, name, tiny_detector, pictures
-):
-    load_detector = pytest.importorskip("sam2_blocks.executor.transformers.loading").load
+def test_a_detector_finds_what_the_library_finds_there(name, tiny_detector, pictures):
+    loading = pytest.importorskip("sam2_blocks.executor.transformers.loading")
     images = [pictures["photo"], pictures["odd"]]
-    on_gpu, on_cpu = (
-        load_detector(str(tiny_detector(name)), device=device).detect(images, threshold=0.2)
-        for device in (DEVICE, "cpu")
-    )
-    assert sum(map(len, on_cpu)) > 0
-    for ours, theirs in zip(on_gpu, on_cpu, strict=True):
-        assert abs(len(ours) - len(theirs)) <= max(1, len(theirs) // 50)
-        np.testing.assert_allclose(
-            np.sort(ours.confidence)[-5:], np.sort(theirs.confidence)[-5:], atol=1e-3
-        )
+    detector = loading.load(str(tiny_detector(name)), device=DEVICE)
+    found = detector.detect(images, threshold=0.2)
+    expected = by_hand(tiny_detector(name), images, 0.2, device=DEVICE)
+    assert sum(map(len, found)) > 0
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.confidence, theirs["scores"].cpu().numpy(), atol=1e-4)
+        np.testing.assert_allclose(ours.boxes_xyxy, theirs["boxes"].cpu().numpy(), atol=0.1)

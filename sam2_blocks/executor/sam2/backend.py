@@ -65,15 +65,15 @@ def choose_backend(
             "dtype."
         )
     name = "openvino" if int8 and name == "auto" else name
+    refusal = _find_refusal(device, dtype, level)
+    if name == "openvino" and refusal:
+        raise ModelError(refusal)
     problem = find_backend_problem(name)
     if problem:
         raise MissingExtraError(problem) if name == "openvino" else ModelError(problem)
-    refusal = _find_refusal(device, dtype, level)
     if name == "auto":
         wanted = mode == "fast" and not refusal and platform.machine() in FASTER_ON
         return "openvino" if wanted and has_openvino() else "torch"
-    if name == "openvino" and refusal:
-        raise ModelError(refusal)
     return "openvino" if name == "openvino" else "torch"
 
 

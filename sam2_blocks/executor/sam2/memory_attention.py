@@ -67,7 +67,7 @@ def is_known(layer: Any) -> bool:
 def _weigh(layer: Any, tokens: Tensor, memory: Tensor, places: Tensor, pointers: int) -> Tensor:
     """Run the cross-attention: (N, h * w, C)."""
     cross = layer.cross_attn_image
-    turns = _turns(cross, tokens.shape[1])
+    turns = _turns(cross, tokens.shape[1], tokens.device)
     queries = cross.q_proj(layer.norm2(tokens)) / math.sqrt(cross.internal_dim)
     _turn(queries, turns)
     placed = cross.k_proj(places)  # (1 or N, L, C): what keys are of places alone, with the bias
@@ -105,12 +105,16 @@ def _multiply(rows: Tensor, others: Tensor) -> Tensor:
     return products
 
 
-def _turns(cross: Any, count: int) -> Tensor:
-    """By how much each place turns its token: complex, (h * w, C / 2)."""
+def _turns(cross: Any, count: int, device: torch.device) -> Tensor:
+    """By how much each place turns its token: complex, (h * w, C / 2).
+
+    Upstream puts them on the first GPU of a machine that has one, wherever the weights are.
+    """
     if cross.freqs_cis.shape[0] != count:
         side = math.isqrt(count)
         cross.freqs_cis = cross.compute_cis(end_x=side, end_y=side)
-    turns: Tensor = cross.freqs_cis
+    turns: Tensor = cross.freqs_cis.to(device)
+    cross.freqs_cis = turns
     return turns
 
 

@@ -14,7 +14,7 @@ import torch
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import BACKEND_VARIABLE
-from sam2_blocks.executor.sam2 import backend, model
+from sam2_blocks.executor.sam2 import backend, loading
 from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, OpenVinoDecoder, choose_backend
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import prompts_to_rows
@@ -93,7 +93,7 @@ def test_auto_falls_back_with_one_line(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         executor = load("nano", device="cpu", seed=SEED, dtype="bfloat16", backend="auto")
     assert executor.spec.backend == "torch"
-    [record] = [r for r in caplog.records if r.name == model.__name__]
+    [record] = [r for r in caplog.records if r.name == loading.__name__]
     assert "'nano' here: unsupported operation. It is computed by torch instead" in record.message
     assert "openvino" not in executor.model.key
 

@@ -7,7 +7,7 @@ import torch
 
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2 import memory_attention
-from sam2_blocks.executor.sam2.memory_attention import attend, is_known
+from sam2_blocks.executor.sam2.memory_attention import _turns, attend, is_known
 
 SIDE, OBJECTS, POINTERS = 16, 3, 8
 
@@ -68,3 +68,12 @@ def test_half_precision_takes_the_module_itself(attention, given):
             attention, tokens, memory, places, frame_places=frame_places, pointers=POINTERS
         )
     assert torch.isfinite(found).all()
+
+
+def test_the_turns_go_where_the_tokens_are(attention):
+    """Upstream puts them on the first GPU of a machine that has one, whatever device is asked."""
+    cross = attention.layers[0].cross_attn_image
+    kept = cross.freqs_cis
+    for count in (SIDE * SIDE, 4 * SIDE * SIDE):
+        assert _turns(cross, count, torch.device("meta")).device.type == "meta"
+        cross.freqs_cis = kept

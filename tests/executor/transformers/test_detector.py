@@ -10,16 +10,16 @@ from sam2_blocks.values import Image
 DETECTORS = ("rt_detr_v2", "rt_detr", "d_fine", "yolos")
 
 
-def by_hand(folder, pictures, threshold):
+def by_hand(folder, pictures, threshold, device="cpu"):
     """What the library's own documentation says to do."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-    model = AutoModelForObjectDetection.from_pretrained(folder)
+    model = AutoModelForObjectDetection.from_pretrained(folder).to(device)
     processor = AutoImageProcessor.from_pretrained(folder)
     inputs = processor(images=[picture.pixels for picture in pictures], return_tensors="pt")
     with torch.inference_mode():
-        outputs = model(**inputs)
+        outputs = model(**inputs.to(device))
     sizes = [picture.hw for picture in pictures]
     return processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes)
 
