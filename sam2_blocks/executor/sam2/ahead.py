@@ -17,22 +17,6 @@ from sam2_blocks.values import Embedding, Image
 
 Encode = Callable[[Image], Embedding]
 
-MOST_CORES = 4
-"""With more, all of them on one frame after the other were not measured to be slower."""
-
-BATCH_SHARE = 4
-"""Frames ahead take a quarter of the memory of a batch: large ones keep all cores busy anyway."""
-
-
-def frames_ahead(cores: int, batch: int) -> int:
-    """Return how many frames to encode ahead of the one that is followed; 0 for none.
-
-    Args:
-        cores: that compute.
-        batch: frames whose encoding fits into memory at once.
-    """
-    return min(cores, batch // BATCH_SHARE) if 1 < cores <= MOST_CORES else 0
-
 
 class FramesAhead:
     """The frames of one session that are announced and not given yet.

@@ -6,12 +6,15 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
+from sam2_blocks.executor.device.graphs import TensorFunction
+from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.preprocess import VERSION, pictures_to_batch
 from sam2_blocks.heap import tidy
@@ -21,6 +24,12 @@ from sam2_blocks.values import Embedding, Image
 LIVE_WIDTHS = 12
 BATCH_BYTES = {"cpu": 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}
 MAX_BATCH = 16
+MOST_CORES = 4
+"""With more, all of them on one picture after the other were not measured to be slower."""
+
+APART_SHARE = 4
+"""Those encoded apart take a quarter of the memory of a batch: large ones keep all cores busy."""
+
 HASH_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -42,47 +51,69 @@ def embedding_keys(images: Sequence[Image], model: LoadedModel) -> list[str]:
 
 
 def embed_images(
-    model: LoadedModel, images: Sequence[Image], keys: Sequence[str]
+    model: LoadedModel,
+    images: Sequence[Image],
+    keys: Sequence[str],
+    workers: Workers | None = None,
 ) -> list[Embedding]:
     """Encode pictures of any sizes.
+
+    Several are encoded side by side, one core each, where that is faster: cores that share a small
+    picture wait for each other after every operation, and for one that is busy with what else a
+    run does. Each is then rounded the same whichever others come with it, as one core rounds it,
+    which may differ in the last bit from a picture that comes alone and has all cores.
 
     Args:
         model: the network.
         images: the pictures.
         keys: their content keys, as `embedding_key` makes them.
+        workers: one core each; None computes all pictures with all cores.
     """
-
-    def encode(chunk: Sequence[tuple[Image, str]]) -> list[Embedding]:
-        size, device = model.image_size, model.device
-        with torch.inference_mode():
-            batch = pictures_to_batch([image.pixels for image, _ in chunk], size, device)
-            if model.has_fixed_shapes("encoder"):
-                batch = torch.stack(fill_bucket(batch.unbind(), batch_size(model)))
-        levels = encode_batch(model, batch)
-        return [
-            own_levels(model, image, key, [level[b : b + 1] for level in levels])
-            for b, (image, key) in enumerate(chunk)
-        ]
-
-    found = map_chunks(encode, list(zip(images, keys, strict=True)), batch_size(model))
+    items = list(zip(images, keys, strict=True))
+    if workers is not None and len(items) > 1 and encodes_apart(model, workers.count):
+        encode = partial(_encode_chunk, model, encoder=model.recorded_encoder)
+        return workers.map_chunks(encode, items, [1] * len(items))
+    found = map_chunks(partial(_encode_chunk, model), items, batch_size(model))
     if model.backend == "openvino":  # which keeps much from one picture to the next
         tidy()
     return found
 
 
-def encode_batch(model: LoadedModel, batch: Tensor) -> list[Tensor]:
+def _encode_chunk(
+    model: LoadedModel,
+    chunk: Sequence[tuple[Image, str]],
+    encoder: TensorFunction | None = None,
+) -> list[Embedding]:
+    """Encode pictures with their keys together."""
+    size, device = model.image_size, model.device
+    with torch.inference_mode():
+        batch = pictures_to_batch([image.pixels for image, _ in chunk], size, device)
+        if model.has_fixed_shapes("encoder"):
+            batch = torch.stack(fill_bucket(batch.unbind(), batch_size(model)))
+    levels = encode_batch(model, batch, encoder)
+    return [
+        own_levels(model, image, key, [level[b : b + 1] for level in levels])
+        for b, (image, key) in enumerate(chunk)
+    ]
+
+
+def encode_batch(
+    model: LoadedModel, batch: Tensor, encoder: TensorFunction | None = None
+) -> list[Tensor]:
     """Run the encoder.
 
     Args:
         model: the network.
         batch: float32, (B, 3, S, S), as `pictures_to_batch` makes them.
+        encoder: in place of the model's own; see `LoadedModel.recorded_encoder`.
 
     Returns:
         Feature maps, finest first: (B, C/8, h, w), (B, C/4, h/2, w/2) and (B, C, h/4, w/4); only
         the last where the model has no high-resolution features.
     """
+    run = encoder or model.encoder
     with model.computing():
-        return [level.to(model.dtype) for level in model.encoder(batch)]
+        return [level.to(model.dtype) for level in run(batch)]
 
 
 def embedding_shapes(model: LoadedModel) -> dict[str, tuple[int, ...]]:
@@ -103,6 +134,22 @@ def batch_size(model: LoadedModel) -> int:
     bytes_per_image = LIVE_WIDTHS * width * finest_px * model.dtype.itemsize
     budget = BATCH_BYTES.get(model.device.type, BATCH_BYTES["cpu"])
     return max(1, min(MAX_BATCH, budget // bytes_per_image))
+
+
+def pictures_apart(cores: int, batch: int) -> int:
+    """Return how many pictures to encode side by side, one core each; 0 for all cores on each.
+
+    Args:
+        cores: that compute.
+        batch: pictures whose encoding fits into memory at once; see `batch_size`.
+    """
+    return min(cores, batch // APART_SHARE) if 1 < cores <= MOST_CORES else 0
+
+
+def encodes_apart(model: LoadedModel, cores: int) -> bool:
+    """Say whether pictures that come together are encoded side by side, one core each."""
+    plain = model.backend == "torch" and model.compile == "off"
+    return plain and pictures_apart(cores, batch_size(model)) > 1
 
 
 def own_levels(model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]) -> Embedding:

@@ -25,7 +25,7 @@ from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
+from sam2_blocks.executor.sam2.ahead import FramesAhead
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import (
@@ -33,6 +33,7 @@ from sam2_blocks.executor.sam2.encode import (
     embed_images,
     embedding_keys,
     embedding_shapes,
+    pictures_apart,
 )
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.frames import embed_frame, frame_key, unnamed_key
@@ -200,7 +201,8 @@ class Sam2Executor:
 
         def compute(missing: Sequence[str]) -> list[Embedding]:
             with self._device_lock:
-                return embed_images(self._model, [by_key[key] for key in missing], missing)
+                pictures = [by_key[key] for key in missing]
+                return embed_images(self._model, pictures, missing, self._workers)
 
         embeddings = self._cache.get_many(keys, compute)
         return list(map(_of_picture, embeddings, images))
@@ -336,7 +338,7 @@ class Sam2Executor:
         most = 0
         if workers is not None and model.compile == "off" and not cached:
             keep_at_hand()
-            most = frames_ahead(workers.count, batch_size(model))
+            most = pictures_apart(workers.count, batch_size(model))
 
         def prepare() -> Callable[[Image], Embedding]:
             encoder = model.split_frame_encoder(most)

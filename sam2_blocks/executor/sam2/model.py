@@ -15,6 +15,7 @@ from sam2_blocks.executor.backends import Backend
 from sam2_blocks.executor.device.compiling import PARTS, CompileLevel, Part, compile_function
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
 from sam2_blocks.executor.device.precision import TF32
+from sam2_blocks.executor.device.recorded import record_function
 from sam2_blocks.executor.openvino.calibrations import Calibration
 from sam2_blocks.executor.sam2 import trunk
 from sam2_blocks.executor.sam2.backend import OpenVinoEncoder, openvino_encoder
@@ -104,8 +105,26 @@ class LoadedModel:
         self._prepare_encoder()
         return self.accelerate(self._encode_frame, "encoder")
 
+    @cached_property
+    def recorded_encoder(self) -> TensorFunction:
+        """`encoder` for one picture in each of several threads, which do not wait for Python."""
+        return self._recorded(self._encode)
+
+    @cached_property
+    def _recorded_frame_encoder(self) -> TensorFunction:
+        return self._recorded(self._encode_frame)
+
+    def _recorded(self, function: TensorFunction) -> TensorFunction:
+        if not self._restates_encoder:  # nobody knows what it does with values
+            return function
+        self._prepare_encoder()
+        with self.computing():
+            return record_function(function, torch.zeros(1, 3, self.image_size, self.image_size))
+
     def split_frame_encoder(self, calls: int) -> TensorFunction:
         """Return `frame_encoder` for so many threads at a time, with one core each."""
+        if self.backend == "torch":
+            return self._recorded_frame_encoder
         encode = self.frame_encoder
         return encode.split(calls) if isinstance(encode, OpenVinoEncoder) else encode
 

@@ -1,16 +1,35 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from sam2_blocks.executor import load
+from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2 import encode
+from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.testing import sample_image
 from sam2_blocks.values import Image
 
 PICTURE = sample_image()
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def two_cores() -> Sam2Executor:
+    """An executor of two cores that keeps nothing, whatever this machine has."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(2)
+    loaded = load("nano", device="cpu", cache_bytes=0)
+    torch.set_num_threads(cores)
+    return loaded
+
+
+def picture(seed: int) -> Image:
+    return Image(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8), f"{seed}.png")
 
 
 @pytest.mark.parametrize(
@@ -53,3 +72,69 @@ def test_the_budget_of_bytes_bounds_a_batch(nano, monkeypatch):
     assert encode.batch_size(nano.model) == 1
     monkeypatch.setattr(encode, "BATCH_BYTES", {"cpu": 2**60})
     assert encode.batch_size(nano.model) == encode.MAX_BATCH
+
+
+def test_pictures_that_come_together_are_encoded_side_by_side_on_one_core_each(
+    two_cores, monkeypatch
+):
+    plain, seen, both = encode.encode_batch, [], threading.Barrier(2)
+
+    def encode_batch(model, batch, encoder=None):
+        both.wait(PATIENCE_S)  # for another one that is encoded at the same time
+        seen.append((threading.current_thread().name, torch.get_num_threads(), len(batch)))
+        return plain(model, batch, encoder)
+
+    monkeypatch.setattr(encode, "encode_batch", encode_batch)
+    two_cores.embed([picture(seed) for seed in range(4)])
+    assert {(cores, count) for _, cores, count in seen} == {(1, 1)}
+    assert len({name for name, *_ in seen}) == 2
+
+
+def test_an_embedding_does_not_depend_on_those_that_come_with_it(two_cores):
+    one, two, three = (picture(seed) for seed in range(3))
+    levels = []
+    for pictures in ([one, two], [three, two, one], [two, three, picture(9), one]):
+        [found] = [e for e in two_cores.embed(pictures) if e.image_id == one.id]
+        levels.append((found.image_embed, *found.high_res_feats))
+    for others in levels[1:]:
+        assert all(torch.equal(*pair) for pair in zip(levels[0], others, strict=True))
+    [alone] = two_cores.embed([one])  # with all cores
+    for level, other in zip(levels[0], (alone.image_embed, *alone.high_res_feats), strict=True):
+        torch.testing.assert_close(level, other, atol=1e-4, rtol=0)
+        assert level.std() > 0.01
+
+
+@pytest.mark.parametrize("mode", ["strict", "fast"])
+def test_the_recorded_encoder_gives_the_same_bits(mode):
+    model = load("nano", device="cpu", backend="torch", mode=mode).model
+    batch = torch.randn(1, 3, model.image_size, model.image_size)
+    expected = encode.encode_batch(model, batch)
+    for _ in range(3):
+        found = encode.encode_batch(model, batch, model.recorded_encoder)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_an_error_of_one_picture_is_told(two_cores, monkeypatch):
+    monkeypatch.setattr(encode, "encode_batch", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        two_cores.embed([picture(0), picture(1)])
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "most"),
+    [(1, 16, 0), (2, 16, 2), (4, 16, 4), (4, 13, 3), (4, 3, 0), (5, 16, 0)],
+)
+def test_how_many_pictures_are_worth_a_core_each(cores, batch, most):
+    assert encode.pictures_apart(cores, batch) == most
+
+
+def test_only_small_pictures_in_plain_torch_are_encoded_side_by_side(two_cores, monkeypatch):
+    model = two_cores.model
+    assert encode.encodes_apart(model, 2)
+    assert not encode.encodes_apart(model, 1)
+    assert not encode.encodes_apart(replace(model, backend="openvino"), 2)
+    assert not encode.encodes_apart(replace(model, compile="encoder"), 2)
+    monkeypatch.setattr(encode, "batch_size", lambda model: 3)  # as of the public checkpoints
+    assert not encode.encodes_apart(model, 2)
+    monkeypatch.setattr(Workers, "map_chunks", lambda *given: pytest.fail("side by side"))
+    assert len(two_cores.embed([picture(0), picture(1)])) == 2
