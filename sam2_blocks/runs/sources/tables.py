@@ -173,7 +173,7 @@ def _read_csv(address: str, columns: Collection[str] | None) -> Iterator[Row]:
             rows = csv.reader(lines, strict=True)
             names = next(rows, [])
             yield from (
-                _named(names, row, f"{address}, line {rows.line_num}") for row in rows if row
+                _named(names, row, f"{address}, line {rows.line_num}") for row in rows if any(row)
             )
         except (csv.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{address}: is no CSV table in UTF-8: {error}.") from error

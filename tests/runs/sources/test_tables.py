@@ -93,7 +93,7 @@ def test_a_row_that_is_wrong_is_wrong_alone(folder, asked, read):
     ):
         with pytest.raises(ValueError, match=message):
             read(item)
-    lines = ("image,boxes", "a.png", "a.png,1;2;3;4", "a.png,[[1,2]]", "a.png,,,")
+    lines = ("image,boxes", "a.png", "a.png,1;2;3;4", "a.png,[[1,2]]", "a.png,,,", ",,")
     (folder / "t.csv").write_text("\n".join(lines))
     short, bad, long, good = TableRows(str(folder / "t.csv"), asked).items()
     assert "boxes" not in short.inputs
