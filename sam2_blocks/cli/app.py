@@ -38,7 +38,7 @@ from sam2_blocks.cli.serve import serve
 from sam2_blocks.cli.starters import init, new_app
 from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
 
-MAKE_ROOM = "Make room; run --resume goes on from what is finished."
+MAKE_ROOM = "Make room and try again; run --resume goes on from what is finished."
 MARKS = {"ok": "[green]ok[/]  ", "warning": "[yellow]note[/]", "bad": "[red]bad[/] "}
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from sam2_blocks.clock import stage
 from sam2_blocks.engine.loads import Loads
 from sam2_blocks.engine.memory import BudgetOf, ModelMemory
 from sam2_blocks.engine.qualified import qualify
@@ -205,6 +206,7 @@ class Resources:
             self._loads.give_up(too_many.pop())
         gc.collect()  # parts of a network may know each other in circles
 
+    @stage("load")
     def _load(self, registered: Family, name: str, family: str, asked: Asked) -> Loaded:
         LOGGER.info("loading %s", name)
         try:

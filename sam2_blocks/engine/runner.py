@@ -185,6 +185,7 @@ class Runner:
     def _read(self, item: Item) -> Progress:
         self._check_names(item)
         progress = Progress(item.id)
+        reasons: set[str] = set()  # of a picture that is not there its boxes say so, too
         for name, declared in self.pipeline.inputs.items():
             value = item.inputs.get(name, declared.default)
             try:
@@ -195,9 +196,12 @@ class Runner:
                     value = replace(value, id=item.id)
             except BaseException as error:  # whatever is wrong with this item, the others go on
                 cause = as_error(error)
-                message = f"input {name!r}: {message_of(cause)}"
+                reason = message_of(cause)
+                message = f"input {name!r}: {reason}"
                 record = ErrorRecord(item.id, "inputs", "", message, type(cause).__name__)
-                progress.errors.append(record)
+                if reason not in reasons:
+                    progress.errors.append(record)
+                reasons.add(reason)
             else:
                 progress.values[InputRef(name)] = value
         return progress

@@ -136,9 +136,11 @@ class ShardFiles:
         manifests = read_manifests(self.store)
         for other in manifests:
             if other.count != self.shard.count:
+                resumed = f"--shard i/{other.count} --resume" if other.count > 1 else "--resume"
                 raise UsageError(
                     f"{self.store.address}: holds a run of {other.count} shards, this is one of "
-                    f"{self.shard.count}. Choose another --out, or delete that folder first."
+                    f"{self.shard.count}. Go on with {resumed}, choose another --out, or delete "
+                    "that folder first."
                 )
         return manifests.get(self.shard)
 

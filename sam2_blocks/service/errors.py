@@ -22,6 +22,10 @@ class ImageRefusedError(RequestError):
     status = 400
 
 
+class PrivateAddressError(ImageRefusedError):
+    """An image's URL leads to an address that is not public."""
+
+
 class UnansweredError(ImageRefusedError):
     """The server of an image's URL does not answer now; it may later."""
 

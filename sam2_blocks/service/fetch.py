@@ -21,7 +21,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from sam2_blocks.service.errors import ImageRefusedError, TooLargeError, UnansweredError
+from sam2_blocks.service.errors import (
+    ImageRefusedError,
+    PrivateAddressError,
+    TooLargeError,
+    UnansweredError,
+)
 
 MAX_REDIRECTS = 3
 PORTS = {"http": 80, "https": 443}
@@ -165,7 +170,7 @@ def _checked_address(target: _Target, deadline: float, *, allow_private: bool) -
     addresses = [str(sockaddr[0]) for *_, sockaddr in found]
     for address in addresses:
         if not allow_private and not is_public(address):
-            raise ImageRefusedError(
+            raise PrivateAddressError(
                 f"{target.host!r} is not a public address; this service fetches only from those."
             )
     return addresses[0]

@@ -386,7 +386,7 @@ def test_a_full_disk_leaves_no_half_file(call, tmp_path, monkeypatch):
     code, _, err = call("run", QUICKSTART, "-i", COFFEE, "-o", tmp_path)
     assert code == options.STOPPED
     assert "No space left on device" in err
-    assert "Make room; run --resume goes on from what is finished." in err
+    assert "Make room and try again; run --resume goes on from what is finished." in err
     assert os.listdir(tmp_path) == []
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from sam2_blocks.clock import Clock, stage
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executors import Executor, Family
@@ -61,6 +62,13 @@ def test_models_forget_pictures_where_these_pass():
         resources.end_batch()
         resources.end_batch()
         assert made[0].forgotten == expected
+
+
+def test_loading_is_a_stage_of_its_own():
+    clock = Clock()
+    with clock.running(), stage("segment"):
+        Resources({"sam2": FakeExecutor}).executor("nano")
+    assert sorted(clock.seconds) == ["load", "segment"]
 
 
 def test_a_family_may_ask_for_other_models():

@@ -87,7 +87,9 @@ def test_who_was_taken_over_from_stops(files, tmp_path):
 
 
 def test_a_manifest_that_is_none_and_other_shards_are_refused(files, tmp_path):
-    with pytest.raises(UsageError, match="holds a run of 2 shards, this is one of 3"):
+    with pytest.raises(
+        UsageError, match=r"2 shards, this is one of 3. Go on with --shard i/2 --resume"
+    ):
         ShardFiles(files.store, Shard(1, 3)).earlier()
     (tmp_path / "manifest-2-of-2.json").write_text(json.dumps({"parts": 3}))
     with pytest.raises(UsageError, match=r"manifest-2-of-2\.json: is no manifest of a shard"):

@@ -25,7 +25,7 @@ from sam2_blocks.environment import read_switch
 from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
 from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.images import read_image
-from sam2_blocks.service.errors import RequestError, UnansweredError
+from sam2_blocks.service.errors import PrivateAddressError, RequestError, UnansweredError
 from sam2_blocks.service.fetch import FetchLimits, fetch
 from sam2_blocks.values import Image
 
@@ -198,5 +198,10 @@ def _fetch(url: str) -> bytes:
     )
     try:
         return with_retries(functools.partial(fetch, url, limits))
+    except PrivateAddressError as error:
+        raise ImageError(
+            f"{url}: leads to an address that is not public. Set SAM2_BLOCKS_ALLOW_PRIVATE_URLS=1 "
+            "to fetch from those, too."
+        ) from error
     except RequestError as error:
         raise ImageError(f"{url}: {error}") from error

@@ -93,8 +93,13 @@ class RemotePictures:
         for path, facts in self._files():
             name = PurePosixPath(path).name if self.alone else path.removeprefix(root).lstrip("/")
             read = functools.partial(self._read, path, name)
-            source = str(self._system.unstrip_protocol(path))
-            yield Item(name, {self._input: read}, _stamp(facts), source=source)
+            yield Item(name, {self._input: read}, _stamp(facts), source=self._url_of(path))
+
+    def _url_of(self, path: str) -> str:
+        """The URL of one picture, with the archive that it is in."""
+        links = self.identity.split("::")
+        names_path = next((n for n, link in enumerate(links) if "://" in link), len(links))
+        return "::".join([str(self._system.unstrip_protocol(path)), *links[names_path + 1 :]])
 
     def _files(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Paths, and what the file system says of each."""

@@ -69,6 +69,11 @@ class TarShards:
         self.identity = absolute(text)
         self._input = request.image_input
         self._others = [name for name in request.pipeline.inputs if name != self._input]
+        self._required = [
+            name
+            for name in self._others
+            if request.pipeline.inputs[name].required and name not in request.settings
+        ]
         self._request = request
         self._shards = [found for each in expand_range(text) for found in _matches(each)]
         if not self._shards:
@@ -100,6 +105,9 @@ class TarShards:
                 inputs[other] = functools.partial(_plain, (shard, *sample.files[ending]))
         if "json" in sample.files:
             inputs = {**self._entries(shard, sample), **inputs}
+        for lacking in self._required:
+            if lacking not in inputs:
+                inputs[lacking] = functools.partial(_refuse, _lacks(sample, lacking))
         place = "-".join(map(str, next(iter(sample.files.values()))))
         return Item(name, inputs, f"{stamp} {place}", source=shard)
 
@@ -193,6 +201,11 @@ def _plain(where: tuple[str, int, int]) -> Any:
         return json.loads(_read(where))
     except ValueError as error:
         raise ValueError(f"{where[0]}: a file in it is no JSON: {error}") from error
+
+
+def _lacks(sample: _Sample, name: str) -> str:
+    found = ", ".join(sample.files)
+    return f"{sample.key}: has no file {name}.json, nor {name!r} in one of .json, only {found}."
 
 
 def _lacks_picture(key: str, found: str) -> Image:

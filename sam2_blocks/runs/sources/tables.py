@@ -2,7 +2,8 @@
 
 Pictures are paths or URLs, in Parquet also bytes, alone or as ``{bytes, path}``. Other cells are
 plain data: nested in Parquet and JSON lines, JSON texts in CSV. An empty cell leaves an input to
-its default. A column ``id`` names the items; without it they are called like their pictures.
+its default, and so does a key that a JSON line has not. A column ``id`` names the items; without it
+they are called like their pictures.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
 from typing import Any, NoReturn
 
 from sam2_blocks.engine.places import RunRequest
@@ -61,17 +63,22 @@ class TableRows:
         self._pipeline = request.pipeline
         self._request = request
         self._rows = READERS[suffix_of(address)]
-        columns = list(next(self._rows(address, None), {}))
-        if not columns:
-            raise UsageError(f"{address}: the table is empty; give a row an item.")
-        self._used = [name for name in columns if name in self._pipeline.inputs]
+        columns = _columns_of(address)
+        inputs = self._pipeline.inputs
+        # Any line of JSON may have keys that those before it had not.
+        listed = columns if suffix_of(address) not in OPEN_ENDED else [*columns, *inputs, ID_COLUMN]
+        self._used = [name for name in dict.fromkeys(listed) if name in inputs]
         self._unused = [name for name in columns if name not in (*self._used, ID_COLUMN)]
-        self._required = [n for n in self._used if self._pipeline.inputs[n].required]
+        self._required = [
+            n
+            for n in self._used
+            if inputs[n].required and (n in columns or n not in request.settings)
+        ]
         self._pictures = [n for n in self._used if "image" in self._pipeline.inputs[n].kinds]
         self._plain = [
             n for n in self._used if not TEXT_KINDS.intersection(self._pipeline.inputs[n].kinds)
         ]
-        self._names = ID_COLUMN in columns and ID_COLUMN not in self._used
+        self._names = ID_COLUMN in listed and ID_COLUMN not in self._used
         _check_columns(address, columns, request)
 
     @functools.cached_property
@@ -99,15 +106,15 @@ class TableRows:
     def _item(self, number: int, row: Row) -> Item:
         """One row; kept cheap, since resuming and shards list every row of a table."""
         if _BROKEN in row:
-            name = f"row {number}"
-            return Item(name, {n: functools.partial(_raise, row[_BROKEN]) for n in self._required})
+            wrong = functools.partial(_raise, row[_BROKEN])
+            return Item(f"row {number}", dict.fromkeys(self._required or self._used[:1], wrong))
         given = {}
         for key in self._used:
             cell = row.get(key)
             if cell is not None and cell != "":
                 given[key] = cell
         source = self._source(given)
-        name = (str(row.get(ID_COLUMN) or "") if self._names else source) or f"row {number}"
+        name = self._name(row) or source or f"row {number}"
         address = join(self._base, source) if source else ""
         stamp = f"{_digest(given)} {stamp_of(address) if address else ''}"
         inputs = {}
@@ -120,6 +127,10 @@ class TableRows:
             if key not in inputs:
                 inputs[key] = functools.partial(_raise, f"the cell of column {key!r} is empty")
         return Item(name, inputs, stamp, source=address)
+
+    def _name(self, row: Row) -> str:
+        named = row.get(ID_COLUMN) if self._names else None
+        return "" if named is None else str(named)
 
     def _source(self, given: Row) -> str:
         """The path or URL of the row's first picture that has one."""
@@ -134,6 +145,9 @@ class TableRows:
             content = value.get("bytes") if isinstance(value, Mapping) else value
             if isinstance(content, bytes):
                 return functools.partial(decode_picture, content, item, self._request)
+        if isinstance(value, int | float):
+            said = f"wants a path or a URL of a picture, got {value!r}"
+            return functools.partial(_raise, said)
         path = _path_of(value)
         if path is None:
             return value  # its kind says what is wrong with it
@@ -158,9 +172,21 @@ def _read_csv(address: str, columns: Collection[str] | None) -> Iterator[Row]:
         try:
             rows = csv.reader(lines, strict=True)
             names = next(rows, [])
-            yield from (dict(zip(names, row, strict=False)) for row in rows if row)
+            yield from (
+                _named(names, row, f"{address}, line {rows.line_num}") for row in rows if any(row)
+            )
         except (csv.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{address}: is no CSV table in UTF-8: {error}.") from error
+
+
+def _named(names: Sequence[str], cells: Sequence[str], where: str) -> Row:
+    """A row of CSV; cells that are missing at its end are empty."""
+    if any(cells[len(names) :]):
+        return {
+            _BROKEN: f"{where}: has {len(cells)} cells, the first line names {len(names)}. Put a "
+            'cell with commas into quotes, and write a quote in it twice: "[{""box_xyxy"": …}]"'
+        }
+    return dict(zip_longest(names, cells[: len(names)], fillvalue=""))
 
 
 def _read_json_lines(address: str, columns: Collection[str] | None) -> Iterator[Row]:
@@ -201,6 +227,25 @@ READERS: Mapping[str, Callable[[str, Collection[str] | None], Iterator[Row]]] = 
     ".parquet": _read_parquet,
 }
 """Rows of a table by its ending; those that can give the columns asked for, and no others."""
+
+
+OPEN_ENDED = frozenset({".jsonl", ".ndjson"})
+"""Endings of tables without a list of their columns."""
+
+
+def _columns_of(address: str) -> list[str]:
+    """The columns of a table; of JSON lines, the keys of the first ones.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    rows = list(islice(READERS[suffix_of(address)](address, None), ROWS_AT_ONCE))
+    columns = list(dict.fromkeys(name for row in rows if _BROKEN not in row for name in row))
+    if rows and not columns:
+        raise UsageError(rows[0].get(_BROKEN) or f"{address}: no row names an input.")
+    if not columns:
+        raise UsageError(f"{address}: the table is empty; give a row an item.")
+    return columns
 
 
 def _check_columns(address: str, columns: Sequence[str], request: RunRequest) -> None:

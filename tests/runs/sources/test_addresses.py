@@ -66,7 +66,9 @@ def test_a_server_that_is_busy_is_asked_again(server, pauses):
 
 def test_the_web_is_guarded(server, monkeypatch, pauses):
     monkeypatch.delenv("SAM2_BLOCKS_ALLOW_PRIVATE_URLS")
-    with pytest.raises(ImageError, match="is not a public address"):
+    with pytest.raises(
+        ImageError, match=r"http.*: leads to .* not public. Set SAM2_BLOCKS_ALLOW_PRIVATE_URLS=1"
+    ):
         read_bytes(server[0])
 
 

@@ -39,9 +39,12 @@ def test_patterns_and_single_files(bucket, asked, read):
 def test_archives_are_read_through_chained_urls(tmp_path, asked, picture, read):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("deep/a.png", picture(12))
-    source = open_remote(f"zip://**/*.png::file://{tmp_path}/all.zip", asked)
-    (item,) = source.items()
-    assert (item.id, read(item).hw) == ("deep/a.png", (6, 12))
+    for url in ("zip://**/*.png", "zip://", "simplecache::zip://**/*.png"):
+        (item,) = open_remote(f"{url}::file://{tmp_path}/all.zip", asked).items()
+        assert (item.id, read(item).hw) == ("deep/a.png", (6, 12))
+        assert item.source == f"zip://deep/a.png::file://{tmp_path}/all.zip"
+        (again,) = open_remote(item.source, asked).items()
+        assert read(again).hw == (6, 12)
 
 
 def test_a_stamp_tells_when_a_picture_changed(bucket, asked, picture):

@@ -3,11 +3,15 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from sam2_blocks.errors import ImageError, UsageError
 from sam2_blocks.runs.sources.shards import expand_range, open_shards
+from tests.runs.sources.conftest import BOXES
+
+BOXES_KIND = "object_detection_prediction"
 
 
 def write_tar(path, files):
@@ -64,6 +68,17 @@ def test_what_is_wrong_is_said(shards, asked, read):
     with pytest.raises(UsageError, match="two shards are called 'd-00'"):
         open_shards(f"{shards}/**/d-00.tar", asked)
     assert open_shards("photos", asked) is None
+
+
+def test_a_sample_that_lacks_what_is_required_fails_alone(shards, asked, read, plugins):
+    document = {**BOXES, "inputs": {**BOXES["inputs"], "boxes": {"kind": BOXES_KIND}}}
+    asked = replace(asked, pipeline=plugins.load_pipeline(document))
+    first, second, third = open_shards(str(shards / "d-*.tar"), asked).items()
+    assert [len(read(item, "boxes")) for item in (first, second)] == [1, 1]
+    with pytest.raises(ValueError, match=r"x/2: has no file boxes\.json, nor 'boxes' .* cls, png"):
+        read(third, "boxes")
+    given = replace(asked, settings={"boxes": []})
+    assert "boxes" not in [*open_shards(str(shards / "d-*.tar"), given).items()][2].inputs
 
 
 def test_ranges_keep_their_zeros():

@@ -61,6 +61,18 @@ def test_rows_are_called_like_their_pictures_without_an_id(folder, asked):
     ]
 
 
+def test_a_json_line_may_have_keys_that_the_first_one_has_not(folder, asked, read):
+    rows = [{"image": "a.png"}] * 300 + [{"id": "late", "image": "b.png", "boxes": BOXES}]
+    *_, last = TableRows(write(folder / "t.jsonl", rows), asked).items()
+    assert (last.id, read(last, "boxes")) == ("late", BOXES)
+
+
+def test_an_id_that_is_empty_is_none(folder, asked):
+    rows = [{"id": 0, "image": "a.png"}, {"id": "", "image": "a.png"}, {"id": 7, "image": ""}]
+    items = TableRows(write(folder / "t.jsonl", rows), asked).items()
+    assert [item.id for item in items] == ["0", "a.png", "7"]
+
+
 def test_pictures_in_parquet_may_be_bytes(folder, asked, read, picture):
     cells = [{"bytes": picture(11), "path": "x.png"}, {"bytes": None, "path": "a.png"}]
     path = write(folder / "t.parquet", [{"image": cell} for cell in cells])
@@ -81,10 +93,21 @@ def test_a_row_that_is_wrong_is_wrong_alone(folder, asked, read):
     ):
         with pytest.raises(ValueError, match=message):
             read(item)
-    (folder / "t.csv").write_text("image,boxes\na.png,1;2;3;4\n")
-    (item,) = TableRows(str(folder / "t.csv"), asked).items()
+    lines = ("image,boxes", "a.png", "a.png,1;2;3;4", "a.png,[[1,2]]", "a.png,,,", ",,")
+    (folder / "t.csv").write_text("\n".join(lines))
+    short, bad, long, good = TableRows(str(folder / "t.csv"), asked).items()
+    assert "boxes" not in short.inputs
     with pytest.raises(ValueError, match=r"wants JSON in the cell.*got '1;2;3;4'"):
-        read(item, "boxes")
+        read(bad, "boxes")
+    with pytest.raises(ValueError, match=r"t\.csv, line 4: has 3 cells, the first line names 2"):
+        read(long)
+    assert read(good).hw == (6, 8)
+
+
+def test_a_number_is_no_picture(folder, asked, read):
+    (item,) = TableRows(write(folder / "t.jsonl", [{"image": 7}]), asked).items()
+    with pytest.raises(ValueError, match="wants a path or a URL of a picture, got 7"):
+        read(item)
 
 
 def test_a_stamp_tells_when_a_row_changed(folder, asked):
@@ -101,6 +124,8 @@ def test_a_table_that_does_not_fit_is_refused(folder, asked):
         ("t.csv", "imge,boxes\na,b\n", r"has no column 'image', which the pipeline needs.*'imge'"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "image;boxes\na.png;3\n", "wants commas between the columns, got 'image;boxes'"),
+        ("t.jsonl", '{"image"\n', r"t\.jsonl, line 1: is no JSON"),
+        ("t.jsonl", "{}\n", "no row names an input"),
         ("t.parquet", "PAR1 no", "is no whole Parquet file"),
         ("gone.csv", None, r"gone\.csv: cannot be read"),
     ):
