@@ -20,7 +20,13 @@ from typing import Any, NamedTuple
 
 from benchmarks import video
 from benchmarks.measure import environment
-from benchmarks.peers import OfficialCompiled, Ours, OursCompiled
+from benchmarks.peers import (
+    OfficialCompiled,
+    Ours,
+    OursCompiled,
+    OursEncoderCompiled,
+    OursPackaged,
+)
 from benchmarks.report import plot, print_table, save
 from benchmarks.scenarios import LABELS, MASKS, SCENARIOS, SIZES_HW, Row, Settings
 from sam2_blocks.executor.sam2.loading import resolve_device
@@ -29,10 +35,13 @@ Step = tuple[tuple[str, ...], Settings]
 """Names of scenarios, and how to run them."""
 
 RESULTS = Path(__file__).parent / "results"
-SLOW_TO_START = (OfficialCompiled.label(), OursCompiled.label())
+SLOW_TO_START = tuple(
+    peer.label() for peer in (OfficialCompiled, OursCompiled, OursEncoderCompiled, OursPackaged)
+)
 DEFAULT_PEERS = [label for label in LABELS if label not in SLOW_TO_START]
 
 TINY, LARGE = "sam2.1/hiera_tiny", "sam2.1/hiera_large"
+PACKAGED = "'sam2_blocks fast + compile encoder' 'sam2_blocks fast + package'"
 OURS = "'sam2_blocks strict' 'sam2_blocks fast' 'sam2_blocks fast + compile'"
 MAIN = "'official float32' 'tuned dense float32' 'sam2_blocks strict' 'sam2_blocks fast'"
 ON_CPU = (
@@ -74,6 +83,7 @@ PRESETS = {
             f"encoder boxes --models {TINY} --batches 8 --sizes 1080p --counts 100 --masks small "
             f"--peers 'official float32' 'official bf16 + compile' {OURS}",
             f"cold --models {TINY} --runs 1 --peers {OURS}",
+            f"cold --models {TINY} --runs 1 --peers {PACKAGED}",
             f"boxes --models {TINY} --counts 1 10 50",
             f"boxes --models {TINY} --counts 100 --masks large",
             "rle --counts 1 10 50",

@@ -281,6 +281,19 @@ class OursCompiled(OursFast):
     options: ClassVar[dict[str, str]] = {"mode": "fast", "compile": "all", "backend": "torch"}
 
 
+class OursEncoderCompiled(OursFast):
+    """The same, with the encoder alone compiled."""
+
+    mode = "fast + compile encoder"
+    options: ClassVar[dict[str, str]] = {"mode": "fast", "compile": "encoder", "backend": "torch"}
+
+
+class OursPackaged(OursEncoderCompiled):
+    """The same, compiled ahead of time by ``sam2-blocks models compile``."""
+
+    mode = "fast + package"
+
+
 class Official(Peer):
     """``SAM2ImagePredictor`` as its README shows it, then the best mask to pycocotools."""
 

@@ -17,9 +17,11 @@ from benchmarks.peers import (
     Official,
     Ours,
     OursCompiled,
+    OursEncoderCompiled,
     OursFast,
     OursOpenVino,
     OursOpenVinoFast,
+    OursPackaged,
 )
 from benchmarks.scenarios import Row
 
@@ -33,6 +35,8 @@ COLOURS = {
     OursOpenVinoFast.mode: "#a06a1f",
     OursInt8.mode: "#5a3d12",
     OursCompiled.mode: "#c65d3b",
+    OursEncoderCompiled.mode: "#d98a70",
+    OursPackaged.mode: "#8a3d24",
 }
 
 

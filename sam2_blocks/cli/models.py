@@ -1,10 +1,10 @@
-"""``sam2-blocks models``: look at, download, verify and calibrate models."""
+"""``sam2-blocks models``: look at, download, verify, calibrate and compile models."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from pydantic_core import to_jsonable_python
@@ -15,14 +15,16 @@ from sam2_blocks.cli import screen
 from sam2_blocks.cli.late import load_plugins
 from sam2_blocks.cli.options import ITEMS_FAILED, AsJson
 from sam2_blocks.cli.screen import err, out, safe
+from sam2_blocks.errors import ModelError
 
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.executor.sam2.calibrate import Outcome
+    from sam2_blocks.executor.sam2.model import LoadedModel
     from sam2_blocks.executors import KnownModel
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="Look at, download, verify and calibrate models."
+    no_args_is_help=True, help="Look at, download, verify, calibrate and compile models."
 )
 
 
@@ -176,3 +178,62 @@ def _show(outcome: Outcome) -> None:
         out.print("Nothing is kept; --force would keep it.")
     else:
         out.print(f"Kept for dtype int8 and mode fast: {safe(outcome.path)}", soft_wrap=True)
+
+
+@models_app.command("compile")
+def compile_model(
+    model: Annotated[str, typer.Argument(help="A model of SAM 2, or a checkpoint.")],
+    mode: Annotated[str, typer.Option(help="How it computes; strict is never compiled.")] = "fast",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16; see mode.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N or cpu.")] = "auto",
+    input_px: Annotated[
+        int, typer.Option(min=0, help="Side of the square it sees; 0 is what it was trained with.")
+    ] = 0,
+    batches: Annotated[
+        str, typer.Option(help="Pictures at once, such as 1,4; other numbers are split.")
+    ] = "1",
+) -> None:
+    """Compile the image encoder for this machine, once for all processes.
+
+    Takes minutes for a large model; afterwards compile="encoder" or "all" loads it in seconds.
+    The packages lie in the folder of SAM2_BLOCKS_CACHE; they hold code and no weights.
+    """
+    from sam2_blocks.executor.device.packaging import remove_leftovers
+    from sam2_blocks.executor.sam2.packaging import check_batches, load_for_packages
+
+    sizes = check_batches(_read_sizes(batches))
+    loaded = load_for_packages(
+        model, device=device, dtype=dtype, mode=cast("Any", mode), input_px=input_px
+    )
+    spec = loaded.spec
+    out.print(safe(f"{spec.model}: the image encoder in {spec.dtype} for {spec.device}"))
+    try:
+        for size in sizes:
+            _compile(loaded, size)
+    finally:
+        remove_leftovers()
+    out.print('Used by compile="encoder" and "all", as by sam2-blocks serve --compile encoder.')
+
+
+def _compile(loaded: LoadedModel, size: int) -> None:
+    from sam2_blocks.executor.sam2.packaging import package_encoder
+
+    with err.status(f"compiling for batches of {size}"):
+        made = package_encoder(loaded, size)
+    how = f"compiled in {made.seconds:.1f} s" if made.seconds else "was there"
+    out.print(
+        f"batches of {size}: {how}, {made.nbytes / 1e6:.1f} MB, features within "
+        f"{made.difference:.2%} of torch: {safe(made.path)}",
+        soft_wrap=True,
+    )
+
+
+def _read_sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError:
+        raise ModelError(
+            f"--batches wants numbers of pictures with commas between, such as 1,4, got {text!r}."
+        ) from None

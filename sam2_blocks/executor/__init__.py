@@ -63,7 +63,8 @@ def load(
             has it, and replays CUDA graphs. By default it follows ``dtype``.
         compile: what goes through `torch.compile`, in mode ``fast``: nothing, the image encoder, or
             the mask decoder too. It takes minutes the first time; what is compiled is kept beside
-            the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says.
+            the weights, or where ``TORCHINDUCTOR_CACHE_DIR`` says. An encoder that ``sam2-blocks
+            models compile`` compiled on this machine is opened in a moment.
         backend: what computes on a CPU: ``torch``; ``openvino``, which is faster and wants the
             extra of that name; or ``auto``, as by default: what the variable
             ``SAM2_BLOCKS_BACKEND`` says, else torch in mode ``strict`` and the faster of those

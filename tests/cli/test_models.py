@@ -6,6 +6,7 @@ import pytest
 
 from sam2_blocks.cli import options
 from sam2_blocks.executor.sam2.calibrate import Measured, Outcome
+from sam2_blocks.executor.sam2.packaging import Made
 from tests.cli.conftest import QUICKSTART
 from tests.conftest import ROOT
 
@@ -140,3 +141,67 @@ class TestCalibrate:
         code, _, err = call("models", "calibrate", "nano", "--pictures", tmp_path)
         assert code == options.WRONG_INPUT
         assert "picture" in err
+
+
+class TestCompile:
+    """``models compile``; what it calls has tests of its own."""
+
+    @pytest.fixture
+    def made(self, monkeypatch, tmp_path):
+        """What is asked of `package_encoder`; batches of 4 have been compiled before."""
+        asked = []
+
+        def package(model, batch):
+            asked.append((model.spec.dtype, model.spec.input_px, batch))
+            seconds = 0.0 if batch == 4 else 12.3
+            return Made(batch, tmp_path / f"{batch}.blob", 3_500_000, seconds, 0.0078)
+
+        monkeypatch.setattr("sam2_blocks.executor.sam2.packaging.package_encoder", package)
+        return asked
+
+    def test_each_size_is_a_line(self, call, made, tmp_path):
+        code, out, _ = call(
+            *("models", "compile", "nano", "--device", "cpu", "--dtype", "float16"),
+            *("--batches", "4", "--input-px", "128"),
+        )
+        assert code == 0
+        assert made == [("float16", 128, 1), ("float16", 128, 4)]
+        first, one, four, last = out.splitlines()
+        assert first == "nano: the image encoder in float16 for cpu"
+        assert one == (
+            "batches of 1: compiled in 12.3 s, 3.5 MB, features within 0.78% of torch: "
+            f"{tmp_path / '1.blob'}"
+        )
+        assert four.startswith("batches of 4: was there, 3.5 MB")
+        assert "serve --compile encoder" in last
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["nanoo"], "there is no model 'nanoo'"),
+            (["nano", "--batches", "1;4"], "--batches wants numbers of pictures with commas"),
+            (["nano", "--batches", "99"], "numbers of pictures from 1 to 16, got 99"),
+            (["nano", "--mode", "strict"], "mode 'strict' promises the masks"),
+            (["nano", "--mode", "quick"], "there is no mode 'quick'"),
+            (["nano", "--dtype", "int8"], "dtype 'int8'"),
+            (["nano", "--device", "cuda:9"], "device 'cuda:9' is not available here"),
+            (["nano", "--input-px", "100"], "a multiple of 32"),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, call, made, words, said):
+        code, _, err = call("models", "compile", "--device", "cpu", *words)
+        assert code == options.STOPPED
+        assert said in " ".join(err.split())
+        assert not made
+
+    def test_an_interrupted_compilation_leaves_nothing(self, call, monkeypatch, tmp_path):
+        monkeypatch.setenv("SAM2_BLOCKS_CACHE", str(tmp_path))
+
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(
+            "sam2_blocks.executor.device.packaging.aoti_compile_and_package", interrupt
+        )
+        assert call("models", "compile", "nano", "--device", "cpu")[0] == options.INTERRUPTED
+        assert not list(tmp_path.rglob("*"))

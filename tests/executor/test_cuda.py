@@ -12,12 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam2_blocks.executor import load
+from sam2_blocks.executor.device.graphs import GraphedFunction
 from sam2_blocks.executor.device.transfer import Download, upload
 from sam2_blocks.executor.rle import columns, postprocess
 from sam2_blocks.executor.rle.columns import deviation
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import LoadedModel
+from sam2_blocks.executor.sam2.packaged import PackagedEncoder, run_packages
+from sam2_blocks.executor.sam2.packaging import load_for_packages, package_encoder
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.masks.rle import rle_iou
 from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
 from tests.executor.rle.test_postprocess import assert_exact, smooth_logits
@@ -237,6 +241,41 @@ def test_strict_beside_fast_stays_strict(trained, pictures):
     for result in answers[0::2]:
         for ours, theirs in zip(result, expected, strict=True):
             assert np.array_equal(ours.low_res_logits, theirs.low_res_logits)
+
+
+# Packages: code compiled ahead of time, with the executor's own weights.
+
+
+def test_a_package_is_close_to_eager_and_recorded(monkeypatch, tmp_path, trained, pictures):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    made = package_encoder(load_for_packages("nano", device=str(DEVICE), dtype="float16"), 1)
+    assert made.seconds > 0
+    assert made.difference < 0.03, f"{made.difference:.2%}"
+    assert made.nbytes < 20e6
+    eager = segment_all(trained(dtype="float16"), pictures)
+    executor = trained(dtype="float16", compile="encoder", cache_bytes=0)
+    assert list(executor.model.packages) == [1]
+    first, second = (segment_all(executor, pictures) for _ in range(2))
+    found = ious(first, eager)
+    assert found.mean() >= 0.99, f"mean {found.mean():.4f}, lowest {np.sort(found)[:5]}"
+    assert ious(first, second).min() == 1  # replays
+    assert_recorded(executor.model)
+
+
+def assert_recorded(model: LoadedModel) -> None:
+    """Replays of pictures of noise, one after another, are what the package computes of them."""
+    encoder = model.frame_encoder
+    assert isinstance(encoder, PackagedEncoder)
+    assert isinstance(encoder._run, GraphedFunction)
+    run = run_packages(model.packages, model.network)
+    side = model.image_size
+    batch = torch.randn(3, 3, side, side, device=DEVICE, generator=torch.Generator(DEVICE))
+    with model.computing():
+        expected = [run(one) for one in batch.split(1)]
+        replayed = encoder(batch)
+    assert len(encoder._run._graphs) == 1
+    for level, maps in enumerate(replayed):
+        torch.testing.assert_close(maps, torch.cat([one[level] for one in expected]))
 
 
 # Memory.

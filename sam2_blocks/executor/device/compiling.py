@@ -24,21 +24,27 @@ BACKEND: str | Callable[..., Callable[..., object]] = "inductor"
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def prepare_compiler(level: str, mode: str, device: torch.device) -> None:
-    """Check a level before it is used, and keep what is compiled for the next process.
+def check_level(level: str, mode: str) -> None:
+    """Check a level before it is used.
 
     Raises:
-        ModelError: if there is no such level, the mode forbids it, or nothing can be compiled here.
+        ModelError: if there is no such level, or the mode forbids it.
     """
     if level not in PARTS:
         raise ModelError(f"there is no compile={level!r}.{did_you_mean(level, PARTS)}")
-    if level == "off":
-        return
-    if mode == "strict":
+    if level != "off" and mode == "strict":
         raise ModelError(
             f"compile={level!r} rounds differently, and mode 'strict' promises the masks of the "
             "official predictor. Use mode='fast' or dtype='bfloat16', or compile='off'."
         )
+
+
+def prepare_compiler(level: str, device: torch.device) -> None:
+    """See that something can be compiled, and keep what is compiled for the next process.
+
+    Raises:
+        ModelError: if nothing can be compiled here.
+    """
     os.environ.setdefault(CACHE_VARIABLE, str(cache_dir() / "inductor"))
     try:
         compile_function(lambda x: [x + 1])(torch.zeros(8, device=device))

@@ -19,14 +19,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam2_blocks.executor.device.graphs import TensorFunction
-from sam2_blocks.executor.openvino.files import (
+from sam2_blocks.executor.cache.compiled import (
     compiled_path,
     discard_compiled,
     map_compiled,
     page_out,
     write_compiled,
 )
+from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.library import core, openvino
 from sam2_blocks.forks import after_fork
 from sam2_blocks.heap import give_back

@@ -13,13 +13,15 @@ import torch
 from torch import nn
 
 from sam2_blocks.errors import MissingExtraError, ModelError, did_you_mean, message_of
-from sam2_blocks.executor.device.compiling import CompileLevel, prepare_compiler
+from sam2_blocks.executor.device.compiling import CompileLevel, check_level, prepare_compiler
+from sam2_blocks.executor.device.packages import Package
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
 from sam2_blocks.executor.openvino.calibrations import Calibration, find_calibration
 from sam2_blocks.executor.sam2.backend import choose_backend
 from sam2_blocks.executor.sam2.int8 import linear_layers
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
+from sam2_blocks.executor.sam2.packaged import EncoderCode, find_encoder
 from sam2_blocks.executor.weights.catalogue import (
     MODELS,
     ModelSpec,
@@ -84,10 +86,12 @@ def load_model(
         else resolve_dtype(dtype, mode, torch_device)
     )
     chosen = choose_backend(backend, torch_device, torch_dtype, resolved_mode, compile, int8=int8)
-    prepare_compiler(compile, resolved_mode, torch_device)
+    check_level(compile, resolved_mode)
     spec, checkpoint = _resolve_model(str(model), config, offline)
     path = _config_path(spec, config)
     input_px = resolve_input_px(path, input_px)
+    code = EncoderCode(sha256_of(path), input_px, torch_dtype, torch_device)
+    packages = _find_packages(code, compile)
     network = _build(path, seed if seed is not None else 0, input_px)
     if seed is not None:
         weights, images_only = f"seed-{seed}", False
@@ -99,7 +103,8 @@ def load_model(
     else:
         weights, images_only = _fill_nano(network)
     dtype_name = str(torch_dtype).removeprefix("torch.")
-    rounding = _name_rounding(dtype_name, resolved_mode, compile, input_px)
+    made = "packaged" if packages else "compiled" * (compile != "off")
+    rounding = _name_rounding(dtype_name, resolved_mode, made, input_px)
     made_of = f"{_name_architecture(spec, config)}@{weights}"
     name = spec.name if spec is not None and checkpoint is None else str(model)
     loaded = LoadedModel(
@@ -111,6 +116,8 @@ def load_model(
         compile=compile,
         images_only=images_only,
         weights=f"{made_of}-{input_px}px" if input_px else made_of,
+        code=code,
+        packages=packages,
     )
     if chosen == "openvino":
         if calibration is None and (int8 or (resolved_mode, dtype) == ("fast", "auto")):
@@ -280,9 +287,23 @@ def resolve_input_px(config: Path, asked: int) -> int:
     return 0 if asked == own_input_px(config) else asked
 
 
-def _name_rounding(dtype: str, mode: Mode, level: CompileLevel, input_px: int) -> str:
-    """Name what decides how an embedding comes out."""
-    said = [dtype, *["fast"] * (mode == "fast"), *["compiled"] * (level != "off")]
+def _find_packages(code: EncoderCode, level: CompileLevel) -> dict[int, Package]:
+    """Open what packages of the encoder there are, and see that the rest can be compiled.
+
+    Raises:
+        ModelError: if nothing can be compiled here, and something is to be.
+    """
+    if level == "off":
+        return {}
+    packages = find_encoder(code)
+    if level == "all" or not packages:
+        prepare_compiler(level, code.device)
+    return packages
+
+
+def _name_rounding(dtype: str, mode: Mode, made: str, input_px: int) -> str:
+    """Name what decides how an embedding comes out; ``made`` by a compiler, if it is."""
+    said = [dtype, *["fast"] * (mode == "fast"), *[made] * bool(made)]
     return "-".join([*said, *[f"{input_px}px"] * (input_px > 0)])
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,11 +14,13 @@ from torch import Tensor
 from sam2_blocks.executor.backends import Backend
 from sam2_blocks.executor.device.compiling import PARTS, CompileLevel, Part, compile_function
 from sam2_blocks.executor.device.graphs import GraphedFunction, TensorFunction
+from sam2_blocks.executor.device.packages import Package
 from sam2_blocks.executor.device.precision import TF32
 from sam2_blocks.executor.device.recorded import record_function
 from sam2_blocks.executor.openvino.calibrations import Calibration
 from sam2_blocks.executor.sam2 import trunk
 from sam2_blocks.executor.sam2.backend import OpenVinoEncoder, openvino_encoder
+from sam2_blocks.executor.sam2.packaged import EncoderCode, PackagedEncoder, run_packages
 from sam2_blocks.values import ExecutorSpec, Hw
 
 Mode = Literal["strict", "fast"]
@@ -39,6 +41,8 @@ class LoadedModel:
         backend: what computes the encoder.
         weights: architecture, weights and size, whatever computes them.
         calibration: by which the encoder's linear layers are in int8, if they are.
+        code: what packages of its encoder are for.
+        packages: the encoder, compiled earlier, by size of batch; see `packaged`.
     """
 
     network: Any
@@ -51,6 +55,8 @@ class LoadedModel:
     backend: Backend = "torch"
     weights: str = ""
     calibration: Calibration | None = None
+    code: EncoderCode | None = None
+    packages: Mapping[int, Package] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +77,8 @@ class LoadedModel:
 
     def has_fixed_shapes(self, part: Part) -> bool:
         """Say whether each size of batch is compiled or recorded, so that there should be few."""
+        if part == "encoder" and self.packages:  # which splits batches by itself
+            return False
         return part in PARTS[self.compile] or self._replays_graphs
 
     @cached_property
@@ -79,7 +87,7 @@ class LoadedModel:
 
         Takes float32 (B, 3, S, S), and gives feature maps, finest first.
         """
-        if self.backend == "openvino":
+        if self.backend == "openvino" or self.packages:
             return lambda batch: self._forget_memory(self.frame_encoder(batch))
         self._prepare_encoder()
         return self.accelerate(self._encode, "encoder")
@@ -88,6 +96,9 @@ class LoadedModel:
         """Make of a pure function of tensors what this mode runs: compiled, recorded, or itself."""
         if part in PARTS[self.compile]:
             function = compile_function(function)
+        return self._recorded(function)
+
+    def _recorded(self, function: TensorFunction) -> TensorFunction:
         return GraphedFunction(function) if self._replays_graphs else function
 
     @property
@@ -102,6 +113,9 @@ class LoadedModel:
         """
         if self.backend == "openvino":
             return openvino_encoder(self)
+        if self.packages:
+            run = run_packages(self.packages, self.network)
+            return PackagedEncoder(self._recorded(run), list(self.packages))
         self._prepare_encoder()
         return self.accelerate(self._encode_frame, "encoder")
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sam2_blocks.executor.cache.compiled import compiled_path
 from sam2_blocks.executor.openvino import functions
-from sam2_blocks.executor.openvino.files import compiled_path
 from sam2_blocks.executor.openvino.functions import Plan, compile_plan
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 
@@ -117,7 +117,7 @@ def test_what_is_damaged_on_disk_is_made_anew(plan, folder, caplog, whole):
     else:
         path.write_bytes(path.read_bytes()[:-100])
     assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
-    assert f"deleted the converted network {path}" in caplog.text
+    assert f"deleted the compiled network {path}" in caplog.text
     assert path == compiled_path(functions._identity(plan))
     assert path.stat().st_size > 1000
 

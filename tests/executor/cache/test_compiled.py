@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam2_blocks.executor.openvino import files
-from sam2_blocks.executor.openvino.files import (
+from sam2_blocks.executor.cache import compiled
+from sam2_blocks.executor.cache.compiled import (
     compiled_path,
     map_compiled,
     page_out,
@@ -54,10 +54,10 @@ def test_the_files_used_least_recently_go_first(monkeypatch):
     os.utime(first, (1, 1))
     os.utime(second, (2, 2))
     assert map_compiled(first) is not None  # used just now
-    monkeypatch.setattr(files, "MAX_BYTES", 300)
+    monkeypatch.setattr(compiled, "MAX_BYTES", 300)
     write_compiled(third, bytes(150))
     assert [path.exists() for path in (first, second, third)] == [True, False, True]
-    monkeypatch.setattr(files, "MAX_BYTES", 10)
+    monkeypatch.setattr(compiled, "MAX_BYTES", 10)
     write_compiled(second, bytes(11))
     assert not second.exists()
 

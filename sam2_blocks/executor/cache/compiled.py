@@ -1,8 +1,8 @@
-"""What OpenVINO made of a network, on disk: one file each, named by its content, whole or absent.
+"""What compilers made of a network, on disk: one file each, named by its content, whole or absent.
 
-A file is what OpenVINO exports, then its SHA-256. It is mapped, not read: the weights in it are
-needed once, and the system may have that memory back. Nothing here fails a caller: what is damaged
-is deleted, and a folder that cannot be written is only read.
+A file is what was exported, then its SHA-256. It is mapped, not read: the weights that OpenVINO
+has in it are needed once, and the system may have that memory back. What is damaged is deleted,
+and a folder that cannot be written is only read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from sam2_blocks.values import UInt8Array
 LOGGER = logging.getLogger(__name__)
 VERSION = 2  # of the layout above
 SUFFIX = ".blob"
+OPENVINO, PACKAGES = "openvino", "packages"
+"""Folders of the cache: of OpenVINO, and of AOTInductor."""
+
 MAX_BYTES = 8 * 2**30
-"""Bound of the folder: the largest network is 0.9 GiB."""
+"""Bound of each: the largest network is 0.9 GiB."""
 
 MADV_PAGEOUT = 21
 """Of Linux 5.4 and later; in Python's module from 3.14 on."""
@@ -33,10 +36,10 @@ MADV_PAGEOUT = 21
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def compiled_path(identity: str) -> Path:
+def compiled_path(identity: str, folder: str = OPENVINO) -> Path:
     """Return where the file is that this text says everything about, or would be."""
     name = hashlib.blake2b(f"v{VERSION}, {identity}".encode(), digest_size=16).hexdigest()
-    return cache_dir() / "openvino" / f"{name}{SUFFIX}"
+    return cache_dir() / folder / f"{name}{SUFFIX}"
 
 
 def map_compiled(path: Path) -> UInt8Array | None:
@@ -72,26 +75,38 @@ def page_out(mapped: UInt8Array) -> None:
 
 
 def write_compiled(path: Path, exported: bytes) -> None:
-    """Keep what was exported for the next process; the files used least recently go first."""
+    """Keep what was exported for the next process, or say why not."""
     if len(exported) > MAX_BYTES:
         return
     try:
-        _make_room(path.parent, len(exported))
-        write_bytes(path, exported + hashlib.sha256(exported).digest())
+        keep_compiled(path, exported)
     except OSError as error:
-        LOGGER.warning(
-            "the converted network is not kept in %s: %s. Free space there, make it writable, or "
-            "let SAM2_BLOCKS_CACHE name another folder.",
-            path.parent,
-            error,
-        )
+        LOGGER.warning("%s", describe_unkept(path, error))
+
+
+def keep_compiled(path: Path, exported: bytes) -> None:
+    """Keep what was exported; the files used least recently go first.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left behind.
+    """
+    _make_room(path.parent, len(exported))
+    write_bytes(path, exported + hashlib.sha256(exported).digest())
+
+
+def describe_unkept(path: Path, error: OSError) -> str:
+    """Say why a file could not be kept, and what to do."""
+    return (
+        f"the compiled network is not kept in {path.parent}: {error}. Free space there, make it "
+        "writable, or let SAM2_BLOCKS_CACHE name another folder."
+    )
 
 
 def discard_compiled(path: Path, reason: str) -> None:
-    """Delete a file that is of no use; the network is converted again."""
+    """Delete a file that is of no use; the network is compiled again."""
     with suppress(OSError):
         path.unlink()
-    LOGGER.warning("deleted the converted network %s: %s", path, reason)
+    LOGGER.warning("deleted the compiled network %s: %s", path, reason)
 
 
 def _make_room(folder: Path, nbytes: int) -> None:
