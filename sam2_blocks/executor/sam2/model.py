@@ -96,9 +96,9 @@ class LoadedModel:
         """Make of a pure function of tensors what this mode runs: compiled, recorded, or itself."""
         if part in PARTS[self.compile]:
             function = compile_function(function)
-        return self._recorded(function)
+        return self._graphed(function)
 
-    def _recorded(self, function: TensorFunction) -> TensorFunction:
+    def _graphed(self, function: TensorFunction) -> TensorFunction:
         return GraphedFunction(function) if self._replays_graphs else function
 
     @property
@@ -115,7 +115,7 @@ class LoadedModel:
             return openvino_encoder(self)
         if self.packages:
             run = run_packages(self.packages, self.network)
-            return PackagedEncoder(self._recorded(run), list(self.packages))
+            return PackagedEncoder(self._graphed(run), list(self.packages))
         self._prepare_encoder()
         return self.accelerate(self._encode_frame, "encoder")
 
