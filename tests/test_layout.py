@@ -74,6 +74,7 @@ ABOUT_MORE = {
     "test_threshold_family.py": "a second family of models, through the hooks alone",
     "test_train_nano.py": "examples/train_nano",
     "test_train_nano_video.py": "the training of its memory",
+    "test_train_nano_painters.py": "the training of its memory as on a GPU",
 }
 
 

@@ -37,8 +37,9 @@ def recipe_hash() -> str:
     """Hash the code that decides the memory's weights."""
     here = Path(__file__).parent
     pictures = ("bank", "model", "prompts", "scenes", "train")
-    video = ("video_model", "video_pool", "video_scenes", "video_train")
-    files = [CONFIG, *(here / f"{name}.py" for name in (*pictures, *video))]
+    video = ("model", "painters", "pool", "scenes", "shelf", "train")
+    names = [*pictures, *(f"video_{name}" for name in video)]
+    files = [CONFIG, *(here / f"{name}.py" for name in names)]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 

@@ -64,7 +64,7 @@ class Log:
         facts["clips"], facts["clips/s"] = clips, round((clips - self._clips) / took, 2)
         facts["steps/s"] = round(len(self._steps) / took, 2)
         facts["s left"] = round(left_s, 1)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             facts["GiB"] = round(torch.cuda.max_memory_reserved() / 2**30, 1)
         self.write(facts)
         self._steps, self._said, self._clips = [], time.monotonic(), clips

@@ -42,7 +42,7 @@ class Slot:
         shapes = [(1,), (frames, 3, size, size), (frames, size, size), (2 * IDS, IDS)]
         counts = [math.prod(shape) for shape in shapes]
         room = torch.from_numpy(np.frombuffer(mmap.mmap(-1, sum(counts)), np.uint8))
-        parts = room.split(counts)
+        parts = room.split(counts)  # type: ignore[no-untyped-call]
         self.full, self.images, self.ids, member = (
             part.view(shape) for part, shape in zip(parts, shapes, strict=True)
         )

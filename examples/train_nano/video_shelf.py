@@ -91,9 +91,10 @@ class Shelf:
 
     def _encode(self, tracker: Tracker, images: Tensor) -> list[Tensor]:
         """Features of images (B, T, 3, S, S): levels (B, T, C, h, w)."""
-        parts = [encode(tracker.model, part).levels for part in images.flatten(0, 1).split(AT_ONCE)]
+        several = torch.split(images.flatten(0, 1), AT_ONCE)
+        parts = [encode(tracker.model, some).levels for some in several]
         joined = (torch.cat(level) for level in zip(*parts, strict=True))
-        return [level.unflatten(0, images.shape[:2]) for level in joined]
+        return [level.view(*images.shape[:2], *level.shape[1:]) for level in joined]
 
 
 def stretches(dice: Dice, clips: int, there: int, wanted: int) -> Tensor:

@@ -93,6 +93,7 @@ class VideoTrainer:
         self.probe = nn.Linear(self.model.hidden_dim, 1).to(device)
         self.tracker = Tracker(self.model)
         self.coins = Dice("cpu", seed + 2)  # for what Python asks: a GPU would make it wait
+        self.dice: Dice
         if painters is None:
             self.dice = self.scenes = VideoScenes(device, seed=seed + 1, bank=bank)
             self.shelf = None
