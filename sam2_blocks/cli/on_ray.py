@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from sam2_blocks.cli import screen
 from sam2_blocks.cli.options import INTERRUPTED
-from sam2_blocks.cli.screen import err, out, safe
+from sam2_blocks.cli.screen import err, out
 from sam2_blocks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,11 +70,7 @@ def follow(under_way: RayRun, folder: str, *, quiet: bool) -> int:
                     screen.print_notes(under_way.notes[told:])
                 told = len(under_way.notes)
     except KeyboardInterrupt:
-        many = "" if under_way.total is None else f" of {under_way.total}"
-        err.print(
-            f"[red]interrupted[/] after {under_way.done}{many}; they are in {safe(folder)}",
-            soft_wrap=True,
-        )
+        screen.print_interrupted(under_way.done, under_way.total, folder)
         raise typer.Exit(INTERRUPTED) from None
     if under_way.done_before:
         out.print(f"{under_way.done_before} of {under_way.done} were done before")

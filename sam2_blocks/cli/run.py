@@ -336,11 +336,7 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
                 print_result(result, brief=total != 1)
                 shown = len(under_way.errors)
     except KeyboardInterrupt:
-        many = "" if under_way.total is None else f" of {under_way.total}"
-        err.print(
-            f"[red]interrupted[/] after {finished}{many}; they are in {safe(folder)}",
-            soft_wrap=True,
-        )
+        screen.print_interrupted(finished, under_way.total, folder)
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for error in under_way.errors[shown:]:

@@ -59,6 +59,16 @@ def print_failure(error: ErrorRecord) -> None:
     err.print(f"[red]failed:[/] {where}: {safe(error.message)}", soft_wrap=True)
 
 
+def print_interrupted(finished: int, total: int | None, folder: str) -> None:
+    """Say how far a run got that somebody ended, and how to go on."""
+    many = "" if total is None else f" of {total}"
+    err.print(
+        f"[red]interrupted[/] after {finished}{many}; they are in {safe(folder)}, and --resume "
+        "goes on from there",
+        soft_wrap=True,
+    )
+
+
 def print_error(message: object) -> None:
     """Print what stopped the command."""
     err.print(f"[red]error:[/] {safe(message)}", soft_wrap=True)

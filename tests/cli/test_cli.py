@@ -44,6 +44,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, how):
         process.kill()
     assert process.returncode == options.INTERRUPTED, err
     assert "interrupted after" in err
+    assert "--resume goes on from there" in err
     written = list(target.rglob("*.*"))
     assert not [path for path in written if path.name.endswith(".part")]
     for path in target.glob("*/predictions.json"):
