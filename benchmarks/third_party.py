@@ -117,6 +117,7 @@ class Transformers(Peer):
         return {"input_points": [[[scene.click_xy.tolist()]]], "input_labels": [[[1]]]}
 
     @torch.inference_mode()
+    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # whose rounding is larger
     def _check_logits(self, network: Any) -> None:
         """Compare the logits of a box with those of the network the weights are from."""
         size = network.image_size
