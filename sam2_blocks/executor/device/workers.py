@@ -15,6 +15,9 @@ from sam2_blocks.forks import after_fork
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST_CORES = 4
+"""With more, all of them on one picture after the other were not measured to be slower."""
+
 
 class Workers:
     """As many threads as torch would use here, each of them computing alone.

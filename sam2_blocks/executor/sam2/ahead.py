@@ -10,12 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from sam2_blocks.executor.device.workers import Workers
+from sam2_blocks.executor.device.workers import MOST_CORES, Workers
 from sam2_blocks.forks import after_fork
 from sam2_blocks.heap import give_back
 from sam2_blocks.values import Embedding, Image
 
 Encode = Callable[[Image], Embedding]
+
+BATCH_SHARE = 4
+"""Frames ahead take a quarter of the memory of a batch: large ones keep all cores busy anyway."""
+
+
+def frames_ahead(cores: int, batch: int) -> int:
+    """Return how many frames to encode ahead of the one that is followed; 0 for none.
+
+    Args:
+        cores: that compute.
+        batch: frames whose encoding fits into memory at once.
+    """
+    return min(cores, batch // BATCH_SHARE) if 1 < cores <= MOST_CORES else 0
 
 
 class FramesAhead:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.device.graphs import TensorFunction
-from sam2_blocks.executor.device.workers import Workers
+from sam2_blocks.executor.device.workers import MOST_CORES, Workers
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.preprocess import VERSION, pictures_to_batch
 from sam2_blocks.heap import tidy
@@ -24,11 +24,8 @@ from sam2_blocks.values import Embedding, Image
 LIVE_WIDTHS = 12
 BATCH_BYTES = {"cpu": 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}
 MAX_BATCH = 16
-MOST_CORES = 4
-"""With more, all of them on one picture after the other were not measured to be slower."""
-
-APART_SHARE = 4
-"""Those encoded apart take a quarter of the memory of a batch: large ones keep all cores busy."""
+SMALL_BATCH = 8
+"""Where so many pictures fit into a batch, operations are so small that launching them counts."""
 
 HASH_THREADS = min(8, os.cpu_count() or 1)
 
@@ -58,10 +55,9 @@ def embed_images(
 ) -> list[Embedding]:
     """Encode pictures of any sizes.
 
-    Several are encoded side by side, one core each, where that is faster: cores that share a small
+    Several are encoded side by side, one core each, where that is faster: cores that share a
     picture wait for each other after every operation, and for one that is busy with what else a
-    run does. Each is then rounded the same whichever others come with it, as one core rounds it,
-    which may differ in the last bit from a picture that comes alone and has all cores.
+    run does. Sums are then rounded as one core rounds them, which may differ in the last bit.
 
     Args:
         model: the network.
@@ -70,10 +66,13 @@ def embed_images(
         workers: one core each; None computes all pictures with all cores.
     """
     items = list(zip(images, keys, strict=True))
-    if workers is not None and len(items) > 1 and encodes_apart(model, workers.count):
-        encode = partial(_encode_chunk, model, encoder=model.recorded_encoder)
-        return workers.map_chunks(encode, items, [1] * len(items))
-    found = map_chunks(partial(_encode_chunk, model), items, batch_size(model))
+    found: list[Embedding] = []
+    apart = 0 if workers is None else count_apart(model, len(items), workers.count)
+    if workers is not None and apart:
+        encoder = model.recorded_encoder if _is_small(model) else None
+        encode = partial(_encode_chunk, model, encoder=encoder)
+        found = workers.map_chunks(encode, items[:apart], [1] * apart)
+    found += map_chunks(partial(_encode_chunk, model), items[apart:], batch_size(model))
     if model.backend == "openvino":  # which keeps much from one picture to the next
         tidy()
     return found
@@ -111,8 +110,8 @@ def encode_batch(
         Feature maps, finest first: (B, C/8, h, w), (B, C/4, h/2, w/2) and (B, C, h/4, w/4); only
         the last where the model has no high-resolution features.
     """
-    run = encoder or model.encoder
     with model.computing():
+        run = encoder or model.encoder  # which is made in this scope the first time
         return [level.to(model.dtype) for level in run(batch)]
 
 
@@ -136,20 +135,26 @@ def batch_size(model: LoadedModel) -> int:
     return max(1, min(MAX_BATCH, budget // bytes_per_image))
 
 
-def pictures_apart(cores: int, batch: int) -> int:
-    """Return how many pictures to encode side by side, one core each; 0 for all cores on each.
+def count_apart(model: LoadedModel, count: int, cores: int) -> int:
+    """Return how many of the pictures that come together are encoded on one core each.
+
+    Those that are left have all cores. Of small pictures none is: what becomes of one then does
+    not depend on those that come with it.
 
     Args:
+        model: the network.
+        count: pictures that come together.
         cores: that compute.
-        batch: pictures whose encoding fits into memory at once; see `batch_size`.
     """
-    return min(cores, batch // APART_SHARE) if 1 < cores <= MOST_CORES else 0
-
-
-def encodes_apart(model: LoadedModel, cores: int) -> bool:
-    """Say whether pictures that come together are encoded side by side, one core each."""
     plain = model.backend == "torch" and model.compile == "off"
-    return plain and pictures_apart(cores, batch_size(model)) > 1
+    fits = 1 < cores <= min(MOST_CORES, batch_size(model))
+    if not (plain and fits and count > 1):
+        return 0
+    return count if _is_small(model) else count - count % cores
+
+
+def _is_small(model: LoadedModel) -> bool:
+    return batch_size(model) >= SMALL_BATCH
 
 
 def own_levels(model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]) -> Embedding:

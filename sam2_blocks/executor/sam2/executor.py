@@ -25,7 +25,7 @@ from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.sam2.ahead import FramesAhead
+from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import (
@@ -33,7 +33,6 @@ from sam2_blocks.executor.sam2.encode import (
     embed_images,
     embedding_keys,
     embedding_shapes,
-    pictures_apart,
 )
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.frames import embed_frame, frame_key, unnamed_key
@@ -338,7 +337,7 @@ class Sam2Executor:
         most = 0
         if workers is not None and model.compile == "off" and not cached:
             keep_at_hand()
-            most = pictures_apart(workers.count, batch_size(model))
+            most = frames_ahead(workers.count, batch_size(model))
 
         def prepare() -> Callable[[Image], Embedding]:
             encoder = model.split_frame_encoder(most)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sam2_blocks.executor.sam2 import executor as executor_module
-from sam2_blocks.executor.sam2.ahead import FramesAhead
+from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, PromptSet
@@ -134,6 +134,14 @@ def test_where_it_saves_no_time_nothing_is_done(executor, encoded):
         session.expect(frame(1))
         assert session.ahead == 0
     assert encoded == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "most"),
+    [(1, 16, 0), (2, 16, 2), (4, 16, 4), (4, 13, 3), (4, 3, 0), (5, 16, 0)],
+)
+def test_how_many_frames_are_worth_it(cores, batch, most):
+    assert frames_ahead(cores, batch) == most
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sam2_blocks.executor import load
-from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.sam2 import encode
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.testing import sample_image
@@ -121,20 +120,43 @@ def test_an_error_of_one_picture_is_told(two_cores, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "batch", "most"),
-    [(1, 16, 0), (2, 16, 2), (4, 16, 4), (4, 13, 3), (4, 3, 0), (5, 16, 0)],
+    ("count", "cores", "batch", "apart"),
+    [
+        (8, 2, 16, 8),
+        (3, 2, 16, 3),
+        (1, 2, 16, 0),  # alone, it has all cores
+        (8, 1, 16, 0),
+        (8, 4, 16, 8),
+        (8, 5, 16, 0),  # many cores are not slower on one after the other
+        (8, 2, 3, 8),  # as of the public checkpoints
+        (7, 2, 3, 6),  # the last one has all cores
+        (1, 2, 3, 0),
+        (8, 4, 3, 0),  # no memory for one a core
+    ],
 )
-def test_how_many_pictures_are_worth_a_core_each(cores, batch, most):
-    assert encode.pictures_apart(cores, batch) == most
+def test_how_many_pictures_have_a_core_each(two_cores, monkeypatch, count, cores, batch, apart):
+    monkeypatch.setattr(encode, "batch_size", lambda model: batch)
+    assert encode.count_apart(two_cores.model, count, cores) == apart
 
 
-def test_only_small_pictures_in_plain_torch_are_encoded_side_by_side(two_cores, monkeypatch):
-    model = two_cores.model
-    assert encode.encodes_apart(model, 2)
-    assert not encode.encodes_apart(model, 1)
-    assert not encode.encodes_apart(replace(model, backend="openvino"), 2)
-    assert not encode.encodes_apart(replace(model, compile="encoder"), 2)
-    monkeypatch.setattr(encode, "batch_size", lambda model: 3)  # as of the public checkpoints
-    assert not encode.encodes_apart(model, 2)
-    monkeypatch.setattr(Workers, "map_chunks", lambda *given: pytest.fail("side by side"))
-    assert len(two_cores.embed([picture(0), picture(1)])) == 2
+def test_only_what_plain_torch_computes_is_encoded_side_by_side(two_cores):
+    assert encode.count_apart(replace(two_cores.model, backend="openvino"), 8, 2) == 0
+    assert encode.count_apart(replace(two_cores.model, compile="encoder"), 8, 2) == 0
+
+
+def test_large_pictures_are_encoded_side_by_side_and_the_last_one_on_all_cores(
+    two_cores, monkeypatch
+):
+    plain, seen = encode.encode_batch, []
+
+    def encode_batch(model, batch, encoder=None):
+        seen.append((threading.current_thread() is threading.main_thread(), encoder))
+        return plain(model, batch, encoder)
+
+    monkeypatch.setattr(encode, "encode_batch", encode_batch)
+    monkeypatch.setattr(encode, "batch_size", lambda model: 3)
+    pictures = [picture(seed) for seed in range(3)]
+    found = two_cores.embed(pictures)
+    assert [embedding.image_id for embedding in found] == [one.id for one in pictures]
+    # To record a large one takes longer than it saves.
+    assert sorted(seen, key=str) == [(False, None), (False, None), (True, None)]
