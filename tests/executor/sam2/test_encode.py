@@ -155,8 +155,11 @@ def test_large_pictures_are_encoded_side_by_side_and_the_last_one_on_all_cores(
 
     monkeypatch.setattr(encode, "encode_batch", encode_batch)
     monkeypatch.setattr(encode, "batch_size", lambda model: 3)
+    tidied: list[int] = []
+    monkeypatch.setattr(encode, "tidy", lambda: tidied.append(1))
     pictures = [picture(seed) for seed in range(3)]
     found = two_cores.embed(pictures)
+    assert tidied == [1]
     assert [embedding.image_id for embedding in found] == [one.id for one in pictures]
     # To record a large one takes longer than it saves.
     assert sorted(seen, key=str) == [(False, None), (False, None), (True, None)]
