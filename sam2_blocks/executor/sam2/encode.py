@@ -147,7 +147,7 @@ def count_apart(model: LoadedModel, count: int, cores: int) -> int:
         count: pictures that come together.
         cores: that compute.
     """
-    plain = model.backend == "torch" and model.compile == "off"
+    plain = model.backend == "torch" and model.compile == "off" and not model.packages
     fits = 1 < cores <= min(MOST_CORES, batch_size(model))
     if not (plain and fits and count > 1):
         return 0
