@@ -73,7 +73,8 @@ def embed_images(
         encode = partial(_encode_chunk, model, encoder=encoder)
         found = workers.map_chunks(encode, items[:apart], [1] * apart)
     found += map_chunks(partial(_encode_chunk, model), items[apart:], batch_size(model))
-    if model.backend == "openvino":  # which keeps much from one picture to the next
+    # OpenVINO keeps much from one picture to the next, and so do threads of what was large.
+    if model.backend == "openvino" or (apart and not _is_small(model)):
         tidy()
     return found
 
@@ -146,7 +147,7 @@ def count_apart(model: LoadedModel, count: int, cores: int) -> int:
         count: pictures that come together.
         cores: that compute.
     """
-    plain = model.backend == "torch" and model.compile == "off"
+    plain = model.backend == "torch" and model.compile == "off" and not model.packages
     fits = 1 < cores <= min(MOST_CORES, batch_size(model))
     if not (plain and fits and count > 1):
         return 0

@@ -137,7 +137,7 @@ class LoadedModel:
 
     def split_frame_encoder(self, calls: int) -> TensorFunction:
         """Return `frame_encoder` for so many threads at a time, with one core each."""
-        if self.backend == "torch":
+        if self.backend == "torch" and not self.packages:
             return self._recorded_frame_encoder
         encode = self.frame_encoder
         return encode.split(calls) if isinstance(encode, OpenVinoEncoder) else encode

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,7 @@ def test_how_many_pictures_have_a_core_each(two_cores, monkeypatch, count, cores
 def test_only_what_plain_torch_computes_is_encoded_side_by_side(two_cores):
     assert encode.count_apart(replace(two_cores.model, backend="openvino"), 8, 2) == 0
     assert encode.count_apart(replace(two_cores.model, compile="encoder"), 8, 2) == 0
+    assert encode.count_apart(replace(two_cores.model, packages={1: Path("1.pt2")}), 8, 2) == 0
 
 
 def test_large_pictures_are_encoded_side_by_side_and_the_last_one_on_all_cores(
@@ -155,8 +157,11 @@ def test_large_pictures_are_encoded_side_by_side_and_the_last_one_on_all_cores(
 
     monkeypatch.setattr(encode, "encode_batch", encode_batch)
     monkeypatch.setattr(encode, "batch_size", lambda model: 3)
+    tidied: list[int] = []
+    monkeypatch.setattr(encode, "tidy", lambda: tidied.append(1))
     pictures = [picture(seed) for seed in range(3)]
     found = two_cores.embed(pictures)
+    assert tidied == [1]
     assert [embedding.image_id for embedding in found] == [one.id for one in pictures]
     # To record a large one takes longer than it saves.
     assert sorted(seen, key=str) == [(False, None), (False, None), (True, None)]
