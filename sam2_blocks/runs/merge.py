@@ -118,11 +118,7 @@ class Rows:
         self._parts = [part for part in parts if not part.errors]
         sizes = store.sizes()
         for part in self._parts:
-            if sizes.get(part.file) != part.size:
-                raise UsageError(
-                    f"{store.address}/{part.file}: has {sizes.get(part.file, 0)} bytes, not the "
-                    f"{part.size} that were written; was it cut short? --resume makes it again."
-                )
+            _check_size(f"{store.address}/{part.file}", sizes.get(part.file), part.size)
         self._starts = sorted((self._first_place(part), part.file) for part in self._parts)
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -181,6 +177,16 @@ class Rows:
         row = next(rows, None)
         if row is not None:
             heapq.heappush(heap, (row["place"], file, row, rows))
+
+
+def _check_size(address: str, found: int | None, written: int) -> None:
+    if found is None:
+        raise UsageError(f"{address}: is not there any more. --resume makes it again.")
+    if found != written:
+        raise UsageError(
+            f"{address}: has {found} bytes, not the {written} that were written; was it cut short? "
+            "--resume makes it again."
+        )
 
 
 def _check_complete(store: Store, manifests: Mapping[Shard, Manifest]) -> None:

@@ -125,6 +125,16 @@ def test_shards_that_are_not_complete_are_named(write_shard, tmp_path):
         merge_parts(tmp_path, "coco")
 
 
+def test_a_part_that_is_gone_or_torn_is_named(two):
+    part = next(two.glob("part-2-of-2-*.parquet"))
+    part.write_bytes(part.read_bytes()[:-5])
+    with pytest.raises(UsageError, match=r"part-2.*has \d+ bytes, not the \d+ .*--resume makes it"):
+        merge_parts(two, "coco")
+    part.unlink()
+    with pytest.raises(UsageError, match=r"part-2.*is not there any more. --resume makes it again"):
+        merge_parts(two, "coco")
+
+
 def test_an_item_that_is_there_twice_is_found(write_shard, tmp_path):
     write_shard("1/2", [[(0, "a.png", found_of(CAT))]])
     write_shard("2/2", [[(1, "a.png", found_of(CAT))]])
