@@ -54,8 +54,8 @@ def embed_frame(
 
     def encode(frames: Sequence[Image]) -> list[Embedding]:
         batch = frames_to_batch([frame.pixels for frame in frames], model)
-        run = encoder or model.frame_encoder
         with model.computing():
+            run = encoder or model.frame_encoder  # which is made in this scope the first time
             levels = [level.to(model.dtype) for level in run(batch)]
         return [own_levels(model, image, key, levels)]
 

@@ -72,6 +72,15 @@ def test_compiled_parts_answer_like_the_parts_as_they_are(backend, level, graphs
     np.testing.assert_allclose(ours.iou_prediction, theirs.iou_prediction, atol=0.01)
 
 
+def test_a_frame_may_be_the_first_that_is_encoded(backend):
+    model = load_model("nano", device="cpu", seed=7, dtype="bfloat16", compile="encoder")
+    backend.graphs.clear()
+    with Sam2Executor(model, cache_bytes=0).track() as session:
+        answer = session.step(pictures(1)[0], PromptSet.from_boxes([[10, 10, 50, 40]]))
+    assert len(answer.prediction.rles) == 1
+    assert len(backend.graphs) == 1
+
+
 def test_batches_are_filled_up_so_that_few_sizes_are_compiled(backend):
     compiled = executor("encoder")
     backend.graphs.clear()

@@ -11,6 +11,7 @@ import torch
 
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor import load
+from sam2_blocks.executor.device import compiling
 from sam2_blocks.executor.sam2 import packaging
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.packaging import (
@@ -96,6 +97,21 @@ def test_frames_of_a_video_are_encoded_by_the_same_package(made, pictures):
             session.step(pictures["photo"], prompts)
             found.append(session.step(pictures["photo"]).prediction.rles[0])
     assert rle_iou(*found) > 0.97
+
+
+def test_the_decoder_is_compiled_beside_a_package(monkeypatch, made, pictures):
+    graphs = []
+    monkeypatch.setattr(
+        compiling, "BACKEND", lambda graph, example: graphs.append(graph) or graph.forward
+    )
+    executor = fast("all")
+    assert len(graphs) == 1  # the probe
+    graphs.clear()
+    embeddings = executor.embed(list(pictures.values())[:2])
+    assert not graphs
+    answer = executor.segment([(embeddings[0], PromptSet.from_boxes(BOXES))])
+    assert len(answer[0].rles) == len(BOXES)
+    assert graphs
 
 
 def test_another_process_compiles_nothing(made, pictures, tmp_path):
