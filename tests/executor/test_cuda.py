@@ -20,7 +20,6 @@ from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.model import LoadedModel
 from sam2_blocks.executor.sam2.packaged import PackagedEncoder, run_packages
-from sam2_blocks.executor.sam2.packaging import load_for_packages, package_encoder
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.masks.rle import rle_iou
 from sam2_blocks.values import Embedding, Image, MaskPrediction, PromptSet
@@ -247,6 +246,9 @@ def test_strict_beside_fast_stays_strict(trained, pictures):
 
 
 def test_a_package_is_close_to_eager_and_recorded(monkeypatch, tmp_path, trained, pictures):
+    # Imports torch's compiler, whose warnings are allowed in tests alone.
+    from sam2_blocks.executor.sam2.packaging import load_for_packages, package_encoder
+
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     made = package_encoder(load_for_packages("nano", device=str(DEVICE), dtype="float16"), 1)
     assert made.seconds > 0
