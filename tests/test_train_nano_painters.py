@@ -220,9 +220,10 @@ def test_a_step_that_does_not_fit_is_made_with_fewer_objects(
 
 def test_a_run_goes_on_from_a_trained_memory(painters: Painters) -> None:
     trainer = trainer_with(painters, start=WEIGHTS)
+    memory = video_export.shift_score(memory_parameters(trainer.model), video_export.SEEN_ODDS)
     packaged = load_file(WEIGHTS)
-    for name, value in memory_parameters(trainer.model).items():
-        assert torch.equal(value, packaged[name].float()), name
+    for name, value in memory.items():
+        assert torch.allclose(value, packaged[name].float(), atol=1e-6), name
     assert trainer.lesson(0.0) == video_train.TRAINED
     assert trainer.lesson(1.0) == 1
 

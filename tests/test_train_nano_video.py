@@ -230,9 +230,22 @@ def test_export_changes_the_memory_and_no_byte_of_the_rest(tmp_path: Path) -> No
     assert digest(picture_state(old)) == digest(picture_state(new))
     model, about = load(target)
     assert (about["video_steps"], about["video_hardware"]) == ("1", "a test")
-    trained = video_train.memory_parameters(trainer.average)
+    trained = video_export.shift_score(
+        video_train.memory_parameters(trainer.average), video_export.SEEN_ODDS
+    )
     for name, value in video_train.memory_parameters(model).items():
         assert torch.allclose(value, trained[name], atol=2e-3, rtol=2e-3), name
+
+
+def test_the_score_loses_what_counting_absence_more_gave_it() -> None:
+    name = video_export.SCORE_BIAS
+    memory = {name: torch.zeros(1), "other": torch.ones(2)}
+    shifted = video_export.shift_score(memory, 3.0)
+    assert shifted[name].sigmoid().item() == pytest.approx(0.75)  # odds of 3 instead of 1
+    assert torch.equal(shifted["other"], memory["other"])
+    assert memory[name].item() == 0
+    back = video_export.shift_score(shifted, 1 / 3.0)
+    assert back[name].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_weights_that_lack_pictures_are_refused(tmp_path: Path) -> None:

@@ -8,16 +8,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
 from examples.train_nano.export import WEIGHTS
 from examples.train_nano.model import CONFIG, build
 from examples.train_nano.video_model import is_memory, picture_state
+from examples.train_nano.video_pool import ABSENCE
+
+# A loss in which frames without the object count ABSENCE times divides the odds of "seen" by that
+# number. What is packaged takes half of it back (of the logarithm): all of it finds more objects
+# that return, none of it says more often that they are gone.
+SEEN_ODDS = ABSENCE**0.5
+SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
 
 def load_pictures(weights: Path = WEIGHTS) -> SAM2Base:
@@ -31,6 +41,12 @@ def load_pictures(weights: Path = WEIGHTS) -> SAM2Base:
             f"missing {[n for n in missing if not is_memory(n)]}, unexpected {unexpected}"
         )
     return model
+
+
+def shift_score(memory: Mapping[str, Tensor], odds: float) -> dict[str, Tensor]:
+    """Multiply the odds by which a memory's object score says "seen"."""
+    shifted = memory[SCORE_BIAS].detach() + math.log(odds)
+    return {**memory, SCORE_BIAS: shifted}
 
 
 def recipe_hash() -> str:
@@ -55,7 +71,8 @@ def export(checkpoint: Path, target: Path = WEIGHTS, hardware: str = "?") -> dic
     with safe_open(target, "pt") as file:
         about = dict(file.metadata() or {})
     weights = picture_state(load_file(target))
-    weights |= {k: v.detach().half().contiguous() for k, v in state["average"].items()}
+    memory = shift_score(state["average"], SEEN_ODDS)
+    weights |= {k: v.detach().half().contiguous() for k, v in memory.items()}
     video = {
         "recipe": recipe_hash(),
         "hardware": hardware,

@@ -14,6 +14,7 @@ from examples.train_nano.scenes import GROUND
 from examples.train_nano.video_model import Features, Tracker, encode
 from examples.train_nano.video_scenes import Clip, VideoScenes
 
+ABSENCE = 3.0  # what a frame without the object counts in the loss of its score
 HIDING = 0.35  # share of the clips in which something is hidden for some frames
 SPARE = 4  # frames of a clip beyond those tracked
 KEPT = {128: 192, 256: 128}  # clips kept for reuse, by pixels of a side

@@ -25,7 +25,7 @@ from examples.train_nano.model import set_image_size
 from examples.train_nano.prompts import Prompts, boxes_of, click
 from examples.train_nano.train import MUON, correct, mask_losses, orthogonalize, plain_attention
 from examples.train_nano.video_check import check, held_out
-from examples.train_nano.video_export import load_pictures
+from examples.train_nano.video_export import SEEN_ODDS, load_pictures, shift_score
 from examples.train_nano.video_log import Log, figures_of
 from examples.train_nano.video_model import (
     Answer,
@@ -38,7 +38,7 @@ from examples.train_nano.video_model import (
     prepare,
 )
 from examples.train_nano.video_painters import Errand, Painters
-from examples.train_nano.video_pool import Batch, Pool, Stage, Truth
+from examples.train_nano.video_pool import ABSENCE, Batch, Pool, Stage, Truth
 from examples.train_nano.video_scenes import VideoScenes
 from examples.train_nano.video_shelf import Shelf, stage_for
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
@@ -52,7 +52,6 @@ LONG_FROM = 0.5  # share of the time after which painted clips are tracked over 
 SHORT, LONG = 8, 16  # frames tracked before and after that
 PAINTED, SIZE = 24, 256  # frames of a clip of the painters, and pixels of its side
 FEWEST = 24  # such clips before the first step
-ABSENCE = 3.0  # what a frame without the object counts in the loss of its score
 TRAINED = 0.5  # share of a run after which it no longer needs help; a trained memory starts there
 SAVE_EVERY_S = 60
 
@@ -129,7 +128,7 @@ class VideoTrainer:
         self.trained = start is not None
         if start:
             trained = {k: v.float() for k, v in load_file(start).items() if is_memory(k)}
-            self.model.load_state_dict(trained, strict=False)
+            self.model.load_state_dict(shift_score(trained, 1 / SEEN_ODDS), strict=False)
         elif self.shelf is None:
             set_image_size(self.model, STAGES[0].size)
             clips = [self.scenes.clip(8, STAGES[0].size).images[::4] for _ in range(12)]
@@ -385,13 +384,11 @@ def fit(trainer: VideoTrainer, minutes: float, path: Path, log: Log) -> None:
 def compare(trainer: VideoTrainer, start: dict[str, Tensor], errand: Errand, log: Log) -> None:
     """Check the memory a run started from and its average, on held-out clips, and say so."""
     clips = errand.result()
-    size = trainer.model.image_size
-    set_image_size(trainer.average, clips[0][0].shape[-1])
-    log.write({"weights": "average", **check(trainer.average, clips)})
-    before = copy.deepcopy(trainer.average)
-    before.load_state_dict(start, strict=False)
-    log.write({"weights": "start", **check(before, clips)})
-    set_image_size(trainer.average, size)
+    model = copy.deepcopy(trainer.average)
+    set_image_size(model, clips[0][0].shape[-1])
+    for name, memory in (("average", memory_parameters(trainer.average)), ("start", start)):
+        model.load_state_dict(shift_score(memory, SEEN_ODDS), strict=False)
+        log.write({"weights": name, **check(model, clips)})
 
 
 def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
