@@ -77,6 +77,9 @@ def _follow(function: TensorFunction, inputs: Sequence[Tensor], what: str) -> to
 
 def _settings() -> Iterator[tuple[str, object]]:
     """Yield what is set of torch's compiler, where it knows that."""
+    # Else the threads of this process are part of the code: too many in a forked child, which waits
+    # for them for ever, and more than sums have places on the same processor with more cores.
+    yield "cpp.dynamic_threads", True
     if hasattr(config.aot_inductor, "precompile_headers"):
         yield "aot_inductor.precompile_headers", False  # takes longer than it saves
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +69,36 @@ def test_threads_may_call_a_package_on_the_cpu(content, tensors):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: package(*tensors)[0], range(40)))
     assert all(torch.equal(one, expected) for one in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_waits_for_no_threads_of_its_parent():
+    rows, threads = torch.ones(400_000), torch.get_num_threads()
+    torch.set_num_threads((os.cpu_count() or 1) + 1)  # where torch would write it into the code
+    try:
+        content = compile_package(lambda batch: [batch.sin(), batch.sum().view(1)], [rows], "sums")
+        package = open_package(content, CPU)
+        package(rows)
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)  # as `Workers` does
+            os._exit(0 if package(rows)[1].item() == len(rows) else 1)
+        assert _wait_for(child) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _wait_for(child: int) -> int | None:
+    """Return how a process ended; None if it had to be ended."""
+    for _ in range(300):
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 def test_a_function_with_tensors_of_its_own_is_refused(tensors):
