@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 DEVICES = ("cpu", "cuda")
+LOADER = "AOTIModelPackageLoader"
+"""Of `torch._C._aoti`."""
+
 OLDEST_TORCH = "2.8"
 """From which on packages run on any device, and CUDA graphs can record them."""
 
@@ -34,6 +37,11 @@ def find_package_problem(device: torch.device) -> str:
         return (
             f"packages need torch {OLDEST_TORCH} or later, and this is {torch.__version__}. "
             "Upgrade torch."
+        )
+    if not hasattr(getattr(torch._C, "_aoti", None), LOADER):
+        return (
+            f"torch {torch.__version__} is built without what opens packages ({LOADER}). Install a "
+            "build of pytorch.org."
         )
     return ""
 

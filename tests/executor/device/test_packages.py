@@ -32,6 +32,11 @@ def test_a_torch_that_opens_no_packages_is_named(monkeypatch):
     assert "need torch 2.8 or later, and this is 2.7.1+cpu" in find_package_problem(CPU)
 
 
+def test_a_torch_without_what_opens_packages_is_named(monkeypatch):
+    monkeypatch.delattr(torch._C._aoti, "AOTIModelPackageLoader")
+    assert "is built without what opens packages (AOTIModel" in find_package_problem(CPU)
+
+
 def test_a_target_is_this_torch_on_this_processor(monkeypatch, tmp_path):
     here = describe_target(CPU)
     assert f"torch {torch.__version__}" in here

@@ -81,3 +81,22 @@ def test_an_error_of_the_function_is_told_and_the_next_is_recorded():
     with pytest.raises(ZeroDivisionError):
         record_function(lambda batch: 1 / 0, INPUTS)
     assert record_function(lambda batch: [batch], INPUTS)(INPUTS)[0].tolist() == INPUTS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("_create_graph_by_tracing", None),  # it is gone
+        ("_create_graph_by_tracing", lambda function, inputs: None),  # it takes other arguments
+        ("_create_function_from_graph", None),
+    ],
+)
+def test_a_torch_that_cannot_record_runs_the_function(monkeypatch, caplog, name, other):
+    caplog.set_level("INFO", logger="sam2_blocks")
+    if other is None:
+        monkeypatch.delattr(torch._C, name)
+    else:
+        monkeypatch.setattr(torch._C, name, other)
+    run = scaled(make_layer())
+    assert record_function(run, INPUTS) is run
+    assert f"torch {torch.__version__} does not record here" in caplog.text
