@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,6 +93,17 @@ def keep_compiled(path: Path, exported: bytes) -> None:
     """
     _make_room(path.parent, len(exported))
     write_bytes(path, exported + hashlib.sha256(exported).digest())
+
+
+def check_writable(path: Path) -> None:
+    """See that a file can be written there, before minutes are spent on its content.
+
+    Raises:
+        OSError: if it cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def describe_unkept(path: Path, error: OSError) -> str:

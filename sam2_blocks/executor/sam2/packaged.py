@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,8 +26,9 @@ from sam2_blocks.executor.device.packages import (
     open_package,
 )
 
-VERSION = 1
-"""Of what is packaged: raise it when the encoder's steps change."""
+LOGGER = logging.getLogger(__name__)
+VERSION = 2
+"""Of what is packaged: raise it when the encoder's steps or how they are compiled change."""
 
 LARGEST_BATCH = 16
 ENCODER = ("image_encoder.", "sam_mask_decoder.conv_s")
@@ -80,15 +82,25 @@ def find_encoder(code: EncoderCode) -> dict[int, Package]:
 
 
 def open_encoder(path: Path, device: torch.device) -> Package | None:
-    """Open a package; None if it is not there, or of no use: then it is deleted, and that said."""
+    """Open a package; None if it is not there, or cannot be opened, which the log says.
+
+    It is deleted if it is of no use, and kept where there is no room for temporary files.
+    """
     content = map_compiled(path)
     if content is None:
         return None
     try:
         return open_package(content.tobytes(), device)
-    except (RuntimeError, OSError) as error:
+    except OSError as error:
+        LOGGER.warning(
+            "the compiled network %s is not used: %s. Make room for temporary files, or let TMPDIR "
+            "name another folder.",
+            path,
+            error,
+        )
+    except (RuntimeError, TypeError) as error:
         discard_compiled(path, message_of(error).splitlines()[0])
-        return None
+    return None
 
 
 class PackagedEncoder:

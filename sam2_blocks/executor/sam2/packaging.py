@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executor.cache.compiled import describe_unkept, keep_compiled
+from sam2_blocks.executor.cache.compiled import check_writable, describe_unkept, keep_compiled
 from sam2_blocks.executor.device.compiling import check_level
 from sam2_blocks.executor.device.packages import Package, find_package_problem, open_package
 from sam2_blocks.executor.device.packaging import compile_package
@@ -104,18 +105,21 @@ def package_encoder(model: LoadedModel, batch: int) -> Made:
     pictures = _pictures(batch, model.image_size, device)
     package = open_encoder(path, device)
     if package is None:
+        with _said_if_unkept(path):
+            check_writable(path)
         exported = _compile(model, pictures)
         package = open_package(exported, device)
         seconds = time.perf_counter() - started
     difference = _compare(model, package, pictures)
-    if difference > MOST_DIFFERENT:
+    if not difference <= MOST_DIFFERENT:  # nor is it a number where features are none
         raise ModelError(
             f"what was compiled for batches of {batch} computes other features than torch, by "
             f"{difference:.0%}. It is not used. Please report it, with what sam2-blocks doctor "
             "prints."
         )
     if exported:
-        _keep(path, exported)
+        with _said_if_unkept(path):
+            keep_compiled(path, exported)
     return Made(batch, path, path.stat().st_size, seconds, difference)
 
 
@@ -125,9 +129,10 @@ def _pictures(batch: int, side: int, device: torch.device) -> Tensor:
     return waves.view(batch, 3, side, side) * 2
 
 
-def _keep(path: Path, exported: bytes) -> None:
+@contextmanager
+def _said_if_unkept(path: Path) -> Iterator[None]:
     try:
-        keep_compiled(path, exported)
+        yield
     except OSError as error:
         raise ModelError(describe_unkept(path, error)) from error
 
@@ -167,7 +172,7 @@ def _compare(model: LoadedModel, package: Package, pictures: Tensor) -> float:
     run = run_packages({len(pictures): package}, model.network)
     with model.computing():
         pairs = zip(run(pictures), model.encode_frame(pictures), strict=True)
-        return max(
-            float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-            for ours, theirs in pairs
-        )
+        differences = [
+            (ours.float() - theirs.float()).norm() / theirs.float().norm() for ours, theirs in pairs
+        ]
+        return float(torch.stack(differences).max())  # which is no number if one of them is none

@@ -43,6 +43,17 @@ def test_a_package_is_for_one_architecture_size_dtype_batch_and_machine(monkeypa
     assert len({path, *others}) == 7
 
 
+def test_without_room_for_temporary_files_a_package_is_kept_and_that_said(monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packaged, "open_package", fail)
+    keep_compiled(CODE.path(1), b"a package")
+    assert find_encoder(CODE) == {}
+    assert CODE.path(1).exists()
+    assert "is not used: [Errno 28] No space left on device. Make room" in caplog.text
+
+
 def test_what_is_no_package_is_deleted_and_said(caplog):
     assert find_encoder(CODE) == {}
     assert not caplog.text

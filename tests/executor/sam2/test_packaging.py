@@ -128,21 +128,38 @@ def test_other_checkpoints_share_the_package_and_other_sizes_do_not(made):
     assert not load_for_packages("nano", device="cpu", dtype="float16").code.path(1).exists()
 
 
-def test_what_computes_something_else_is_not_kept(monkeypatch, tmp_path):
+def _spoil(levels: list[torch.Tensor], factor: float) -> list[torch.Tensor]:
+    """Spoil the last level alone: every one of them counts."""
+    return [*levels[:-1], factor * levels[-1]]
+
+
+@pytest.mark.parametrize(("factor", "said"), [(2, "1"), (float("nan"), "nan")])
+def test_what_computes_something_else_is_not_kept(monkeypatch, tmp_path, factor, said):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     loaded = load_for_packages("nano", device="cpu")
     monkeypatch.setattr(packaging, "compile_package", lambda *_: b"exported")
     monkeypatch.setattr(
         packaging,
         "open_package",
-        lambda exported, device: lambda batch, *_: [2 * x for x in loaded.encode_frame(batch)],
+        lambda exported, device: lambda batch, *_: _spoil(loaded.encode_frame(batch), factor),
     )
-    with pytest.raises(ModelError, match=r"batches of 1 computes other features than torch, by 1"):
+    with pytest.raises(
+        ModelError, match=rf"batches of 1 computes other features than torch, by {said}"
+    ):
         package_encoder(loaded, 1)
     assert not loaded.code.path(1).exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "full"))
+    loaded = load_for_packages("nano", device="cpu")
+    monkeypatch.setattr(packaging, "compile_package", None)
+    (tmp_path / "full").write_text("a file where the folder should be")
+    with pytest.raises(ModelError, match=r"is not kept in .*packages: .* Free space there"):
+        package_encoder(loaded, 1)
+
+
+def test_a_package_without_room_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "full"))
     loaded = load_for_packages("nano", device="cpu")
     monkeypatch.setattr(packaging, "compile_package", lambda *_: b"exported")
@@ -151,8 +168,12 @@ def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
         "open_package",
         lambda exported, device: lambda batch, *_: loaded.encode_frame(batch),
     )
-    (tmp_path / "full").write_text("a file where the folder should be")
-    with pytest.raises(ModelError, match=r"is not kept in .*packages: .* Free space there"):
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packaging, "keep_compiled", fail)
+    with pytest.raises(ModelError, match=r"is not kept in .*packages: .*No space left.* Free"):
         package_encoder(loaded, 1)
 
 
