@@ -2,7 +2,7 @@
 
 A frame's encoding needs nothing of the frames before it, and what follows objects is a chain of
 small operations that cannot keep several cores busy. So one core does the one and another the
-other. Sums are rounded as one core rounds them, which may differ in the last bit.
+other. Sums are rounded as one core rounds them, which may differ in the last bits.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def embed_images(
 
     Several are encoded side by side, one core each, where that is faster: cores that share a
     picture wait for each other after every operation, and for one that is busy with what else a
-    run does. Sums are then rounded as one core rounds them, which may differ in the last bit.
+    run does. Sums are then rounded as one core rounds them, which may differ in the last bits.
 
     Args:
         model: the network.
@@ -139,8 +139,9 @@ def batch_size(model: LoadedModel) -> int:
 def count_apart(model: LoadedModel, count: int, cores: int) -> int:
     """Return how many of the pictures that come together are encoded on one core each.
 
-    Those that are left have all cores. Of small pictures none is: what becomes of one then does
-    not depend on those that come with it.
+    Those that are left have all cores. Where pictures are small to the network, none is left: then
+    it makes no difference to one which others come with it, and how many, as long as it is not
+    alone.
 
     Args:
         model: the network.

@@ -10,6 +10,7 @@ import pytest
 
 from sam2_blocks.executor.cache import compiled
 from sam2_blocks.executor.cache.compiled import (
+    check_writable,
     compiled_path,
     map_compiled,
     page_out,
@@ -34,6 +35,16 @@ def test_what_was_written_is_read(folder):
     mapped[:] = 0  # what is written stays here
     assert map_compiled(path).tobytes() == b"exported"
     assert compiled_path("decoder") != path
+
+
+def test_a_folder_is_tried_before_anything_is_written(folder):
+    path = compiled_path("encoder")
+    check_writable(path)
+    assert not list(folder.iterdir())
+    folder.rmdir()
+    folder.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="openvino"):
+        check_writable(path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"x" * 40])
