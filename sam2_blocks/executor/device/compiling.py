@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,6 +12,7 @@ import torch
 from sam2_blocks.errors import ModelError, did_you_mean
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.weights.download import cache_dir
+from sam2_blocks.forks import after_fork
 
 CompileLevel = Literal["off", "encoder", "all"]
 Part = Literal["encoder", "decoder"]
@@ -22,6 +24,19 @@ PARTS: dict[str, tuple[Part, ...]] = {
 }
 BACKEND: str | Callable[..., Callable[..., object]] = "inductor"
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def _compile_alone() -> None:
+    """Have torch compile in the forked child itself; its compilers' pool is the parent's.
+
+    It compiles there again, since a child computes with fewer threads.
+    """
+    inductor = sys.modules.get("torch._inductor.config")
+    if inductor is not None:
+        inductor.compile_threads = 1  # type: ignore[attr-defined]
+
+
+after_fork(_compile_alone)
 
 
 def check_level(level: str, mode: str) -> None:

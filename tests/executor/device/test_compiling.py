@@ -6,6 +6,8 @@ Inductor takes minutes for a network; a backend that only captures and lowers it
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +125,32 @@ def test_compiled_code_is_kept_in_our_cache_unless_the_user_has_another(backend,
     executor("encoder")
     ours = os.environ[compiling.CACHE_VARIABLE]
     assert ours == os.path.join(os.environ["SAM2_BLOCKS_CACHE"], "inductor")
+
+
+FORKING = """
+import os, sys, threading
+import torch
+from sam2_blocks.executor.device.compiling import compile_function
+
+def end():
+    os._exit(9)  # it waits for what is not in this process
+
+torch.set_num_threads(2)
+rows = torch.ones(9000)
+compiled = compile_function(lambda batch: [batch.sin(), batch.sum().view(1)])
+compiled(rows)
+child = os.fork()
+if child == 0:
+    torch.set_num_threads(1)  # as `Workers` does
+    watch = threading.Timer(60, end)
+    watch.start()
+    os._exit(0 if compiled(rows)[1].item() == 9000 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_compiles_by_itself(tmp_path):
+    folder = {compiling.CACHE_VARIABLE: str(tmp_path), "TORCHINDUCTOR_COMPILE_THREADS": "2"}
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    assert subprocess.run(command, env={**os.environ, **folder}).returncode == 0
