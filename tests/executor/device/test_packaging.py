@@ -123,10 +123,13 @@ def test_what_is_computed_for_nothing_is_left_out(monkeypatch, tensors):
     assert not exported.state_dict
 
 
-def test_without_a_compiler_it_is_said_what_is_missing(monkeypatch, tensors):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(
-        ModelError, match=r"the layer cannot be compiled here: .*C\+\+ compiler such as g\+\+ and"
+def test_without_a_compiler_it_is_said_what_is_missing(tensors):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(
+            ModelError,
+            match=r"the layer cannot be compiled here: .*C\+\+ compiler such as g\+\+ and",
+        ),
     ):
         compile_package(lambda rows, _: [rows.sin().cos() + 1], tensors, "the layer")
 
