@@ -55,11 +55,16 @@ def painters() -> Iterator[Painters]:
 
 
 @pytest.fixture
-def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in (("SIZE", 64), ("PAINTED", 8), ("FEWEST", 2), ("SHORT", 4), ("LONG", 5)):
         monkeypatch.setattr(video_train, name, value)
     monkeypatch.setattr(video_check, "FRAMES", 6)
     monkeypatch.setattr(video_check, "SHOWN", (1, 5))
+    # What the run sets of torch is set back: it has one switch for the whole process.
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    yield
+    torch.set_flush_denormal(False)
 
 
 def trainer_with(painters: Painters, **options: Any) -> video_train.VideoTrainer:
