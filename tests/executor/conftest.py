@@ -5,7 +5,10 @@ What asks for `nano` runs on every backend that is installed, and with OpenVINO 
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from tempfile import TemporaryDirectory
@@ -110,6 +113,18 @@ def calibrate_on_noise(**options: Any) -> Calibration:
         found = Calibration(strict.weights, ranges, 2, {})
         keep_calibration(found)
     return found
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """What torch compiles with; without it these tests are left out."""
+    command = [os.environ.get("CXX", "g++"), "-fsyntax-only", "-x", "c++", "-"]
+    command.insert(1, f"-I{sysconfig.get_path('include')}")
+    wanted = "#include <Python.h>\n#include <omp.h>\n#include <vector>\n"
+    try:
+        subprocess.run(command, input=wanted, text=True, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"needs a C++ compiler and Python's headers: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("compiler")
 def test_a_forked_child_compiles_by_itself(tmp_path):
     folder = {compiling.CACHE_VARIABLE: str(tmp_path), "TORCHINDUCTOR_COMPILE_THREADS": "2"}
     command = [sys.executable, "-W", "ignore", "-c", FORKING]

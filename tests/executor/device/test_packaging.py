@@ -33,7 +33,7 @@ def tensors() -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def content(tensors) -> bytes:
+def content(tensors, compiler) -> bytes:
     """A package of `layer` in bfloat16."""
     before = dict(os.environ)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -72,6 +72,7 @@ def test_threads_may_call_a_package_on_the_cpu(content, tensors):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_waits_for_no_threads_of_its_parent():
     rows, threads = torch.ones(400_000), torch.get_num_threads()

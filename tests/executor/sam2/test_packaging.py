@@ -43,7 +43,7 @@ np.save(sys.argv[2], embedding.image_embed.float().numpy())
 
 
 @pytest.fixture(scope="module")
-def made() -> Made:
+def made(compiler: None) -> Made:
     return package_encoder(load_for_packages("nano", device="cpu"), 1)
 
 
