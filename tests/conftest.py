@@ -45,6 +45,17 @@ def plugins() -> Plugins:
     return load_plugins(strict=True, points=[])
 
 
+@pytest.fixture
+def one_thread():
+    """One thread of torch: tensors that are small only make threads wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def torchvision_operators():
     """A torchvision that can be imported, or what makes it one."""

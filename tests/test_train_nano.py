@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,9 @@ from examples.train_nano import export, train
 from examples.train_nano.prompts import boxes_of, click, make_prompts, pick_segments
 from examples.train_nano.scenes import GROUND, LAYERS, Scene, Scenes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TORCHS_OWN = torch.optim._muon._zeropower_via_newtonschulz  # before a trainer replaces it
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -34,17 +34,11 @@ from examples.train_nano.video_pool import hides_for
 from examples.train_nano.video_scenes import VideoScenes
 from examples.train_nano.video_shelf import Shelf
 
-# Python 3.12 warns of any fork beside threads; painters use none of what those threads hold.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Python 3.12 warns of any fork beside threads; painters use none of what those threads hold.
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,10 @@ from examples.train_nano.video_scenes import Motion, VideoScenes, affine
 from sam2_blocks.executor import load as load_executor
 from sam2_blocks.values import Image, PromptSet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Of the tensors for pictures before nano had a memory; see `digest`.
 PICTURES = "9742799e4424a2713ddf9c39ee02275c39013167693d1090c3fca229c044d1e7"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small only make threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
