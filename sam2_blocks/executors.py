@@ -132,6 +132,18 @@ class Executor(Loaded, Protocol):
 
 
 @runtime_checkable
+class ExpectsPictures(Protocol):
+    """An executor that can begin to encode a picture before it is asked to."""
+
+    def expect(self, image: Image) -> None:
+        """Announce a picture that `Executor.embed` is given soon, beside others; returns at once.
+
+        The embedding is that of a picture which was not announced. Threads may call it.
+        """
+        ...
+
+
+@runtime_checkable
 class MaskProposer(Protocol):
     """An executor that can also segment without prompts; see `sam2_blocks.strategies.automatic`."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import Executor
+from sam2_blocks.executors import Executor, ExpectsPictures
 from sam2_blocks.strategies.segment import embed_pictures
 from sam2_blocks.values import Embedding, Image
 
@@ -32,11 +34,40 @@ class Embed:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._coming = ComingPictures()
 
     def run(self, items: Sequence[EmbedItem]) -> Sequence[Mapping[str, Embedding]]:
         """See the manifest."""
         pictures = [(executor_for(self._resources, item), item.image) for item in items]
+        self._coming.are_for([executor for executor, _ in pictures])
         return [{"embedding": embedding} for embedding in embed_pictures(pictures)]
+
+    def expect(self, image: Image) -> None:
+        """Announce a picture to the model of those before; see `sam2_blocks.Block`."""
+        self._coming.announce(image)
+
+
+class ComingPictures:
+    """Tells a model of pictures that it will probably be asked to encode."""
+
+    def __init__(self) -> None:
+        self._executor: Callable[[], Executor | None] = lambda: None
+
+    def are_for(self, executors: Sequence[Executor]) -> None:
+        """Note who encodes the pictures that are here now; those to come are likely for the same.
+
+        It is not kept: what other models leave no room for must be free to go.
+        """
+        self._executor = lambda: None
+        if executors and isinstance(executors[-1], ExpectsPictures):
+            with suppress(TypeError):  # a class of a plugin may allow no weak references
+                self._executor = weakref.ref(executors[-1])
+
+    def announce(self, image: Image) -> None:
+        """Tell of a picture; several threads may do so."""
+        executor = self._executor()
+        if isinstance(executor, ExpectsPictures):
+            executor.expect(image)
 
 
 def executor_for(

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 import supervision as sv
 
-from sam2_blocks.blocks.embed import ModelItem, executor_for
+from sam2_blocks.blocks.embed import ComingPictures, ModelItem, executor_for
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.masks.detections import has_pixels, to_detections
 from sam2_blocks.options import SegmentOptions, settings_of
@@ -41,6 +41,7 @@ class Segment:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._numbers: dict[str, int] = {}  # of classes without an id, in all pictures
+        self._coming = ComingPictures()
 
     def run(
         self, items: Sequence[SegmentItem]
@@ -48,11 +49,16 @@ class Segment:
         """See the manifest."""
         made = [self._job_or_error(item) for item in items]
         jobs = [job for job in made if isinstance(job, SegmentJob)]
+        self._coming.are_for([job.executor for job in jobs if job.encodes])
         answers = iter(segment_jobs(jobs))
         return [
             _finish(item, job, next(answers), self._numbers) if isinstance(job, SegmentJob) else job
             for item, job in zip(items, made, strict=True)
         ]
+
+    def expect(self, image: Image) -> None:
+        """Announce a picture to the model of those before; see `sam2_blocks.Block`."""
+        self._coming.announce(image)
 
     def _job_or_error(self, item: SegmentItem) -> SegmentJob | ValueError:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,15 +34,21 @@ def write_jpeg(image: Image, file: BinaryIO) -> None:
 
 def write_detections(detections: sv.Detections, file: BinaryIO) -> None:
     """Write detections as JSON: boxes, classes, COCO RLE and polygons, one row an object."""
-    from sam2_blocks.formats.rows import detections_to_rows
+    file.writelines(encode_detections([detections]))
 
-    rows = ",\n  ".join(json_text(row) for row in detections_to_rows(detections))
-    file.write(f'{{\n "detections": [\n  {rows}\n ]\n}}\n'.encode())
+
+def encode_detections(many: Sequence[sv.Detections]) -> Iterator[bytes]:
+    """Make what `write_detections` writes of each; masks are traced together."""
+    from sam2_blocks.formats.rows import each_to_rows
+
+    for rows in each_to_rows(many):
+        text = ",\n  ".join(map(json_text, rows))
+        yield f'{{\n "detections": [\n  {text}\n ]\n}}\n'.encode()
 
 
 IMAGE = Exporter(".png", write_image)
 JPEG = Exporter(".jpg", write_jpeg)
-DETECTIONS = Exporter(".json", write_detections)
+DETECTIONS = Exporter(".json", write_detections, encode_detections)
 
 BUILTIN_EXPORTERS: Mapping[str, Exporter] = {
     "image": IMAGE,
@@ -82,6 +89,10 @@ class OutputFormat:
         for path, one in _elements(name, value, self.depth):
             yield f"{path}{self.exporter.suffix}", partial(self.exporter.write, one)
 
+    def takes_many(self) -> bool:
+        """Whether what is written of several values can be made together."""
+        return self.exporter.encode_each is not None and not self.depth
+
     def found(self, folder: Path, name: str) -> Iterator[Path]:
         """Files in an item's folder that are, or may be, those of an output."""
         if not self.depth:
@@ -90,6 +101,49 @@ class OutputFormat:
         for path in (folder / name).rglob(f"*{self.exporter.suffix}") if self.depth else ():
             if re.fullmatch(numbered, path.relative_to(folder / name).as_posix()):
                 yield path
+
+
+class Together:
+    """The contents of files of many values, made together as far as they can be.
+
+    Args:
+        values: with their formats, in the order in which they will be written.
+    """
+
+    def __init__(self, values: Iterable[tuple[OutputFormat, Any]]) -> None:
+        of: dict[Exporter, list[Any]] = defaultdict(list)
+        for form, value in values:
+            if form.takes_many():
+                of[form.exporter].append(value)
+        self._made = {
+            exporter: zip(given, exporter.encode_each(given), strict=False)
+            for exporter, given in of.items()
+            if exporter.encode_each is not None and len(given) > 1
+        }
+
+    def files(
+        self, form: OutputFormat, name: str, value: Any
+    ) -> Iterator[tuple[str, Callable[[BinaryIO], None]]]:
+        """Name the files of a value, as `OutputFormat.files` does."""
+        made = self._made.get(form.exporter) if form.takes_many() else None
+        for path, write in form.files(name, value):
+            yield path, write if made is None else partial(_write_made, made, value, write)
+
+
+def _write_made(
+    made: Iterator[tuple[Any, bytes]],
+    value: Any,
+    write: Callable[[BinaryIO], None],
+    file: BinaryIO,
+) -> None:
+    """Write what was made of a value with others, or, where one of these is wrong, by itself."""
+    try:
+        content = next(content for given, content in made if given is value)
+    except BaseException as error:  # a plugin's value may fail in any way; another one's failed
+        as_error(error)
+        write(file)
+    else:
+        file.write(content)
 
 
 def find_formats(

@@ -30,6 +30,8 @@ class Exporter:
         suffix: what the files' names end with, such as ``.png``.
         write: ``write(value, file)`` writes one value to an open binary file. The file comes to
             its place when this returns, and nowhere if it raises.
+        encode_each: the contents of the files of several values, one after the other, where making
+            them together takes less time; each is what ``write`` writes.
 
     Example:
         >>> import io
@@ -42,6 +44,7 @@ class Exporter:
 
     suffix: str
     write: Callable[[Any, BinaryIO], None]
+    encode_each: Callable[[Sequence[Any]], Iterator[bytes]] | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,15 @@ class Source(Protocol):
 
     def items(self) -> Iterator[Item]:
         """List the items from the first on, without opening what they stand for."""
+        ...
+
+
+@runtime_checkable
+class WritesTogether(Protocol):
+    """A sink that takes the results of a micro-batch at once."""
+
+    def write_all(self, results: Sequence[ItemResult]) -> None:
+        """Take them as `Sink.write` would take each."""
         ...
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -36,6 +36,9 @@ from sam2_blocks.language.selectors import InputRef
 from sam2_blocks.options import check_whole
 from sam2_blocks.values import UNNAMED, Image
 
+Settle = Callable[[list[ItemResult]], list[ItemResult]]
+"""Takes the results of a micro-batch, and returns what is given on in their place."""
+
 FATAL = (ModelError, MissingExtraError, DocumentError)
 """Causes that no item can escape: they end the run instead of failing item by item."""
 
@@ -51,6 +54,10 @@ class Block(Protocol):
     runner calls each instance once at a time and in the order of the
     items, if not always from the same thread; several runners may be at work, each with instances
     of its own.
+
+    A class may have a method ``expect(image)``: in a run over many items it is called with pictures
+    of the next micro-batch that will come to the input ``image``, as soon as they are read, in
+    other threads while ``run`` is at work. What it does is to save time, and may be nothing.
 
     Example:
         >>> class Negative:
@@ -69,6 +76,15 @@ class Block(Protocol):
 
     def finish(self) -> None:
         """Write what is held; called once when the run ends, also when it is interrupted."""
+
+
+@runtime_checkable
+class ExpectingBlock(Protocol):
+    """A block that can prepare for what comes; see `Block`."""
+
+    def expect(self, image: Image) -> None:
+        """Begin what takes time, and return at once."""
+        ...
 
 
 class Runner:
@@ -117,6 +133,7 @@ class Runner:
         self._blocks: dict[str, Block] = {}
         self._plans = {step.id: Plan(step, pipeline) for step in pipeline.steps}
         self._leading, self._following = _split_after_accelerator(pipeline.steps)
+        self._pictures = {step.id: ref for step in self._leading if (ref := _given_picture(step))}
 
     def __enter__(self) -> Runner:
         return self
@@ -142,11 +159,13 @@ class Runner:
                     with foreign_code():
                         stack.callback(_finish, self._block(step))
 
-    def run(self, items: Iterable[Item]) -> Iterator[ItemResult]:
+    def run(self, items: Iterable[Item], settle: Settle | None = None) -> Iterator[ItemResult]:
         """Run items; results come in order, at most one micro-batch late.
 
         Args:
             items: read lazily, one micro-batch ahead of the one that runs.
+            settle: gets the results of each micro-batch before they are given on, in a thread
+                beside the steps that use a model. What it raises ends the run.
 
         Raises:
             PipelineError: if an item lacks a required input or has an unknown one.
@@ -171,7 +190,7 @@ class Runner:
                 finally:  # also if interrupted: what is complete is not lost
                     yield from _results_of(behind)
                 complete = copy_context().run  # long loops there end when this run shall
-                behind = follower.submit(complete, self._complete, self._following, batch)
+                behind = follower.submit(complete, self._complete, batch, settle)
             yield from _results_of(behind)
 
     def _read_batch(
@@ -179,7 +198,18 @@ class Runner:
     ) -> list[Future[Progress]]:
         with stage("list"), foreign_code():  # a source may be a plugin's
             batch = list(islice(items, self._batch_size))
-        return [pool.submit(copy_context().run, self._read, item) for item in batch]
+        read = self._read_ahead if len(batch) > 1 else self._read
+        return [pool.submit(copy_context().run, read, item) for item in batch]
+
+    def _read_ahead(self, item: Item) -> Progress:
+        """Read an item, and tell blocks that are at work of its pictures."""
+        progress = self._read(item)
+        for name, given in self._pictures.items():
+            block, image = self._blocks.get(name), progress.values.get(given)
+            if isinstance(block, ExpectingBlock) and isinstance(image, Image):
+                with foreign_code():
+                    block.expect(image)
+        return progress
 
     @stage("decode")
     def _read(self, item: Item) -> Progress:
@@ -228,9 +258,10 @@ class Runner:
         for step in steps:
             self._run_step(step, batch)
 
-    def _complete(self, steps: Iterable[Step], batch: Sequence[Progress]) -> list[ItemResult]:
-        self._run_steps(steps, batch)
-        return [self._result_of(progress) for progress in batch]
+    def _complete(self, batch: Sequence[Progress], settle: Settle | None) -> list[ItemResult]:
+        self._run_steps(self._following, batch)
+        results = [self._result_of(progress) for progress in batch]
+        return settle(results) if settle else results
 
     def _result_of(self, progress: Progress) -> ItemResult:
         found = {
@@ -382,6 +413,13 @@ def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Seq
     ]
     split = max(users, default=len(steps))
     return steps[:split], steps[split:]
+
+
+def _given_picture(step: Step) -> InputRef | None:
+    """The input of the pipeline that a step is certain to get pictures from."""
+    given = step.values.get("image")
+    certain = isinstance(given, InputRef) and not (step.when or step.repeated)
+    return given if certain else None
 
 
 def _finish(block: Block) -> None:

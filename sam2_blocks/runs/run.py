@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import Any, Literal
 
 from sam2_blocks.clock import Clock
-from sam2_blocks.engine.places import FrameChoice, RunRequest, Shard, Sink, Source
+from sam2_blocks.engine.places import (
+    FrameChoice,
+    RunRequest,
+    Shard,
+    Sink,
+    Source,
+    WritesTogether,
+)
 from sam2_blocks.engine.plugins import Plugins, load_plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
 from sam2_blocks.engine.resources import Resources
@@ -166,6 +173,7 @@ class Run(Iterator[ItemResult]):
         self._window = window
         self._retry = retry
         self._under_way: dict[str, Item] = {}
+        self._settled = 0
         self._results: Generator[ItemResult, None, None] | None = None
 
     @property
@@ -235,15 +243,7 @@ class Run(Iterator[ItemResult]):
             with self._runner as runner, short_turns():
                 if self._sink:
                     runner.resources.files = self._sink.files
-                for count, found in enumerate(self._run_all(runner, flight, done), start=1):
-                    result = replace(found, item=self._under_way.pop(found.id))
-                    self.errors += result.errors
-                    if self._sink:
-                        with foreign_code():
-                            self._sink.write(result)
-                    if count % ITEMS_BETWEEN == 0:
-                        give_back()
-                    yield result
+                yield from self._run_all(runner, flight, done)
             complete = True
         finally:
             flight.end()
@@ -264,14 +264,26 @@ class Run(Iterator[ItemResult]):
         self, runner: Runner, flight: Flight, done: Collection[str]
     ) -> Iterator[ItemResult]:
         """Results of all items; those that may have killed a process come last, one by one."""
-        for result in runner.run(flight.note(self._items(done))):
+        for result in runner.run(flight.note(self._items(done)), self._settle):
             flight.land(result.id)
             yield result
         for held in flight.held():
             if isinstance(held, ItemResult):
-                yield held
+                yield from self._settle([held])
             else:
-                yield from runner.run([held])
+                yield from runner.run([held], self._settle)
+
+    def _settle(self, found: Sequence[ItemResult]) -> list[ItemResult]:
+        """Give the results of a micro-batch to the sink, as soon as they are there."""
+        results = [replace(one, item=self._under_way.pop(one.id)) for one in found]
+        self.errors += [error for result in results for error in result.errors]
+        if self._sink:
+            with foreign_code():
+                _write_all(self._sink, results)
+        before, self._settled = self._settled, self._settled + len(results)
+        if before // ITEMS_BETWEEN < self._settled // ITEMS_BETWEEN:
+            give_back()
+        return results
 
     def _items(self, done: Collection[str]) -> Iterator[Item]:
         seen: set[str] = set()
@@ -286,6 +298,14 @@ class Run(Iterator[ItemResult]):
                 place = place if item.place is None else item.place
                 self._under_way[item.id] = replace(item, inputs={}, place=place)
                 yield replace(item, inputs={**self._request.settings, **item.inputs}, place=place)
+
+
+def _write_all(sink: Sink, results: Sequence[ItemResult]) -> None:
+    if isinstance(sink, WritesTogether):
+        sink.write_all(results)
+        return
+    for result in results:
+        sink.write(result)
 
 
 def _check_given(out: object, **given: object) -> None:

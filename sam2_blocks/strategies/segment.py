@@ -51,6 +51,11 @@ class SegmentJob:
     no_object: Mapping[int, str] = field(default_factory=dict)
 
     @property
+    def encodes(self) -> bool:
+        """Whether the whole picture is encoded for it."""
+        return isinstance(self.picture, Image) and not self.tile_px and len(self.prompts) > 0
+
+    @property
     def name(self) -> str:
         """Id of the picture."""
         return self.picture.image_id if isinstance(self.picture, Embedding) else self.picture.id

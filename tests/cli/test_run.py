@@ -495,5 +495,7 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     code, _, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
     assert code == options.INTERRUPTED
     assert "failed: a.jpg: cannot be written: no such colour" in err
-    [record] = json.loads((tmp_path / "out" / "errors.json").read_text())
-    assert (record["item"], record["step"]) == ("a.jpg", "outputs")
+    records = json.loads((tmp_path / "out" / "errors.json").read_text())
+    found = [(record["item"], record["step"]) for record in records]
+    assert found[0] == ("a.jpg", "outputs")  # and so are those that came with it
+    assert len(found) == len(set(found))

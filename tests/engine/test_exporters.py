@@ -8,6 +8,7 @@ import pytest
 from sam2_blocks import Exporter, Kind
 from sam2_blocks.engine.exporters import (
     BUILTIN_EXPORTERS,
+    Together,
     choose_format,
     find_formats,
     json_exporter,
@@ -116,3 +117,47 @@ def test_files_that_may_be_of_an_output_are_found(tmp_path: Path):
     assert list(one.found(tmp_path, "it")) == [tmp_path / "it" / "000" / "001.png"]
     [plain] = find_formats(["image"], KINDS, BUILTIN_EXPORTERS)
     assert list(plain.found(tmp_path, "it")) == [tmp_path / "it.png"]
+
+
+FORM = choose_format(
+    sample_detections(), find_formats(["object_detection_prediction"], KINDS, BUILTIN_EXPORTERS)
+)
+
+
+def made_of(together, value):
+    [(_, write)] = together.files(FORM, "it", value)
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def test_what_is_made_together_is_what_each_is_by_itself():
+    many = [sample_detections(count) for count in (2, 0, 1)]
+    together = Together([(FORM, value) for value in many])
+    assert [made_of(together, value) for value in many] == [
+        written(value, "object_detection_prediction")["it.json"] for value in many
+    ]
+
+
+def test_what_is_left_out_does_not_move_the_others():
+    first, second, third = (sample_detections(count) for count in (2, 1, 0))
+    together = Together([(FORM, value) for value in (first, second, third)])
+    alone = written(third, "object_detection_prediction")["it.json"]
+    assert made_of(together, third) == alone  # the outputs of an item after one that failed
+    assert made_of(together, third) == alone  # and what is gone already
+
+
+def test_one_that_is_wrong_fails_alone():
+    good, bad = sample_detections(1), sample_detections(1)
+    bad.data["rle_mask"], bad.mask = ["no run lengths"], None
+    together = Together([(FORM, bad), (FORM, good)])
+    with pytest.raises(ValueError, match="rle_mask"):
+        made_of(together, bad)
+    assert made_of(together, good) == written(good, "object_detection_prediction")["it.json"]
+
+
+def test_pictures_are_made_one_by_one():
+    image = sample_image()
+    [form] = find_formats(["image"], KINDS, BUILTIN_EXPORTERS)
+    together = Together([(form, image), (FORM, sample_detections())])
+    assert [name for name, _ in together.files(form, "it", image)] == ["it.png"]

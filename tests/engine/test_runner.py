@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from sam2_blocks import Item, Runner, hookimpl, load_pipeline
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import PipelineError, StepError
+from sam2_blocks.language.manifest import load_manifest
 from sam2_blocks.testing import FakeExecutor, sample_image
 from tests.engine.conftest import Double
 
@@ -357,3 +359,118 @@ def test_steps_share_one_executor_and_pictures_are_embedded_together(plugins):
 def test_a_batch_has_a_whole_number_of_items(doubling, size):
     with pytest.raises(ValueError, match="batch_size wants 1 or more, got"):
         doubling.run([1], batch_size=size)
+
+
+EXPECTING = """\
+manifest_version: 1
+id: test/expecting@v1
+title: Expecting
+summary: Notes the pictures it gets, and those it is told of.
+entry: tests.engine.test_runner:Expecting
+inputs: {image: {kind: image, required: true}, other: {kind: image}}
+outputs: {image: {kind: image}}
+"""
+
+
+class Expecting:
+    """A block that waits in its first micro-batch until it was told of the second."""
+
+    at_work = threading.Event()
+    told = threading.Event()
+    expected: list[str] = []  # noqa: RUF012
+    wanted = 2
+
+    def __init__(self, resources):
+        pass
+
+    def run(self, items):
+        Expecting.at_work.set()
+        if Expecting.wanted:
+            assert Expecting.told.wait(120)
+        return [{"image": item.image} for item in items]
+
+    def expect(self, image):
+        Expecting.expected.append(image.id)
+        if len(Expecting.expected) == Expecting.wanted:
+            Expecting.told.set()
+
+
+@pytest.fixture
+def expecting(plugins):
+    """``expecting(steps, items, batch_size)``: what the steps were told of, in order of names."""
+    plugins.manifests["test/expecting@v1"] = load_manifest(EXPECTING, "e.yaml", plugins.kinds)
+
+    def run(steps, count, batch_size, *, told):
+        Expecting.expected, Expecting.wanted = [], told
+        Expecting.at_work.clear()
+        Expecting.told.clear()
+        document = {
+            "pipeline_version": 1,
+            "inputs": {"picture": {"kind": "image"}, "wants": {"kind": "boolean"}},
+            "steps": {name: {"use": "test/expecting@v1", **step} for name, step in steps.items()},
+            "outputs": {"image": "$inputs.picture"},
+        }
+        pipeline = plugins.load_pipeline(document)
+
+        def read(name):
+            if int(name) >= batch_size:  # not before there is a block
+                assert Expecting.at_work.wait(120)
+            return sample_image(name)
+
+        names = [str(number) for number in range(count)]
+        items = [Item(n, {"picture": partial(read, n), "wants": True}) for n in names]
+        with Runner(pipeline, plugins, batch_size=batch_size) as runner:
+            assert [result.id for result in runner.run(items)] == names
+        return sorted(Expecting.expected)
+
+    return run
+
+
+FROM_INPUT = {"with": {"image": "$inputs.picture"}}
+
+
+def test_a_block_at_work_is_told_of_pictures_of_the_next_micro_batch(expecting):
+    assert expecting({"only": FROM_INPUT}, 4, 2, told=2) == ["2", "3"]
+
+
+def test_a_picture_that_comes_alone_is_not_announced(expecting):
+    assert expecting({"only": FROM_INPUT}, 3, 2, told=0) == []
+    assert expecting({"only": FROM_INPUT}, 3, 1, told=0) == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {**FROM_INPUT, "when": {"value": "$inputs.wants", "is": "equals", "to": True}},
+        {"with": {"image": "$steps.first.image"}},
+        {"with": {"image": "$steps.first.image", "other": "$inputs.picture"}},
+    ],
+)
+def test_only_pictures_that_are_certain_to_come_are_announced(expecting, step):
+    steps = {"first": FROM_INPUT, "second": step}
+    assert expecting(steps, 4, 2, told=2) == ["2", "3"]  # to the first
+
+
+def test_results_are_settled_a_micro_batch_at_a_time_before_they_are_given(doubling):
+    settled = []
+
+    def settle(results):
+        settled.append([result.id for result in results])
+        return [replace(result, id=f"{result.id}!") for result in results]
+
+    items = [Item(name, {"x": 1}) for name in "abc"]
+    with Runner(doubling.pipeline, doubling.plugins, batch_size=2) as runner:
+        assert [result.id for result in runner.run(items, settle)] == ["a!", "b!", "c!"]
+    assert settled == [["a", "b"], ["c"]]
+
+
+def test_what_cannot_be_settled_ends_the_run(doubling):
+    def settle(results):
+        raise OSError("disk full")
+
+    with (
+        pytest.raises(OSError, match="disk full"),
+        Runner(doubling.pipeline, doubling.plugins) as runner,
+    ):
+        list(runner.run([Item("a", {"x": 1})], settle))
+    assert Double.finished == 2

@@ -10,6 +10,7 @@ from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import (
     boxes_to_detections,
     detections_to_rows,
+    each_to_rows,
     rows_to_detections,
 )
 from sam2_blocks.masks.detections import to_rles
@@ -98,3 +99,28 @@ def test_names_without_ids_have_distinct_numbers():
     assert rows_to_detections(rows, numbers).class_id.tolist() == [0, 7, 1, 0, 1]
     assert numbers == {"dog": 7, "cat": 0}
     assert rows_to_detections([[1, 2, 3, 4]]).class_id.tolist() == [0]
+
+
+@pytest.mark.parametrize("together", [1, 10**9])
+def test_rows_of_many_pictures_are_those_of_each(monkeypatch, together):
+    monkeypatch.setattr(rows, "TRACED_TOGETHER", together)
+    noise = sample_detections(1)
+    noise.mask = np.random.default_rng(0).integers(0, 2, (1, 24, 32)).astype(bool)
+    many = [sample_detections(), sample_detections(0), boxes_to_detections([]), noise]
+    expected = [detections_to_rows(found) for found in many]
+    assert list(each_to_rows(many)) == expected
+    bare = DumpOptions(polygons=False)
+    assert list(each_to_rows(many, bare)) == [detections_to_rows(found, bare) for found in many]
+
+
+def test_rows_are_made_as_they_are_asked_for(monkeypatch):
+    monkeypatch.setattr(rows, "TRACED_TOGETHER", 1)
+    read = []
+
+    def many():
+        for number in range(3):
+            read.append(number)
+            yield sample_detections()
+
+    next(each_to_rows(many()))
+    assert read == [0]

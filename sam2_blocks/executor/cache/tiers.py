@@ -71,6 +71,13 @@ class EmbeddingCache:
                 self._fast.put(key, embedding)
         return embedding
 
+    def holds(self, key: str) -> bool:
+        """Say whether any tier has something under a key; it is not counted as asked for."""
+        in_memory = (tier for tier in (self._fast, self._host) if tier is not None)
+        if any(tier.touch(key) for tier in in_memory):
+            return True
+        return self._files is not None and self._files.path_of(key).exists()
+
     def flush(self) -> None:
         """Wait until every embedding computed so far is on disk."""
         if self._files is not None:

@@ -1,21 +1,29 @@
-"""Frames that are announced, encoded each on a core of its own while those before are followed.
+"""What is announced and encoded on one core each, while what came before is worked on.
 
 A frame's encoding needs nothing of the frames before it, and what follows objects is a chain of
 small operations that cannot keep several cores busy. So one core does the one and another the
-other. Sums are rounded as one core rounds them, which may differ in the last bits.
+other. Where small pictures are decoded and written, cores wait for each other, too, and encode what
+comes next meanwhile. Sums are rounded as one core rounds them, which may differ in the last bits.
 """
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 
+from sam2_blocks.clock import WAITING, stage
 from sam2_blocks.executor.device.workers import MOST_CORES, Workers
 from sam2_blocks.forks import after_fork
 from sam2_blocks.heap import give_back
 from sam2_blocks.values import Embedding, Image
 
 Encode = Callable[[Image], Embedding]
+
+MOST_PICTURES = 64
+"""Announced at a time; a micro-batch has 8 unless somebody chooses another number."""
 
 BATCH_SHARE = 4
 """Frames ahead take a quarter of the memory of a batch: large ones keep all cores busy anyway."""
@@ -74,3 +82,49 @@ class FramesAhead:
         for _, future in self._coming.values():
             future.cancel()
         self._coming = {}
+
+
+class PicturesAhead:
+    """The pictures that are announced and not given yet.
+
+    They have threads of their own: prompts of pictures that are given do not queue behind them.
+
+    Args:
+        encode: a picture to its embedding, on one core; None if there is nothing to do.
+        most: pictures announced at a time; those that are too many are not encoded ahead.
+    """
+
+    def __init__(self, encode: Callable[[Image], Embedding | None], most: int) -> None:
+        self._encode = encode
+        self._most = most
+        self._workers: Workers | None = None
+        self._forget_parent()
+        after_fork(self._forget_parent)
+
+    def _forget_parent(self) -> None:
+        """Wait for nobody in a forked child, where neither threads nor who holds the lock are."""
+        self._lock = threading.Lock()
+        self._coming: dict[int, Future[Embedding | None]] = {}
+
+    def expect(self, image: Image) -> None:
+        """Begin to encode a picture, unless that has begun or there are too many."""
+        name = id(image)
+        with self._lock:
+            if name in self._coming or len(self._coming) >= self._most:
+                return
+            self._workers = self._workers or Workers()
+            context = copy_context()  # has the clock of the run
+            self._coming[name] = self._workers.submit(
+                lambda picture: context.run(self._encode, picture), image
+            )
+        # A picture that nobody gives us is no longer waited for when it is gone.
+        weakref.finalize(image, self._coming.pop, name, None).atexit = False
+
+    def take(self, image: Image) -> Embedding | None:
+        """Return what a picture was encoded to; None if it was not, for whatever reason."""
+        coming = self._coming.pop(id(image), None)
+        if coming is None:
+            return None
+        with stage(WAITING):
+            failed = coming.exception()  # whoever encodes it again meets that, too
+        return None if failed else coming.result()

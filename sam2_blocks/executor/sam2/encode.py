@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam2_blocks.clock import stage
 from sam2_blocks.executor.device.chunks import fill_bucket, map_chunks
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.device.workers import MOST_CORES, Workers
@@ -26,6 +27,9 @@ BATCH_BYTES = {"cpu": 2**30, "cuda": 16 * 2**30, "mps": 2 * 2**30}
 MAX_BATCH = 16
 SMALL_BATCH = 8
 """Where so many pictures fit into a batch, operations are so small that launching them counts."""
+
+Encode = Callable[[Sequence[tuple[Image, str]]], list[Embedding]]
+"""Makes embeddings of pictures with their keys."""
 
 HASH_THREADS = min(8, os.cpu_count() or 1)
 
@@ -52,6 +56,8 @@ def embed_images(
     images: Sequence[Image],
     keys: Sequence[str],
     workers: Workers | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Embedding]:
     """Encode pictures of any sizes.
 
@@ -64,19 +70,43 @@ def embed_images(
         images: the pictures.
         keys: their content keys, as `embedding_key` makes them.
         workers: one core each; None computes all pictures with all cores.
+        alone: whether nothing came with this picture, which then has all cores; others may be
+            known already.
     """
     items = list(zip(images, keys, strict=True))
     found: list[Embedding] = []
-    apart = 0 if workers is None else count_apart(model, len(items), workers.count)
+    cores = 1 if workers is None or alone else workers.count
+    apart = count_apart(model, len(items), cores)
     if workers is not None and apart:
-        encoder = model.recorded_encoder if _is_small(model) else None
-        encode = partial(_encode_chunk, model, encoder=encoder)
-        found = workers.map_chunks(encode, items[:apart], [1] * apart)
+        found = workers.map_chunks(_encode_on_one_core(model), items[:apart], [1] * apart)
     found += map_chunks(partial(_encode_chunk, model), items[apart:], batch_size(model))
     # OpenVINO keeps much from one picture to the next, and so do threads of what was large.
     if model.backend == "openvino" or (apart and not _is_small(model)):
         tidy()
     return found
+
+
+def embed_ahead(model: LoadedModel, image: Image, known: Callable[[str], bool]) -> Embedding | None:
+    """Encode a picture on the core of this thread as `embed_images` encodes it beside others.
+
+    Args:
+        model: a network that `encodes_ahead`.
+        image: the picture.
+        known: whether there is something under a content key already; then this does nothing.
+    """
+    with stage("embed"):
+        key = embedding_key(image, model)
+        return None if known(key) else _encode_on_one_core(model)([(image, key)])[0]
+
+
+def encodes_ahead(model: LoadedModel, cores: int) -> bool:
+    """Say whether cores are left over for pictures that come next: if they are small."""
+    return _is_small(model) and count_apart(model, cores, cores) > 0
+
+
+def _encode_on_one_core(model: LoadedModel) -> Encode:
+    encoder = model.recorded_encoder if _is_small(model) else None
+    return partial(_encode_chunk, model, encoder=encoder)
 
 
 def _encode_chunk(
@@ -140,8 +170,8 @@ def count_apart(model: LoadedModel, count: int, cores: int) -> int:
     """Return how many of the pictures that come together are encoded on one core each.
 
     Those that are left have all cores. Where pictures are small to the network, none is left: then
-    it makes no difference to one which others come with it, and how many, as long as it is not
-    alone.
+    it makes no difference to one which others come with it, how many, and which of them are known,
+    as long as it does not come alone.
 
     Args:
         model: the network.
@@ -150,7 +180,7 @@ def count_apart(model: LoadedModel, count: int, cores: int) -> int:
     """
     plain = model.backend == "torch" and model.compile == "off" and not model.packages
     fits = 1 < cores <= min(MOST_CORES, batch_size(model))
-    if not (plain and fits and count > 1):
+    if not (plain and fits):
         return 0
     return count if _is_small(model) else count - count % cores
 

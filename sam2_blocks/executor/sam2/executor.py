@@ -25,14 +25,21 @@ from sam2_blocks.executor.device.chunks import map_chunks
 from sam2_blocks.executor.device.fair_lock import FairLock
 from sam2_blocks.executor.device.found import memory_of, nbytes_of
 from sam2_blocks.executor.device.workers import Workers
-from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
+from sam2_blocks.executor.sam2.ahead import (
+    MOST_PICTURES,
+    FramesAhead,
+    PicturesAhead,
+    frames_ahead,
+)
 from sam2_blocks.executor.sam2.answer import SegmentedPrompt, gather_prediction, segment_chunk
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.encode import (
     batch_size,
+    embed_ahead,
     embed_images,
     embedding_keys,
     embedding_shapes,
+    encodes_ahead,
 )
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.frames import embed_frame, frame_key, unnamed_key
@@ -106,6 +113,8 @@ class Sam2Executor:
         after_fork(self._notice_fork)
         self._workers = Workers() if model.device.type == "cpu" else None
         self._follower = Follower(model, self._decoder, self._workers)
+        encode = partial(embed_ahead, model, known=self._cache.holds)
+        self._ahead = PicturesAhead(encode, MOST_PICTURES)
 
     def _notice_fork(self) -> None:
         self._forked = self._model.device.type != "cpu"
@@ -195,16 +204,32 @@ class Sam2Executor:
             raise ImageError("wants a list of pictures, got one. Give embed([image]).")
         for image in images:
             check_image(image)
+        ahead = list(filter(None, map(self._ahead.take, images)))
         keys = embedding_keys(images, self._model)
         by_key = dict(zip(keys, images, strict=True))
+        made = {embedding.key: embedding for embedding in ahead}
+        alone = len(images) == 1 and not ahead
 
         def compute(missing: Sequence[str]) -> list[Embedding]:
+            left = [key for key in missing if key not in made]
             with self._device_lock:
-                pictures = [by_key[key] for key in missing]
-                return embed_images(self._model, pictures, missing, self._workers)
+                pictures = [by_key[key] for key in left]
+                found = embed_images(self._model, pictures, left, self._workers, alone=alone)
+            made.update(zip(left, found, strict=True))
+            return [made[key] for key in missing]
 
         embeddings = self._cache.get_many(keys, compute)
         return list(map(_of_picture, embeddings, images))
+
+    def expect(self, image: Image) -> None:
+        """Begin to encode a picture that `embed` is given soon, where cores are left over for it.
+
+        That is on a CPU of a few cores and with a small network; else it does nothing. See
+        `sam2_blocks.executors.ExpectsPictures`.
+        """
+        workers = self._workers
+        if workers is not None and encodes_ahead(self._model, workers.count):
+            self._ahead.expect(image)
 
     @stage("segment")
     def segment(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +21,7 @@ from sam2_blocks.engine.exporters import (
     IMAGE,
     JPEG,
     OutputFormat,
+    Together,
     choose_format,
     find_formats,
 )
@@ -35,6 +37,10 @@ from sam2_blocks.runs.stores import LocalStore, Store
 WRITERS = 2
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 """Errors of the folder, not of one item: they end the run."""
+
+
+Written = tuple[list[Path], Exception | None]
+"""The files of an item, up to one that could not be written, and why."""
 
 
 class FolderSink:
@@ -61,9 +67,7 @@ class FolderSink:
         self._earlier: EarlierRun | None = None
         self._lock = FileLock(folder / LOCK_FILE)
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
-        self._waiting: deque[tuple[ItemResult, Future[tuple[list[Path], Exception | None]]]] = (
-            deque()
-        )
+        self._waiting: deque[tuple[Sequence[ItemResult], Future[list[Written]]]] = deque()
 
     @property
     def files(self) -> OutputFiles:
@@ -106,10 +110,13 @@ class FolderSink:
 
     def write(self, result: ItemResult) -> None:
         """Write the outputs of one item soon; see `Sink`."""
-        self._errors += [(_number_of(result), error) for error in result.errors]
-        self._waiting.append(
-            (result, self._writers.submit(copy_context().run, self._write, result))
-        )
+        self.write_all([result])
+
+    def write_all(self, results: Sequence[ItemResult]) -> None:
+        """Write the outputs of a micro-batch soon."""
+        self._errors += [(_number_of(one), error) for one in results for error in one.errors]
+        written = self._writers.submit(copy_context().run, self._write_all, results)
+        self._waiting.append((results, written))
         self._collect(self._request.batch_size)
 
     def end(self, *, complete: bool) -> None:
@@ -155,31 +162,54 @@ class FolderSink:
             self._lock.release()
 
     def _collect(self, may_wait: int) -> None:
-        while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][1].done()):
-            result, future = self._waiting.popleft()
-            written, error = future.result()
-            if isinstance(error, OSError) and error.errno in HOPELESS:
-                raise error
-            if error:
-                cause = type(error).__name__
-                message = f"cannot be written: {message_of(error)}"
-                self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
-                self._errors.append((_number_of(result), self.failed[-1]))
-            failed = bool(result.errors or error)
-            known = [*self._found(self._place(result.id))]
-            self._plan.note(result.id, written, failed=failed, known=known)
+        """Note what is written, and wait for what is more than so many items."""
+        held = sum(len(results) for results, _ in self._waiting)
+        while self._waiting and (held > may_wait or self._waiting[0][1].done()):
+            results, future = self._waiting.popleft()
+            held -= len(results)
+            for result, (written, error) in zip(results, future.result(), strict=True):
+                self._note(result, written, error)
+
+    def _note(self, result: ItemResult, written: list[Path], error: Exception | None) -> None:
+        if isinstance(error, OSError) and error.errno in HOPELESS:
+            raise error
+        if error:
+            cause = type(error).__name__
+            message = f"cannot be written: {message_of(error)}"
+            self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
+            self._errors.append((_number_of(result), self.failed[-1]))
+        failed = bool(result.errors or error)
+        known = [*self._found(self._place(result.id))]
+        self._plan.note(result.id, written, failed=failed, known=known)
 
     @stage("write")
-    def _write(self, result: ItemResult) -> tuple[list[Path], Exception | None]:
+    def _write_all(self, results: Sequence[ItemResult]) -> list[Written]:
+        """Write the outputs of items; what can be made for all of them at once is."""
+        chosen = [
+            [
+                (name, value, choose_format(value, formats))
+                for name, value in result.outputs.items()
+                if (formats := self._formats[name])
+            ]
+            for result in results
+        ]
+        together = Together((form, value) for outputs in chosen for _, value, form in outputs)
+        return [
+            self._write(result.id, outputs, together)
+            for result, outputs in zip(results, chosen, strict=True)
+        ]
+
+    def _write(
+        self, item: str, outputs: Sequence[tuple[str, Any, OutputFormat]], together: Together
+    ) -> Written:
         """Write the outputs of one item, up to one that cannot be written, and say why."""
         written: list[Path] = []
         try:
-            for name, value in result.outputs.items():
-                if formats := self._formats[name]:
-                    for file, write in choose_format(value, formats).files(name, value):
-                        path = self._place(result.id) / file
-                        self._plan.begins(result.id, path)
-                        written.append(write_atomically(path, write))
+            for name, value, form in outputs:
+                for file, write in together.files(form, name, value):
+                    path = self._place(item) / file
+                    self._plan.begins(item, path)
+                    written.append(write_atomically(path, write))
         except BaseException as error:  # a plugin's value or exporter; the other items go on
             return written, as_error(error)
         return written, None

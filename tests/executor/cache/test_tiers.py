@@ -211,6 +211,18 @@ def test_find_looks_everywhere_and_computes_nothing(make_cache, host, disk):
     assert cache.stats().misses == 2
 
 
+@pytest.mark.parametrize(("host", "disk"), [(0, 0), (1, 0), (0, 4)])
+def test_what_any_tier_holds_is_known_and_not_counted(make_cache, host, disk):
+    cache = make_cache(1, host, disk=disk)
+    cache.get_many(KEYS[:2], Encoder())
+    cache.flush()
+    before = cache.stats()
+    assert cache.holds(KEYS[1])
+    assert cache.holds(KEYS[0]) == bool(host or disk)
+    assert not cache.holds(KEYS[2])
+    assert cache.stats() == before
+
+
 def test_a_failure_is_raised_and_nothing_is_written(make_cache, tmp_path):
     cache = make_cache(1, 1, disk=1)
 

@@ -1,17 +1,20 @@
-"""Frames that are announced are encoded meanwhile, once, and the tracks are the same."""
+"""What is announced is encoded meanwhile, once, and what is found is the same."""
 
 from __future__ import annotations
 
 import gc
 import os
+import threading
 import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from sam2_blocks.executor import load
+from sam2_blocks.executor.sam2 import encode
 from sam2_blocks.executor.sam2 import executor as executor_module
-from sam2_blocks.executor.sam2.ahead import FramesAhead, frames_ahead
+from sam2_blocks.executor.sam2.ahead import FramesAhead, PicturesAhead, frames_ahead
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, PromptSet
@@ -156,3 +159,121 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(executor):
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 1
         assert session.step(image).tracker_id.tolist() == [1]
+
+
+@pytest.fixture
+def pictures_executor() -> Sam2Executor:
+    """Of two cores and with a cache, whatever this machine has."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(2)
+    loaded = load("nano", device="cpu", backend="torch")
+    torch.set_num_threads(cores)
+    return loaded
+
+
+@pytest.fixture
+def encodings(monkeypatch) -> list[int]:
+    """How many pictures each call of the encoder had."""
+    plain, counts = encode.encode_batch, []
+
+    def encode_batch(model, batch, encoder=None):
+        counts.append(len(batch))
+        return plain(model, batch, encoder)
+
+    monkeypatch.setattr(encode, "encode_batch", encode_batch)
+    return counts
+
+
+def levels_of(executor: Sam2Executor, images: list[Image]) -> list[torch.Tensor]:
+    found = executor.embed(images)
+    assert [embedding.image_id for embedding in found] == [image.id for image in images]
+    return [level for one in found for level in (one.image_embed, *one.high_res_feats)]
+
+
+@pytest.mark.parametrize("expected", [1, 3])
+def test_the_embedding_of_a_picture_is_the_same_to_the_last_bit(
+    pictures_executor, encodings, expected
+):
+    images = [frame(number) for number in range(3)]
+    plain = levels_of(load("nano", device="cpu", backend="torch"), images)
+    encodings.clear()
+    for image in images[:expected]:
+        pictures_executor.expect(image)
+        pictures_executor.expect(image)
+    found = levels_of(pictures_executor, images)
+    assert all(torch.equal(*pair) for pair in zip(found, plain, strict=True))
+    assert encodings == [1, 1, 1]
+    stats = pictures_executor.cache_stats()
+    assert (stats.hits, stats.misses) == (0, 3)
+
+
+def test_a_picture_that_is_known_is_not_encoded_ahead(pictures_executor, encodings):
+    images = [frame(number) for number in range(2)]
+    pictures_executor.embed(images)
+    for image in images:
+        pictures_executor.expect(image)
+    pictures_executor.embed(images)
+    assert encodings == [1, 1]
+    assert pictures_executor.cache_stats().hits == 2
+
+
+def test_what_fails_ahead_is_encoded_when_it_is_asked_for(pictures_executor, monkeypatch):
+    images = [frame(number) for number in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "embedding_key", lambda *_: 1 / 0)
+        for image in images:
+            pictures_executor.expect(image)
+        wait_for(pictures_executor._ahead)
+    assert len(pictures_executor.embed(images)) == 2
+
+
+def test_nothing_is_announced_to_a_network_whose_pictures_are_large(
+    pictures_executor, encodings, monkeypatch
+):
+    monkeypatch.setattr(encode, "batch_size", lambda model: 3)
+    pictures_executor.expect(frame(0))
+    assert pictures_executor._ahead._coming == {}
+    assert encodings == []
+
+
+def wait_for(ahead: PicturesAhead) -> None:
+    for future in list(ahead._coming.values()):
+        future.exception()
+
+
+def test_too_many_pictures_are_not_encoded_ahead():
+    ahead = PicturesAhead(lambda image: image.id, most=2)
+    images = [frame(number) for number in range(3)]
+    for image in images:
+        ahead.expect(image)
+    assert [ahead.take(image) for image in images] == ["frame 0", "frame 1", None]
+    assert ahead.take(images[0]) is None
+
+
+def test_a_picture_that_nobody_gives_is_not_waited_for():
+    begin = threading.Event()
+    ahead = PicturesAhead(lambda image: begin.wait(60) and image.id, most=1)
+    image = frame(0)
+    pixels = weakref.ref(image.pixels)
+    ahead.expect(image)
+    begin.set()
+    wait_for(ahead)
+    del image
+    gc.collect()
+    assert pixels() is None
+    other = frame(1)
+    ahead.expect(other)
+    assert ahead.take(other) == "frame 1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_encodes_what_its_parent_has_announced(pictures_executor):
+    images = [frame(number) for number in range(2)]
+    for image in images:
+        pictures_executor.expect(image)
+    child = os.fork()
+    if not child:
+        os._exit(len(pictures_executor.embed(images)))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert len(pictures_executor.embed(images)) == 2

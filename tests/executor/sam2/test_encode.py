@@ -125,7 +125,7 @@ def test_an_error_of_one_picture_is_told(two_cores, monkeypatch):
     [
         (8, 2, 16, 8),
         (3, 2, 16, 3),
-        (1, 2, 16, 0),  # alone, it has all cores
+        (1, 2, 16, 1),  # the others are known already
         (8, 1, 16, 0),
         (8, 4, 16, 8),
         (8, 5, 16, 0),  # many cores are not slower on one after the other
@@ -138,6 +138,27 @@ def test_an_error_of_one_picture_is_told(two_cores, monkeypatch):
 def test_how_many_pictures_have_a_core_each(two_cores, monkeypatch, count, cores, batch, apart):
     monkeypatch.setattr(encode, "batch_size", lambda model: batch)
     assert encode.count_apart(two_cores.model, count, cores) == apart
+
+
+def test_a_picture_that_comes_alone_has_all_cores(two_cores, monkeypatch):
+    plain, seen = encode.encode_batch, []
+
+    def encode_batch(model, batch, encoder=None):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return plain(model, batch, encoder)
+
+    monkeypatch.setattr(encode, "encode_batch", encode_batch)
+    two_cores.embed([picture(0)])
+    two_cores.embed([picture(1), picture(1)])  # one of them is known when the other is
+    assert seen == [True, False]
+
+
+def test_only_small_pictures_of_plain_torch_are_encoded_ahead(two_cores, monkeypatch):
+    assert encode.encodes_ahead(two_cores.model, 2)
+    assert not encode.encodes_ahead(two_cores.model, 1)
+    assert not encode.encodes_ahead(replace(two_cores.model, backend="openvino"), 2)
+    monkeypatch.setattr(encode, "batch_size", lambda model: 3)
+    assert not encode.encodes_ahead(two_cores.model, 2)
 
 
 def test_only_what_plain_torch_computes_is_encoded_side_by_side(two_cores):

@@ -115,6 +115,37 @@ def test_a_micro_batch_may_wait_to_be_written(open_sink, monkeypatch):
     sink.end(complete=True)
 
 
+def test_a_micro_batch_is_written_as_one_item_after_the_other(open_sink, tmp_path):
+    names = ["a", "b", "c"]
+    results = [ItemResult(n, {"boxes": sample_detections(i)}, ()) for i, n in enumerate(names)]
+    for folder, together in (("one", False), ("all", True)):
+        sink = open_sink(folder=tmp_path / folder)
+        sink.begin(source_of(*names))
+        if together:
+            sink.write_all(results)
+        else:
+            for result in results:
+                sink.write(result)
+        sink.end(complete=True)
+    for name in names:
+        one, other = (tmp_path / folder / name / "boxes.json" for folder in ("one", "all"))
+        assert one.read_bytes() == other.read_bytes()
+        assert len(json.loads(one.read_text())["detections"]) == names.index(name)
+
+
+def test_one_that_cannot_be_written_fails_alone_in_its_micro_batch(open_sink, tmp_path):
+    bad = sample_detections(1)
+    bad.data["rle_mask"], bad.mask = ["no run lengths"], None
+    sink = open_sink()
+    sink.begin(source_of("a", "b", "c"))
+    sink.write_all([result_of("a"), ItemResult("b", {"boxes": bad}, ()), result_of("c")])
+    sink.end(complete=True)
+    assert [failure.item for failure in sink.failed] == ["b"]
+    assert "cannot be written" in sink.failed[0].message
+    written = {path.parent.name for path in (tmp_path / "out").glob("*/boxes.json")}
+    assert written == {"a", "c"}
+
+
 def test_two_runs_at_once_are_refused(open_sink):
     first = open_sink()
     first.begin(source_of("a.png"))
