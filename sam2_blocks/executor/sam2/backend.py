@@ -16,6 +16,7 @@ from sam2_blocks.executor.backends import Backend, find_backend_problem, has_ope
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
 from sam2_blocks.executor.sam2.int8 import with_int8
+from sam2_blocks.executor.sam2.trunk import without_positions
 from sam2_blocks.forks import after_fork
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
         threads=torch.get_num_threads(),
         network=model.network,
     )
-    return OpenVinoEncoder(compile_plan(plan))
+    with without_positions(model.network.image_encoder):
+        return OpenVinoEncoder(compile_plan(plan))
 
 
 class OpenVinoDecoder:

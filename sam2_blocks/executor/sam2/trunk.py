@@ -11,12 +11,13 @@ Source: sam2 ``modeling/backbones/hieradet.py``, ``modeling/backbones/image_enco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def is_known(encoder: Any) -> bool:
@@ -30,6 +31,27 @@ def is_known(encoder: Any) -> bool:
         and type(neck).__name__ == "FpnNeck"
         and (neck.fpn_interp_model, neck.fuse_type) == ("nearest", "sum")
     )
+
+
+@contextmanager
+def without_positions(encoder: Any) -> Iterator[None]:
+    """Scope in which an image encoder makes no position encodings, which only the memory reads.
+
+    Upstream keeps them by the sides of their level. While an encoder is traced these are numbers
+    that no later call has, so that 85 MiB of a square of 1024 px would be kept for nobody.
+    """
+    neck = encoder.neck
+    made = neck.position_encoding
+    neck.position_encoding = _NoPositions()
+    try:
+        yield
+    finally:
+        neck.position_encoding = made
+
+
+class _NoPositions(nn.Module):
+    def forward(self, level: Tensor) -> Tensor:
+        return level.new_zeros(0)
 
 
 def place_patches(trunk: Any, image_size: int) -> Tensor:

@@ -18,6 +18,7 @@ from sam2_blocks.executor.sam2 import backend, loading
 from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, OpenVinoDecoder, choose_backend
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import prompts_to_rows
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.testing import sample_image
 from sam2_blocks.values import Prompt, PromptSet
 from tests.executor.conftest import NEEDS_OPENVINO, SEED
@@ -47,6 +48,13 @@ def test_auto_is_torch_in_strict_and_the_faster_one_in_fast(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "AMD64")
     monkeypatch.setattr(backend, "has_openvino", lambda: False)
     assert choose_backend("auto", CPU, *FAST, "off") == "torch"
+
+
+@NEEDS_OPENVINO
+def test_converting_leaves_no_position_encodings_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing was converted before
+    network = load("nano", device="cpu", backend="openvino").model.network
+    assert network.image_encoder.neck.position_encoding.cache == {}
 
 
 @NEEDS_OPENVINO

@@ -56,3 +56,24 @@ def test_a_batch_is_left_as_it_is(network):
 def test_another_encoder_is_not_known(network, part, name, value, monkeypatch):
     monkeypatch.setattr(getattr(network.image_encoder, part), name, value)
     assert not trunk.is_known(network.image_encoder)
+
+
+def test_positions_are_left_out_and_come_back():
+    network = load("nano", device="cpu", backend="torch").model.network
+    made, batch = network.image_encoder.neck.position_encoding, torch.zeros(1, 3, 256, 256)
+    expected = network.forward_image(batch)["backbone_fpn"]
+    made.cache.clear()
+    with trunk.without_positions(network.image_encoder):
+        found = network.forward_image(batch)
+    assert made.cache == {}
+    assert [level.numel() for level in found["vision_pos_enc"]] == [0] * len(expected)
+    assert all(torch.equal(*pair) for pair in zip(found["backbone_fpn"], expected, strict=True))
+    assert network.image_encoder.neck.position_encoding is made
+
+
+def test_positions_come_back_after_an_error():
+    encoder = load("nano", device="cpu", backend="torch").model.network.image_encoder
+    made = encoder.neck.position_encoding
+    with pytest.raises(ZeroDivisionError), trunk.without_positions(encoder):
+        _ = 1 / 0
+    assert encoder.neck.position_encoding is made
