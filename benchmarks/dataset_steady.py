@@ -2,6 +2,7 @@
 
     python -m benchmarks.dataset_steady memory --items 5000
     python -m benchmarks.dataset_steady speed --items 300
+    python -m benchmarks.dataset_steady speed --items 16 --rounds 1 --model sam2.1/hiera_tiny
 
 `memory` prints what the process holds from item 100 on; it may not grow by 3 %.
 
@@ -32,6 +33,7 @@ from sam2_blocks import load_plugins, run_pipeline
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item, ItemResult
 from sam2_blocks.engine.resources import Resources
+from sam2_blocks.executor import load
 from sam2_blocks.formats.columns import detections_to_structs
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.runs.sources.folder import PictureFiles
@@ -134,13 +136,21 @@ class Stages:
         return list(run_pipeline(pipeline, pictures, out=out, resources=self.resources))
 
 
-def measure_speed(place: Place, rounds: int) -> None:
+def resources_of(model: str) -> Resources:
+    """What stands for ``nano`` in the pipeline: itself, or another network with random weights."""
+    if model == "nano":
+        return load_plugins(points=[]).resources(pictures_pass=True)
+    executor = load(model, device="cpu", seed=0)
+    return Resources({"sam2": lambda *_, **__: executor}, pictures_pass=True)
+
+
+def measure_speed(place: Place, rounds: int, model: str) -> None:
     """See that a run is nearly as fast as its slowest stage, and finds the same.
 
     Raises:
         SystemExit: if it is not, or does not.
     """
-    stages = Stages(place, load_plugins(points=[]).resources(pictures_pass=True))
+    stages = Stages(place, resources_of(model))
     stages.find(stages.read()[:16])  # loads the model
     seconds: dict[str, list[float]] = {name: [] for name in ("read", "model", "write", "run")}
     busy: dict[str, list[float]] = {name: [] for name in seconds}
@@ -184,13 +194,14 @@ def main() -> None:
     parser.add_argument("what", choices=["memory", "speed"])
     parser.add_argument("--items", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3, help="of `speed`")
+    parser.add_argument("--model", default="nano", help="of `speed`")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), asked.items)
         if asked.what == "memory":
             measure_memory(place)
         else:
-            measure_speed(place, asked.rounds)
+            measure_speed(place, asked.rounds, asked.model)
 
 
 if __name__ == "__main__":
