@@ -116,9 +116,7 @@ class Together:
             if form.takes_many():
                 of[form.exporter].append(value)
         self._made = {
-            exporter: zip(given, exporter.encode_each(given), strict=False)
-            for exporter, given in of.items()
-            if exporter.encode_each is not None and len(given) > 1
+            exporter: _make_each(exporter, given) for exporter, given in of.items() if given[1:]
         }
 
     def files(
@@ -128,6 +126,12 @@ class Together:
         made = self._made.get(form.exporter) if form.takes_many() else None
         for path, write in form.files(name, value):
             yield path, write if made is None else partial(_write_made, made, value, write)
+
+
+def _make_each(exporter: Exporter, values: Sequence[Any]) -> Iterator[tuple[Any, bytes]]:
+    """Values and what their files hold; what is wrong with one is said when it is its turn."""
+    assert exporter.encode_each is not None
+    yield from zip(values, exporter.encode_each(values), strict=False)
 
 
 def _write_made(

@@ -161,3 +161,18 @@ def test_pictures_are_made_one_by_one():
     [form] = find_formats(["image"], KINDS, BUILTIN_EXPORTERS)
     together = Together([(form, image), (FORM, sample_detections())])
     assert [name for name, _ in together.files(form, "it", image)] == ["it.png"]
+
+
+def test_a_plugin_s_way_to_make_many_may_fail():
+    def fail(values):
+        raise RuntimeError("not today")
+
+    text = Exporter(".txt", lambda value, file: file.write(str(value.metres).encode()), fail)
+    [form] = find_formats(["depth"], KINDS, {"depth": text})
+    values = [Depth(1), Depth(2)]
+    together = Together([(form, value) for value in values])
+    for value, expected in zip(values, (b"1", b"2"), strict=True):
+        [(_, write)] = together.files(form, "it", value)
+        file = io.BytesIO()
+        write(file)
+        assert file.getvalue() == expected
