@@ -1,7 +1,7 @@
 """What a long run over a folder takes once it is under way: memory, and time beside its stages.
 
     python -m benchmarks.dataset_steady memory --items 5000
-    python -m benchmarks.dataset_steady speed --items 300
+    python -m benchmarks.dataset_steady speed --items 1000
     python -m benchmarks.dataset_steady speed --items 16 --rounds 1 --model sam2.1/hiera_tiny
 
 `memory` prints what the process holds from item 100 on; it may not grow by 3 %.
