@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sam2_blocks.engine.plugins import Plugins
@@ -15,6 +14,7 @@ from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import Sam2BlocksError, StepError
 from sam2_blocks.forks import after_fork
+from sam2_blocks.installed import version_of
 from sam2_blocks.kinds import dump_value, element_kind, kinds_named
 from sam2_blocks.language.composed import PipelineManifest
 from sam2_blocks.language.manifest import Manifest
@@ -156,12 +156,8 @@ def ends_of(pipeline: Pipeline, given: Collection[str] = ()) -> tuple[str, str]:
 
 def installed_version(*distributions: str) -> str:
     """Name and version of the first of these distributions that is installed, or nothing."""
-    for name in distributions:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return ""
+    found = ((name, version_of(name)) for name in distributions)
+    return next((f"{name} {version}" for name, version in found if version), "")
 
 
 class BlockBridge:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from sam2_blocks.executor.device.packages import (
     find_package_problem,
     open_package,
 )
+from sam2_blocks.installed import version_of
 
 LOGGER = logging.getLogger(__name__)
 VERSION = 2
@@ -55,16 +55,9 @@ class EncoderCode:
         """Return where the package for so many pictures at once is, or would be."""
         made_of = f"encoder v{VERSION} of {self.architecture}, {self.input_px}px, {self.dtype}"
         return compiled_path(
-            f"{made_of}, batch {batch}, sam2 {_version_of('sam2')}, {describe_target(self.device)}",
+            f"{made_of}, batch {batch}, sam2 {version_of('sam2')}, {describe_target(self.device)}",
             PACKAGES,
         )
-
-
-def _version_of(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def find_encoder(code: EncoderCode) -> dict[int, Package]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import functools
 import importlib
 from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sam2_blocks.errors import MissingExtraError, as_error, message_of
 from sam2_blocks.executor.imports import hidden
+from sam2_blocks.installed import version_of
 
 
 @functools.cache
@@ -54,7 +54,4 @@ def torchvision_problem() -> str:
 
 
 def _named(distribution: str) -> str:
-    try:
-        return f"{distribution} {version(distribution)}"
-    except PackageNotFoundError:
-        return distribution
+    return f"{distribution} {version_of(distribution)}".rstrip()

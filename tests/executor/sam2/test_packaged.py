@@ -38,7 +38,7 @@ def test_a_package_is_for_one_architecture_size_dtype_batch_and_machine(monkeypa
     ]
     monkeypatch.setattr(packaged, "describe_target", lambda device: "another machine")
     others.append(CODE.path(1))
-    monkeypatch.setattr(packaged, "_version_of", lambda name: "another version")
+    monkeypatch.setattr(packaged, "version_of", lambda name: "another version")
     others.append(CODE.path(1))
     assert len({path, *others}) == 7
 
