@@ -215,7 +215,8 @@ class Runner:
     def _read(self, item: Item) -> Progress:
         self._check_names(item)
         progress = Progress(item.id)
-        reasons: set[str] = set()  # of a picture that is not there its boxes say so, too
+        # One reason may fail several: of a picture that is not there its boxes say so, too.
+        failed: dict[str, tuple[list[str], Exception]] = {}
         for name, declared in self.pipeline.inputs.items():
             value = item.inputs.get(name, declared.default)
             try:
@@ -226,14 +227,14 @@ class Runner:
                     value = replace(value, id=item.id)
             except BaseException as error:  # whatever is wrong with this item, the others go on
                 cause = as_error(error)
-                reason = message_of(cause)
-                message = f"input {name!r}: {reason}"
-                record = ErrorRecord(item.id, "inputs", "", message, type(cause).__name__)
-                if reason not in reasons:
-                    progress.errors.append(record)
-                reasons.add(reason)
+                failed.setdefault(message_of(cause), ([], cause))[0].append(name)
             else:
                 progress.values[InputRef(name)] = value
+        for reason, (names, cause) in failed.items():
+            message = f"{_name_inputs(names)}: {reason}"
+            progress.errors.append(
+                ErrorRecord(item.id, "inputs", "", message, type(cause).__name__)
+            )
         return progress
 
     def _check_names(self, item: Item) -> None:
@@ -402,6 +403,10 @@ def _results_of(batch: Future[list[ItemResult]]) -> Iterator[ItemResult]:
         wait([batch])
     finally:
         yield from batch.result()
+
+
+def _name_inputs(names: Sequence[str]) -> str:
+    return f"input{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
 
 
 def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
