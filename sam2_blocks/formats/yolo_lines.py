@@ -27,7 +27,7 @@ from ruamel.yaml.error import YAMLError
 from sam2_blocks.errors import FileWarning
 from sam2_blocks.files.reading import read_text
 from sam2_blocks.formats.rows import Box, boxes_to_detections, whole_id
-from sam2_blocks.masks.crossings import Points, is_tangled
+from sam2_blocks.masks.crossings import Points, count_crossings, is_tangled
 from sam2_blocks.values import Hw
 
 SLACK = 0.01
@@ -42,6 +42,12 @@ CLASSES = "classes"
 CLASS_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 LIKELY_KEYPOINTS = 5
 """Fewer than these, each with how sure a model is of it, may as well be an outline."""
+
+CORNERS_TO_A_CROSSING = 8
+"""Points in no order cross themselves more often: random ones of this many do 4 to 20 times."""
+
+ROUNDING = 1e-4
+"""Of shares, by those who write few digits."""
 
 LEVELS = 3
 """Folders in which these are looked for: that of a label file, and those it is in."""
@@ -317,7 +323,7 @@ def _tail_after_keypoints(length: int) -> list[tuple[str, ...]]:
 def _has_likely_keypoints(line: Line, *, more: int) -> bool:
     """Whether points, each with how sure it is, 0 to 1, are in a box, save those that are not.
 
-    Many an outline would do. But as one, points in no order cross themselves.
+    Many an outline would do. But as one, points in no order cross themselves, again and again.
     """
     cx, cy, width, height, *numbers = map(_number, line[1 : len(line) - more])
     points = np.array(numbers).reshape(-1, 3)
@@ -326,7 +332,20 @@ def _has_likely_keypoints(line: Line, *, more: int) -> bool:
     inside = np.abs(seen - (cx, cy)) <= np.array([width, height]) / 2 + SLACK
     fits_tail = (more < 1 or _is_share(line[len(line) - more])) and (more < 2 or _ends_whole(line))
     fits = len(seen) and ((sure >= 0) & (sure <= 1)).all() and inside.all() and fits_tail
-    return bool(fits and is_tangled(_as_outline(line)))
+    absent = (points[:, :2] == 0).all(axis=1) & (sure < 0.5)
+    return bool(fits and _has_no_order(_as_outline(line), absent=int(absent.sum())))
+
+
+def _has_no_order(ring: Points, *, absent: int) -> bool:
+    """Whether a ring is that of points in no order, so many of which are at 0, 0 and not there.
+
+    An outline may well touch itself, where a slit to a hole is closed by rounding or had no width,
+    and one drawn by hand may cross itself somewhere.
+    """
+    often = max(1, len(ring) // CORNERS_TO_A_CROSSING)
+    if count_crossings(ring, by=ROUNDING) >= often:
+        return True
+    return absent >= 2 and is_tangled(ring)
 
 
 def _as_outline(line: Line) -> Points:

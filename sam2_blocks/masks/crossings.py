@@ -99,6 +99,24 @@ def is_tangled(ring: Points) -> bool:
     return bool(len(find_crossings(ring, np.array([len(ring)]), np.zeros(1, np.int64))))
 
 
+def count_crossings(ring: Points, *, by: float) -> int:
+    """Count the pairs of edges of a ring, (P, 2), that cross for certain.
+
+    Edges that touch, lie on each other or share an end do not: there rounding decides.
+
+    Args:
+        ring: corners.
+        by: how far the ends of either edge must at least be from the line of the other one.
+    """
+    after = next_in_ring(np.array([len(ring)]))
+    starts, stops = ring, ring[after]
+    return sum(
+        int((_divides(*one, *other, by=by) & _divides(*other, *one, by=by)).sum())
+        for first, second in _near(starts, stops, np.zeros(len(ring), np.int64))
+        for one, other in [((starts[first], stops[first]), (starts[second], stops[second]))]
+    )
+
+
 def _near(
     starts: Points, stops: Points, group: Int64Array
 ) -> Iterator[tuple[Int64Array, Int64Array]]:
@@ -134,6 +152,15 @@ def _meet(a: Points, c: Points, b: Points, d: Points) -> NDArray[np.bool_]:
     apart = _cross(line, c - a) * _cross(line, d - a) > 0
     apart |= _cross(other, a - c) * _cross(other, b - c) > 0
     return ~apart
+
+
+def _divides(a: Points, c: Points, b: Points, d: Points, *, by: float) -> NDArray[np.bool_]:
+    """Whether ``b`` and ``d`` are on either side of the line ``a c``, and that far from it."""
+    line = c - a
+    far = by * np.hypot(*line.T)
+    one, other = _cross(line, b - a), _cross(line, d - a)
+    parted: NDArray[np.bool_] = (np.minimum(one, other) < -far) & (np.maximum(one, other) > far)
+    return parted
 
 
 def _spikes(points: Points, after: Int64Array) -> Int64Array:

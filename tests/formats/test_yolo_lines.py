@@ -119,6 +119,26 @@ def test_outlines_wherever_they_are_are_no_poses(load, corners, at):
     assert middle == pytest.approx([at, at], abs=0.01)
 
 
+def test_a_pose_of_which_little_is_seen_is_one(load):
+    line = "0 0.4 0.4 0.4 0.4" + " 0 0 0" * 3 + " 0.45 0.35 0.98" + " 0 0 0.02" * 13
+    assert load(line, guess="keypoints that a model")[0] == [[40, 30, 120, 90]]
+
+
+def test_an_outline_with_a_slit_of_no_width_is_no_pose(load):
+    hole = "0.66 0.7 0.74 0.7 0.7 0.62"
+    line = f"0 {hole} 0.7 0.54 0.86 0.54 0.86 0.86 0.54 0.86 0.54 0.54 0.7 0.54 0.7 0.62"
+    assert load(line)[0] == [[108, 81, 172, 129]]
+
+
+@pytest.mark.parametrize("corners", range(16, 40))
+def test_an_outline_that_crosses_itself_somewhere_is_no_pose(load, corners):
+    turn = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    turn[[3, 4]] = turn[[4, 3]]
+    ring = 0.8 + 0.15 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    [[x0, _, x1, _]], *_ = load("0 " + " ".join(f"{one:.6f}" for one in ring.ravel()))
+    assert [x0, x1] == pytest.approx([0.65 * 200, 0.95 * 200], abs=1)
+
+
 def test_outlines_along_the_edge_are_no_poses(load):
     line = "0 0.1 0.1 0.5 0.1 1 0.5 1 0.9 0.5 1"  # 11 numbers, as of two keypoints
     assert load(line)[0] == [[20, 15, 200, 150]]

@@ -1,6 +1,12 @@
 import numpy as np
 
-from sam2_blocks.masks.crossings import CUT_PX, cut_shared_corners, find_crossings, is_tangled
+from sam2_blocks.masks.crossings import (
+    CUT_PX,
+    count_crossings,
+    cut_shared_corners,
+    find_crossings,
+    is_tangled,
+)
 
 SQUARE = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)
 
@@ -28,6 +34,23 @@ def test_a_bow_tie_and_a_spike_are_tangled():
     assert is_tangled(SQUARE[[0, 2, 1, 3]])
     assert is_tangled(np.array([[0, 0], [4, 0], [2, 0], [2, 3]], float))
     assert not is_tangled(SQUARE)
+
+
+def test_crossings_are_counted_where_no_rounding_decides():
+    bow_tie = SQUARE[[0, 2, 1, 3]]
+    assert count_crossings(bow_tie, by=0.1) == 1
+    assert count_crossings(bow_tie, by=np.ptp(SQUARE)) == 0  # no end is so far from a line
+    star = np.array([[np.sin(turn), np.cos(turn)] for turn in 0.8 * np.pi * np.arange(5)])
+    assert count_crossings(star, by=1e-3) == 5
+
+
+def test_what_touches_or_leads_back_does_not_cross():
+    slit = [[0, 0], [4, 0], [4, 2], [3, 2], [4, 2], [4, 4], [0, 4]]
+    corner = [[0, 0], [4, 0], [4, 2], [2, 0], [0, 2]]
+    for ring in (SQUARE, np.array(slit, float), np.array(corner, float)):
+        assert count_crossings(ring, by=0) == 0
+    assert is_tangled(np.array(slit, float))
+    assert is_tangled(np.array(corner, float))
 
 
 def test_many_edges_are_looked_at_in_turns(monkeypatch):
