@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -279,12 +280,13 @@ def resolve_input_px(config: Path, asked: int) -> int:
     if asked == 0:
         return 0
     least, most = INPUT_PX
-    if asked % INPUT_STEP or not least <= asked <= most:
+    whole = isinstance(asked, Integral) and not isinstance(asked, bool)
+    if not whole or asked % INPUT_STEP or not least <= asked <= most:
         raise ModelError(
             f"input_px must be a multiple of {INPUT_STEP} from {least} to {most}, or 0 for what "
-            f"the model was trained with; got {asked}."
+            f"the model was trained with; got {asked!r}."
         )
-    return 0 if asked == own_input_px(config) else asked
+    return 0 if asked == own_input_px(config) else int(asked)
 
 
 def _find_packages(code: EncoderCode, level: CompileLevel) -> dict[int, Package]:

@@ -177,9 +177,9 @@ def nano_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(loading, "NANO_FOLDER", folder)
 
 
-@pytest.mark.parametrize("side", [32, 100, 8192, -64])
+@pytest.mark.parametrize("side", [32, 100, 8192, -64, "512", 512.0, True, None, float("nan")])
 def test_a_size_that_cannot_be_is_refused(side):
-    with pytest.raises(ModelError, match=f"a multiple of 32 from 64 to 4096, or 0 .* got {side}"):
+    with pytest.raises(ModelError, match=f"a multiple of 32 from 64 to 4096, or 0 .* got {side!r}"):
         load("nano", device="cpu", seed=1, input_px=side)
 
 
