@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sam2_blocks import __version__
 from sam2_blocks.engine.plugins import load_plugins
-from sam2_blocks.errors import Sam2BlocksError
+from sam2_blocks.errors import MissingExtraError, Sam2BlocksError
 from sam2_blocks.masks.rle import rle_to_mask
 from sam2_blocks.values import Image, PromptSet
 
@@ -54,6 +54,7 @@ def diagnose() -> Iterator[Finding]:
         "sam2": _sam2,
         "devices": _devices,
         "acceleration": _acceleration,
+        "backends": _backends,
         "hydra": _hydra,
         "environment": _environment,
         "models": _models,
@@ -98,6 +99,19 @@ def _acceleration() -> str:
 
     suggestion = suggest_installation()
     return Notice(suggestion) if suggestion else "torch uses what is here"
+
+
+def _backends() -> str:
+    """Say what computes on a CPU; what `auto` can do without is no reason to fail."""
+    from sam2_blocks.executor.backends import has_openvino
+    from sam2_blocks.executor.openvino.library import describe_openvino
+
+    if not has_openvino():
+        return "torch; OpenVINO is faster on a CPU: pip install 'sam2-blocks[openvino]'"
+    try:
+        return f"torch, openvino ({describe_openvino()})"
+    except (MissingExtraError, RuntimeError, OSError) as error:
+        return Notice(f"torch. OpenVINO cannot be used: {error}")
 
 
 def _hydra() -> str:

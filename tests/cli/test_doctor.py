@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.cli import doctor
+from sam2_blocks.errors import MissingExtraError
+from sam2_blocks.executor import backends
 from sam2_blocks.executor.device import found as devices
+from sam2_blocks.executor.openvino import library
 
 
 @pytest.fixture
@@ -52,3 +55,37 @@ def test_a_gpu_that_torch_does_not_use_is_a_warning(findings, monkeypatch):
     monkeypatch.setattr(doctor, "_segment_a_picture", lambda: "skipped")
     finding = findings()["acceleration"]
     assert (finding.state, finding.text) == ("warning", "choose the line for it")
+
+
+@pytest.fixture
+def backends_line(findings, monkeypatch):
+    monkeypatch.setattr(doctor, "_segment_a_picture", lambda: "skipped")
+    return lambda: findings()["backends"]
+
+
+def test_the_backend_that_is_here_is_named_with_what_it_is_fast_in(backends_line):
+    version = pytest.importorskip("openvino").get_version().partition("-")[0]
+    finding = backends_line()
+    assert finding.state == "ok"
+    assert finding.text.startswith(f"torch, openvino ({version}: FP32")
+
+
+def test_a_backend_that_is_missing_is_no_problem(backends_line, monkeypatch):
+    monkeypatch.setattr(backends, "has_openvino", lambda: False)
+    finding = backends_line()
+    assert finding.state == "ok"
+    assert finding.text.endswith("faster on a CPU: pip install 'sam2-blocks[openvino]'")
+
+
+@pytest.mark.parametrize("error", [MissingExtraError, RuntimeError])
+def test_a_backend_that_is_broken_is_a_warning_with_the_reason(backends_line, monkeypatch, error):
+    def fail():
+        raise error("libtbb.so: cannot open shared object file")
+
+    monkeypatch.setattr(backends, "has_openvino", lambda: True)
+    monkeypatch.setattr(library, "describe_openvino", fail)
+    finding = backends_line()
+    assert finding.state == "warning"
+    assert finding.text == (
+        "torch. OpenVINO cannot be used: libtbb.so: cannot open shared object file"
+    )

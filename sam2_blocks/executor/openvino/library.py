@@ -8,9 +8,12 @@ import threading
 from typing import Any
 
 from sam2_blocks.errors import MissingExtraError
-from sam2_blocks.executor.backends import OPENVINO_MISSING
+from sam2_blocks.executor.backends import OPENVINO_BROKEN, find_backend_problem
 from sam2_blocks.executor.imports import hidden
 from sam2_blocks.forks import after_fork
+
+NEEDED = ("Core", "Tensor", "convert_model")
+"""What is used of the package."""
 
 _importing = threading.Lock()
 
@@ -32,7 +35,7 @@ def openvino() -> Any:
     who has imported OpenVINO before has decided for himself.
 
     Raises:
-        MissingExtraError: if it is not installed, or cannot be imported.
+        MissingExtraError: if it is not installed, cannot be imported, or is too old.
     """
     with _importing:
         return _import()
@@ -40,16 +43,33 @@ def openvino() -> Any:
 
 @functools.cache
 def _import() -> Any:
+    problem = find_backend_problem("openvino")
+    if problem:
+        raise MissingExtraError(problem)
     try:
         with hidden("openvino_telemetry"):
-            return importlib.import_module("openvino")
+            package = importlib.import_module("openvino")
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
-        reason = "" if missing else f" ({error})"
-        raise MissingExtraError(f"{OPENVINO_MISSING}{reason}") from error
+        raise MissingExtraError(OPENVINO_BROKEN.format(error)) from error
+    absent = [name for name in NEEDED if not hasattr(package, name)]
+    if absent:
+        raise MissingExtraError(OPENVINO_BROKEN.format(f"it has no {absent[0]!r}"))
+    return package
 
 
 @functools.cache
 def core() -> Any:
     """Return OpenVINO's runtime, one for the process."""
     return openvino().Core()
+
+
+def describe_openvino() -> str:
+    """Name the version, and in what it computes fast on this CPU.
+
+    Raises:
+        MissingExtraError: if it cannot be used.
+        RuntimeError: if it does not know this CPU.
+    """
+    abilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    fast = [name for name in ("FP32", "BF16", "FP16", "INT8") if name in abilities]
+    return f"{openvino().get_version().partition('-')[0]}: {', '.join(fast)}"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sam2_blocks.errors import MissingExtraError, ModelError
-from sam2_blocks.executor.backends import OPENVINO_MISSING, has_openvino
+from sam2_blocks.executor.backends import find_backend_problem
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibration
 from sam2_blocks.executor.sam2.encode import encode_batch
@@ -118,10 +118,11 @@ def calibrate(
     Raises:
         ModelError: if there are too few pictures, the model cannot be loaded, or what is kept
             cannot be written.
-        MissingExtraError: if OpenVINO is not installed.
+        MissingExtraError: if OpenVINO is not installed, or too old.
     """
-    if not has_openvino():
-        raise MissingExtraError(OPENVINO_MISSING)
+    problem = find_backend_problem("openvino")
+    if problem:
+        raise MissingExtraError(problem)
     seen, held_out = split_pictures(pictures)
     load = partial(load_model, model, device="cpu", input_px=input_px)
     strict = load(mode="strict", backend="torch")

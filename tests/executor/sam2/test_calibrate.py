@@ -60,7 +60,7 @@ def test_too_few_pictures_are_refused():
 
 
 def test_without_openvino_nothing_is_measured(monkeypatch):
-    monkeypatch.setattr(module, "has_openvino", lambda: False)
+    monkeypatch.setattr("sam2_blocks.executor.backends.has_openvino", lambda: False)
     with pytest.raises(MissingExtraError, match=r"pip install 'sam2-blocks\[openvino\]'"):
         calibrate("no such model", PICTURES)
 
