@@ -115,10 +115,17 @@ def describe_unkept(path: Path, error: OSError) -> str:
 
 
 def discard_compiled(path: Path, reason: str) -> None:
-    """Delete a file that is of no use; the network is compiled again."""
-    with suppress(OSError):
-        path.unlink()
-    LOGGER.warning("deleted the compiled network %s: %s", path, reason)
+    """Delete a file that is of no use, if that can be; the network is compiled again."""
+    try:
+        path.unlink(missing_ok=True)  # another process may have been faster
+    except OSError as error:
+        LOGGER.warning(
+            "the compiled network %s is not used: %s. It cannot be deleted (%s), so delete it, or "
+            "let SAM2_BLOCKS_CACHE name another folder.",
+            *(path, reason, error.strerror or error),
+        )
+    else:
+        LOGGER.warning("deleted the compiled network %s: %s", path, reason)
 
 
 def _make_room(folder: Path, nbytes: int) -> None:

@@ -18,11 +18,15 @@ from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, comp
 from sam2_blocks.executor.sam2.int8 import with_int8
 from sam2_blocks.executor.sam2.trunk import without_positions
 from sam2_blocks.forks import after_fork
+from sam2_blocks.installed import version_of
 
 if TYPE_CHECKING:
     from sam2_blocks.executor.sam2.model import LoadedModel
 
 LOGGER = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of what is converted, and how: raise it when either changes here."""
 
 DECODED_AT_ONCE = 8
 """Prompts that OpenVINO decodes in one call: it is as fast as with more, in less memory."""
@@ -99,6 +103,11 @@ def _find_refusal(device: torch.device, dtype: torch.dtype, level: str) -> str:
     return ""
 
 
+def _made_of(model: LoadedModel) -> str:
+    """Say everything about a model that decides what is converted: its code, too."""
+    return f"{model.key}, v{VERSION} with sam2 {version_of('sam2')}"
+
+
 class OpenVinoEncoder:
     """The encoder of frames in OpenVINO: float32 (B, 3, S, S) to maps, finest first.
 
@@ -136,7 +145,7 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
     plan = Plan(
         function=function,
         example=[torch.zeros(1, 3, side, side)],
-        name=f"encoder of {model.key}",
+        name=f"encoder of {_made_of(model)}",
         precision=PRECISIONS[model.dtype],
         threads=torch.get_num_threads(),
         network=model.network,
@@ -208,7 +217,7 @@ class OpenVinoDecoder:
         return Plan(
             function=lambda *inputs: self._function(*inputs[:5], *_channels_first(inputs[5:])),
             example=_channels_last(example),
-            name=f"decoder of {self._model.key}",
+            name=f"decoder of {_made_of(self._model)}",
             precision=PRECISIONS[self._model.dtype],
             threads=self._threads,
             streams=self._threads,

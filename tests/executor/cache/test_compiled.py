@@ -58,6 +58,35 @@ def test_a_damaged_file_is_deleted_and_said(caplog, damage):
     assert "the checksum differs" in caplog.text
 
 
+def test_a_damaged_file_that_cannot_be_deleted_is_not_said_to_be(caplog, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = compiled_path("encoder")
+    write_compiled(path, b"exported")
+    path.write_bytes(b"x" * 40)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert map_compiled(path) is None
+    [record] = caplog.records
+    assert record.message.startswith(f"the compiled network {path} is not used: its content")
+    assert "cannot be deleted (Permission denied), so delete it, or let SAM2_BLOCKS" in caplog.text
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_half(caplog, monkeypatch, folder):
+    path = compiled_path("encoder")
+    write_compiled(path, b"before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    write_compiled(path, b"after")
+    assert "No space left on device" in caplog.text
+    assert "Free space there" in caplog.text
+    assert map_compiled(path).tobytes() == b"before"
+    assert list(folder.iterdir()) == [path]
+
+
 def test_the_files_used_least_recently_go_first(monkeypatch):
     first, second, third = map(compiled_path, "abc")
     write_compiled(first, bytes(100))

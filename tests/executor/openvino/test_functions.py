@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -92,6 +94,48 @@ def test_threads_may_call_at_once(plan):
         found = list(pool.map(lambda i: run(*[x + i for x in inputs()]), range(16)))
     for ours, theirs in zip(found, expected, strict=True):
         assert_equal(ours, theirs)
+
+
+def test_it_computes_with_as_many_threads_as_are_asked_for(plan, folder):
+    """Also from a file that a process with another number of them left."""
+    compile_plan(replace(plan, threads=2, streams=2))
+    run = compile_plan(replace(plan, threads=1, streams=1))
+    assert run._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert run._compiled.get_property("NUM_STREAMS") == 1
+    assert_equal(run(*inputs()), plan.function(*inputs()))
+    assert len(list(folder.iterdir())) == 1
+
+
+PROCESS = """
+import sys, torch
+from pathlib import Path
+from sam2_blocks.executor.openvino.functions import Plan, compile_plan
+torch.manual_seed(0)
+layer = torch.nn.Linear(8, 8).requires_grad_(False)
+x = torch.ones(3, 8)
+plan = Plan(lambda x: [layer(x)], [x], "shared", "f32", threads=1, network=layer)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    assert torch.allclose(compile_plan(plan)(x)[0], layer(x), atol=1e-5)
+    for path in Path(sys.argv[1]).glob("*.blob"):
+        path.unlink(missing_ok=True)
+"""
+
+
+def test_processes_may_share_the_folder_and_delete_what_is_in_it(folder):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", PROCESS, str(folder)]
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=280)
+        assert process.returncode == 0, errors
+    assert not [path for path in folder.iterdir() if path.suffix != ".blob"]
 
 
 def test_the_second_start_converts_nothing(monkeypatch, plan, folder):

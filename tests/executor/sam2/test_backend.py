@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,7 +16,12 @@ from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.executor.sam2 import backend, loading
-from sam2_blocks.executor.sam2.backend import DECODED_AT_ONCE, OpenVinoDecoder, choose_backend
+from sam2_blocks.executor.sam2.backend import (
+    DECODED_AT_ONCE,
+    OpenVinoDecoder,
+    choose_backend,
+    openvino_encoder,
+)
 from sam2_blocks.executor.sam2.decode import Decoder
 from sam2_blocks.executor.sam2.rows import prompts_to_rows
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
@@ -69,6 +75,40 @@ def test_an_encoder_for_several_calls_at_a_time_gives_the_same():
     for levels in found:
         for ours, theirs in zip(levels, expected, strict=True):
             assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@NEEDS_OPENVINO
+@pytest.mark.usefixtures("one_thread")
+def test_it_computes_with_the_threads_that_torch_has_when_it_is_loaded():
+    model = load("nano", device="cpu", backend="openvino", dtype="bfloat16").model
+    decoder = OpenVinoDecoder(model, Decoder(model)._decode_tokens)
+    for run in (model.frame_encoder._run, decoder._compile()):
+        assert run._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        assert run._compiled.get_property("NUM_STREAMS") == 1
+
+
+@NEEDS_OPENVINO
+def test_threads_share_the_decoder_in_half_precision(pictures):
+    """From its first full chunk on, which compiles it, whoever else asks at that moment."""
+    executor = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
+    embeddings = executor.embed(list(pictures.values())[:2])
+    asked = [
+        (embeddings[number % 2], prompts_of("boxes", 2 * DECODED_AT_ONCE + number, (0, 0)))
+        for number in range(6)
+    ]
+    barrier = threading.Barrier(len(asked))
+
+    def segment(item):
+        barrier.wait()
+        return [executor.segment([item])[0].low_res_logits for _ in range(3)]
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(segment, asked))
+    assert executor._decoder._forward._compiled is not None
+    for item, found in zip(asked, together, strict=True):
+        [alone] = executor.segment([item])
+        for logits in found:
+            np.testing.assert_array_equal(logits, alone.low_res_logits)
 
 
 @pytest.mark.usefixtures("installed")
@@ -215,6 +255,28 @@ def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog
     assert "cannot compute the mask decoder of 'nano' here: unsupported" in caplog.text
     assert len([r for r in caplog.records if "mask decoder" in r.message]) == 1
     np.testing.assert_allclose(found.low_res_logits, expected.low_res_logits, atol=0.1)
+
+
+@pytest.mark.parametrize("what", ["VERSION", "version_of"])
+def test_what_other_code_converted_is_not_used(monkeypatch, what):
+    """The files of the cache outlive an upgrade of `sam2`, and of this package."""
+    model = load("nano", device="cpu", seed=SEED, dtype="bfloat16").model
+    found = []
+
+    def note(plan):
+        found.append(plan.name)
+
+    def name_both():
+        found.clear()
+        openvino_encoder(model)
+        OpenVinoDecoder(model, Decoder(model)._decode_tokens)._compile()
+        return set(found)
+
+    monkeypatch.setattr(backend, "compile_plan", note)
+    before = name_both()
+    monkeypatch.setattr(backend, what, {"VERSION": -1, "version_of": lambda name: "0"}[what])
+    assert len(before) == len(name_both()) == 2
+    assert not before & name_both()
 
 
 @NEEDS_OPENVINO
