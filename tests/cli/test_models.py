@@ -9,6 +9,7 @@ from sam2_blocks.executor.sam2.calibrate import Measured, Outcome
 from sam2_blocks.executor.sam2.packaging import Made
 from tests.cli.conftest import QUICKSTART
 from tests.conftest import ROOT
+from tests.executor.conftest import NEEDS_OPENVINO
 
 PICTURES = ROOT / "examples" / "pictures"
 
@@ -141,6 +142,44 @@ class TestCalibrate:
         code, _, err = call("models", "calibrate", "nano", "--pictures", tmp_path)
         assert code == options.WRONG_INPUT
         assert "picture" in err
+
+    @NEEDS_OPENVINO
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (["nanoo"], options.STOPPED, "there is no model 'nanoo'"),
+            (["nano", "--input-px", "100"], options.STOPPED, "a multiple of 32 from 64 to 4096"),
+            (
+                ["nano", "--input-px", "-64"],
+                options.WRONG_INPUT,
+                "'--input-px': Input should be greater than",
+            ),
+            (
+                ["nano", "--input-px", "half"],
+                options.WRONG_INPUT,
+                "'--input-px': Input should be a valid integer",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, call, words, code, said):
+        found, _, err = call("models", "calibrate", "--pictures", PICTURES, *words)
+        assert found == code
+        assert said in " ".join(err.replace("│", "").split())
+
+    @NEEDS_OPENVINO
+    def test_one_picture_is_not_enough(self, call, tmp_path):
+        (tmp_path / "a.jpg").write_bytes((PICTURES / "coffee.jpg").read_bytes())
+        code, _, err = call("models", "calibrate", "nano", "--pictures", tmp_path)
+        assert code == options.STOPPED
+        assert "wants at least 4 pictures, better 20 or more, got 1" in " ".join(err.split())
+
+    @NEEDS_OPENVINO
+    def test_a_picture_that_cannot_be_read_is_named(self, call, tmp_path):
+        for name in "abcd":
+            (tmp_path / f"{name}.jpg").write_text("no picture")
+        code, _, err = call("models", "calibrate", "nano", "--pictures", tmp_path)
+        assert code == options.STOPPED
+        assert "a.jpg" in "".join(err.split())
 
 
 class TestCompile:
