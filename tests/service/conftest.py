@@ -9,20 +9,29 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.executor import load
+from sam2_blocks.executor.weights.download import CACHE_VARIABLE
 from sam2_blocks.masks.rle import rle_to_mask
 from sam2_blocks.requests import Sam2EmbeddingRequest, Sam2SegmentationRequest
 from sam2_blocks.service import ServedModels, Service, ServiceSettings
 from sam2_blocks.service.opening import ImageOpener
 from sam2_blocks.service.threads import Workers
 from sam2_blocks.values import Image
+from tests.executor.conftest import WAYS, load_int8
 
 SEED = 7
+EVERY_WAY = pytest.mark.parametrize("nano_executor", WAYS, indirect=True)
+"""Runs a test with whatever may compute the network."""
 
 
 @pytest.fixture(scope="session")
-def nano_executor():
-    """The smallest network, with random weights."""
-    return load("nano", device="cpu", seed=SEED)
+def nano_executor(request, tmp_path_factory):
+    """The smallest network, with random weights, computed by torch unless `EVERY_WAY` is asked."""
+    way = getattr(request, "param", "torch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("compiled")))
+        if way == "int8":
+            return load_int8(seed=SEED)
+        return load("nano", device="cpu", seed=SEED, backend=way)
 
 
 @pytest.fixture

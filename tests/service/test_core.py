@@ -23,6 +23,7 @@ from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.testing import FakeExecutor, sample_embedding
 from sam2_blocks.values import Image, Prompt, PromptSet
 from tests.service.conftest import (
+    EVERY_WAY,
     PICTURE,
     PROMPTS,
     as_request,
@@ -106,6 +107,7 @@ def test_an_embedding_comes_as_tensors_when_asked(make_service, nano_executor):
     assert arrays["image_hw"].tolist() == [60, 80]
 
 
+@EVERY_WAY
 def test_an_image_embedded_under_a_name_needs_not_be_sent_again(make_service):
     service = make_service()
     assert embed(service, PICTURE, image_id="cat").image_id == "cat"
@@ -122,6 +124,7 @@ def test_the_automatic_name_can_be_used_too(make_service):
     assert segment(service, None, PROMPTS, image_id=name).predictions
 
 
+@EVERY_WAY
 def test_an_embedding_that_was_evicted_is_unknown(make_service):
     service = make_service(embedding_entries=1)
     embed(service, PICTURE, image_id="cat")
@@ -131,6 +134,7 @@ def test_an_embedding_that_was_evicted_is_unknown(make_service):
     assert segment(service, PICTURE, PROMPTS, image_id="cat").predictions
 
 
+@EVERY_WAY
 def test_replace_lets_a_name_move_to_other_pixels(make_service):
     service = make_service(on_conflict="replace")
     embed(service, PICTURE, image_id="cat")
@@ -289,6 +293,7 @@ def test_a_service_that_drains_takes_nothing_new(make_service):
         pass
 
 
+@EVERY_WAY
 def test_one_name_for_two_pictures_at_once_never_mixes_them_up(make_service):
     service = make_service()
     pictures = [picture(seed) for seed in range(4)]
@@ -304,6 +309,7 @@ def test_one_name_for_two_pictures_at_once_never_mixes_them_up(make_service):
     assert sum(isinstance(answer, ImageConflictError) for answer in answers) == 18
 
 
+@EVERY_WAY
 def test_embeddings_are_bounded_in_bytes(nano_executor, make_service):
     size = nano_executor.embed([PICTURE])[0].nbytes
     service = make_service(embedding_bytes=2 * size)
@@ -312,6 +318,7 @@ def test_embeddings_are_bounded_in_bytes(nano_executor, make_service):
     assert service.models.default.cache_stats().nbytes == 2 * size
 
 
+@EVERY_WAY
 def test_an_embedding_on_disk_is_still_known_by_name(make_service, tmp_path):
     service = make_service(embedding_entries=1, embedding_dir=tmp_path)
     embed(service, PICTURE, image_id="cat")
@@ -321,6 +328,7 @@ def test_an_embedding_on_disk_is_still_known_by_name(make_service, tmp_path):
     assert service.models.default.cache_stats().misses == 2
 
 
+@EVERY_WAY
 def test_a_restarted_service_encodes_no_picture_it_has_on_disk(make_service, tmp_path):
     first = make_service(embedding_dir=tmp_path)
     before = segment(first, PICTURE, PROMPTS, format="rle")
@@ -331,6 +339,7 @@ def test_a_restarted_service_encodes_no_picture_it_has_on_disk(make_service, tmp
     assert second.models.default.cache_stats().misses == 0
 
 
+@EVERY_WAY
 def test_one_cache_serves_the_executor_and_the_service(nano_executor, make_service):
     executor = fresh(nano_executor)
     executor.embed([Image(PICTURE.pixels, "read elsewhere")])
@@ -338,6 +347,7 @@ def test_one_cache_serves_the_executor_and_the_service(nano_executor, make_servi
     assert executor.cache_stats().misses == 1
 
 
+@EVERY_WAY
 def test_a_file_in_the_cache_decides_no_size(make_service, tmp_path):
     service = make_service(embedding_entries=1, embedding_dir=tmp_path)
     executor = service.models.default

@@ -25,6 +25,7 @@ from sam2_blocks.service.logits import prompt_key
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
 from sam2_blocks.values import Image, MaskPrediction, PromptSet
 from tests.service.conftest import (
+    EVERY_WAY,
     as_request,
     box,
     embed,
@@ -84,6 +85,7 @@ def test_defect_01_the_model_gets_rgb_not_bgr(make_service):
     assert read.pixels[0, 0].tolist() == [200, 30, 10]
 
 
+@EVERY_WAY
 def test_defect_02_a_reused_image_id_never_gives_another_images_masks(make_service):
     service = make_service()
     embed(service, PICTURE, image_id="cat")
@@ -103,6 +105,7 @@ def test_defect_03_the_automatic_id_covers_shape_and_is_not_cut_short(make_servi
     assert service.models.default.cache_stats().misses == 2
 
 
+@EVERY_WAY
 def test_defect_04_the_cache_is_lru_and_holds_no_more_than_its_limits(make_service):
     service = make_service(embedding_entries=2)
     cats = [picture(seed) for seed in range(3)]
@@ -124,6 +127,7 @@ def test_defect_05_prompts_with_different_boxes_have_different_keys():
     assert len(keys) == 5
 
 
+@EVERY_WAY
 def test_defect_06_the_logits_of_every_prompt_of_a_set_are_saved_and_loaded(make_service):
     service = make_service()
     first = [{"points": [point(20, 20)]}, {"points": [point(50, 40)]}]
@@ -137,6 +141,7 @@ def test_defect_06_the_logits_of_every_prompt_of_a_set_are_saved_and_loaded(make
     assert not np.array_equal(loaded.prompts[0].mask_input, loaded.prompts[1].mask_input)
 
 
+@EVERY_WAY
 def test_defect_07_the_search_for_priors_survives_none_order_and_competition(make_service):
     service = make_service()
     assert len(segment(service, PICTURE, None, load_logits_from_cache=True).predictions) == 1
@@ -165,6 +170,7 @@ def test_defect_08_a_malformed_prompt_is_an_error_not_no_prompt(prompts):
         Sam2SegmentationRequest(image=as_request(PICTURE), prompts=prompts)
 
 
+@EVERY_WAY
 def test_defect_09_a_cached_id_needs_no_image(make_service):
     service = make_service()
     embed(service, PICTURE, image_id="cat")
@@ -236,6 +242,7 @@ def test_defect_14_fields_are_validated(fields):
         Sam2SegmentationRequest(image=as_request(PICTURE), **fields)
 
 
+@EVERY_WAY
 def test_defect_15_many_threads_and_requests_embed_an_image_once(make_service):
     service = make_service()
     executor = service.models.default

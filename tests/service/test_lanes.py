@@ -11,6 +11,7 @@ from sam2_blocks.service.lanes import Lane
 from sam2_blocks.service.settings import ServiceSettings
 from sam2_blocks.testing import FakeExecutor
 from tests.service.conftest import (
+    EVERY_WAY,
     PICTURE,
     PROMPTS,
     as_request,
@@ -32,6 +33,7 @@ def events(count):
     return [threading.Event() for _ in range(count)]
 
 
+@EVERY_WAY
 def test_others_are_answered_between_the_batches_of_automatic_masks(make_service, nano_executor):
     executor, begun, prompted, order = fresh(nano_executor), *events(2), []
     propose = executor.propose_masks
@@ -103,6 +105,7 @@ def test_a_full_queue_refuses(make_service):
         pass
 
 
+@EVERY_WAY
 def test_requests_that_come_together_share_batches_and_keep_their_answers(
     make_service, nano_executor
 ):
@@ -150,6 +153,7 @@ def test_images_that_come_together_share_a_batch_beside_a_cpu():
     assert sizes == [("encode", 4)]
 
 
+@EVERY_WAY
 def test_many_requests_for_one_new_image_run_the_encoder_once(make_service):
     service = make_service()
     requests = [{"image": as_request(PICTURE), "prompts": PROMPTS, "format": "rle"}] * 40
