@@ -18,6 +18,7 @@ from sam2_blocks.executor.sam2.ahead import FramesAhead, PicturesAhead, frames_a
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, PromptSet
+from tests.executor.conftest import BACKENDS
 from tests.executor.sam2.official_video import load_tracking
 
 HW = (48, 64)
@@ -25,12 +26,12 @@ BOXES = [[4, 4, 20, 20], [30, 10, 50, 40], [8, 24, 24, 44]]
 LOGIT_TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module")
-def executor(tmp_path_factory) -> Sam2Executor:
+@pytest.fixture(scope="module", params=BACKENDS)
+def executor(request, tmp_path_factory) -> Sam2Executor:
     """Of two cores, whatever this machine has."""
     cores = torch.get_num_threads()
     torch.set_num_threads(2)
-    loaded = load_tracking("nano", tmp_path_factory.mktemp("nano"))
+    loaded = load_tracking("nano", tmp_path_factory.mktemp("nano"), backend=request.param)
     torch.set_num_threads(cores)
     return loaded
 

@@ -18,15 +18,16 @@ from sam2_blocks.masks.rle import mask_to_rle
 from sam2_blocks.options import TrackSettings
 from sam2_blocks.strategies.tracking import track_frames
 from sam2_blocks.values import Image, Prompt, PromptSet
+from tests.executor.conftest import BACKENDS, NEEDS_OPENVINO
 from tests.executor.sam2.official_video import load_tracking
 
 HW = (48, 64)
 BOXES = [[4, 4, 20, 20], [30, 10, 50, 40], [8, 24, 24, 44]]
 
 
-@pytest.fixture(scope="module")
-def executor(tmp_path_factory) -> Sam2Executor:
-    return load_tracking("nano", tmp_path_factory.mktemp("nano"))
+@pytest.fixture(scope="module", params=BACKENDS)
+def executor(request, tmp_path_factory) -> Sam2Executor:
+    return load_tracking("nano", tmp_path_factory.mktemp("nano"), backend=request.param)
 
 
 @pytest.fixture
@@ -48,9 +49,16 @@ def test_it_is_a_tracker(executor):
     assert isinstance(executor, Tracker)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_follows_too(dtype):
-    with load("nano", device="cpu", dtype=dtype).track() as session:
+@pytest.mark.parametrize(
+    ("dtype", "backend"),
+    [
+        ("float16", "torch"),
+        ("bfloat16", "torch"),
+        pytest.param("bfloat16", "openvino", marks=NEEDS_OPENVINO),
+    ],
+)
+def test_half_precision_follows_too(dtype, backend):
+    with load("nano", device="cpu", dtype=dtype, backend=backend).track() as session:
         prompts, frames = boxes(0, 1), map(frame, range(3))
         found = list(track_frames(session, frames, prompts))
     assert [tracks.tracker_id.tolist() for tracks in found] == [[1, 2]] * 3
