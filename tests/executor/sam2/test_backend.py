@@ -200,6 +200,24 @@ def test_tracking_encodes_with_the_backend():
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
+@NEEDS_OPENVINO
+def test_tracking_in_half_precision_is_as_near_as_that_of_torch(pictures):
+    image, box = pictures["photo"], PromptSet.from_boxes([[170, 40, 450, 470]])
+
+    def follow(**options):
+        with load("nano", device="cpu", **options).track() as session:
+            session.step(image, box)
+            return session.step(image).prediction.low_res_logits
+
+    full = follow(backend="torch")
+    errors = {
+        name: np.linalg.norm(follow(backend=name, mode="fast", dtype="bfloat16") - full)
+        for name in ("openvino", "torch")
+    }
+    assert errors["openvino"] != errors["torch"]  # rounded otherwise: it was not torch
+    assert 0 < errors["openvino"] <= 2 * errors["torch"] < 0.2 * np.linalg.norm(full)
+
+
 def prompts_of(kind: str, count: int, low_res_hw) -> PromptSet:
     """Boxes, clicks of one or three points, or boxes with masks."""
     rng = np.random.default_rng(count)
