@@ -34,6 +34,9 @@ DECODED_AT_ONCE = 8
 WORTH_FILLING = 5
 """Prompts in a call from which on, in half precision, it is faster than torch even if filled up."""
 
+FAILURES = (RuntimeError, ImportError, OSError, AttributeError, TypeError)
+"""Of OpenVINO; the last two where names or arguments of another version are other ones."""
+
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 FASTER_ON = ("x86_64", "AMD64")
 """Processors on which OpenVINO was measured to be faster than torch."""
@@ -197,7 +200,7 @@ class OpenVinoDecoder:
             if self._compiled is None and not self._failed:
                 try:
                     self._compiled = compile_plan(self._plan())
-                except RuntimeError as error:
+                except FAILURES as error:
                     self._failed = True
                     LOGGER.warning(
                         "OpenVINO cannot compute the mask decoder of %r here: %s. It is computed "

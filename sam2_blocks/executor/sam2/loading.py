@@ -19,7 +19,7 @@ from sam2_blocks.executor.device.packages import Package
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.device.seeded import Seeded
 from sam2_blocks.executor.openvino.calibrations import Calibration, find_calibration
-from sam2_blocks.executor.sam2.backend import choose_backend
+from sam2_blocks.executor.sam2.backend import FAILURES, choose_backend
 from sam2_blocks.executor.sam2.int8 import linear_layers
 from sam2_blocks.executor.sam2.model import LoadedModel, Mode
 from sam2_blocks.executor.sam2.packaged import EncoderCode, find_encoder
@@ -178,7 +178,7 @@ def _in_openvino(
     )
     try:
         _ = made.frame_encoder
-    except (RuntimeError, ImportError, OSError, MissingExtraError) as error:
+    except (*FAILURES, MissingExtraError) as error:
         reason = f"OpenVINO cannot compute {loaded.spec.model!r} here: {message_of(error)}"
         if required:
             raise ModelError(f"{reason}. Use backend='torch' or backend='auto'.") from error

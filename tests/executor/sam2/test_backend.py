@@ -131,13 +131,14 @@ def test_what_is_not_there_is_refused(monkeypatch):
         load("nano", backend="openvino", device="cpu")
 
 
-def fail(plan):
-    raise RuntimeError("unsupported operation")
+def fail(plan, kind=RuntimeError):
+    raise kind("unsupported operation")
 
 
 @pytest.mark.usefixtures("installed")
-def test_auto_falls_back_with_one_line(monkeypatch, caplog):
-    monkeypatch.setattr(backend, "compile_plan", fail)
+@pytest.mark.parametrize("kind", [RuntimeError, OSError, AttributeError, TypeError])
+def test_auto_falls_back_with_one_line(monkeypatch, caplog, kind):
+    monkeypatch.setattr(backend, "compile_plan", lambda plan: fail(plan, kind))
     with caplog.at_level(logging.WARNING):
         executor = load("nano", device="cpu", seed=SEED, dtype="bfloat16", backend="auto")
     assert executor.spec.backend == "torch"
@@ -262,13 +263,14 @@ def test_full_chunks_are_decoded_as_torch_decodes_them(pictures, kind, pictures_
 
 
 @NEEDS_OPENVINO
-def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog, pictures):
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError])
+def test_a_decoder_that_cannot_be_converted_is_left_to_torch(monkeypatch, caplog, pictures, kind):
     executor = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
     [embedding] = executor.embed([pictures["photo"]])
     prompts = prompts_of("boxes", 2 * DECODED_AT_ONCE * torch.get_num_threads(), (0, 0))
     expected = executor.segment([(embedding, prompts)])[0]
     other = load("nano", device="cpu", seed=SEED, backend="openvino", dtype="bfloat16")
-    monkeypatch.setattr(backend, "compile_plan", fail)
+    monkeypatch.setattr(backend, "compile_plan", lambda plan: fail(plan, kind))
     found = other.segment([(embedding, prompts)])[0]
     assert "cannot compute the mask decoder of 'nano' here: unsupported" in caplog.text
     assert len([r for r in caplog.records if "mask decoder" in r.message]) == 1
