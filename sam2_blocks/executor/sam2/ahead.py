@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from functools import partial
 
 from sam2_blocks.clock import WAITING, stage
 from sam2_blocks.executor.device.workers import MOST_CORES, Workers
@@ -115,8 +114,10 @@ class PicturesAhead:
             if name in self._coming or len(self._coming) >= self._most:
                 return
             self._workers = self._workers or Workers()
-            in_context = partial(copy_context().run, self._try_to_encode)  # with the run's clock
-            self._coming[name] = self._workers.submit(in_context, weakref.ref(image))
+            context = copy_context()  # has the clock of the run
+            self._coming[name] = self._workers.submit(
+                lambda reference: context.run(self._try_to_encode, reference), weakref.ref(image)
+            )
         # A picture that nobody gives us is no longer waited for when it is gone.
         weakref.finalize(image, self._coming.pop, name, None).atexit = False
 
