@@ -39,7 +39,7 @@ class Embed:
     def run(self, items: Sequence[EmbedItem]) -> Sequence[Mapping[str, Embedding]]:
         """See the manifest."""
         pictures = [(executor_for(self._resources, item), item.image) for item in items]
-        self._coming.are_for([executor for executor, _ in pictures])
+        self._coming.are_like([executor for executor, _ in pictures])
         return [{"embedding": embedding} for embedding in embed_pictures(pictures)]
 
     def expect(self, image: Image) -> None:
@@ -53,15 +53,20 @@ class ComingPictures:
     def __init__(self) -> None:
         self._executor: Callable[[], Executor | None] = lambda: None
 
-    def are_for(self, executors: Sequence[Executor]) -> None:
+    def are_like(self, encoding: Sequence[Executor | None]) -> None:
         """Note who encodes the pictures that are here now; those to come are likely for the same.
 
         It is not kept: what other models leave no room for must be free to go.
+
+        Args:
+            encoding: an executor a picture, None where it is not encoded. If most are not, those
+                to come are announced to nobody: it would be work for nothing.
         """
         self._executor = lambda: None
-        if executors and isinstance(executors[-1], ExpectsPictures):
+        found = [executor for executor in encoding if executor is not None]
+        if 2 * len(found) > len(encoding) and isinstance(found[-1], ExpectsPictures):
             with suppress(TypeError):  # a class of a plugin may allow no weak references
-                self._executor = weakref.ref(executors[-1])
+                self._executor = weakref.ref(found[-1])
 
     def announce(self, image: Image) -> None:
         """Tell of a picture; several threads may do so."""

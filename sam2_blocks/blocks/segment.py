@@ -49,7 +49,7 @@ class Segment:
         """See the manifest."""
         made = [self._job_or_error(item) for item in items]
         jobs = [job for job in made if isinstance(job, SegmentJob)]
-        self._coming.are_for([job.executor for job in jobs if job.encodes])
+        self._coming.are_like([job.executor if job.encodes else None for job in jobs])
         answers = iter(segment_jobs(jobs))
         return [
             _finish(item, job, next(answers), self._numbers) if isinstance(job, SegmentJob) else job

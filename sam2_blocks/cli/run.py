@@ -334,7 +334,7 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
                 if sheet:
                     sheet.add(result)
                 print_result(result, brief=total != 1)
-                shown = len(under_way.errors)
+                shown += len(result.errors)  # those of what comes next may be known, too
     except KeyboardInterrupt:
         screen.print_interrupted(finished, under_way.total, folder)
         raise typer.Exit(INTERRUPTED) from None

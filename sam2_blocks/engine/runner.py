@@ -32,7 +32,7 @@ from sam2_blocks.errors import (
 )
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
 from sam2_blocks.language.pipeline import Pipeline, Step
-from sam2_blocks.language.selectors import InputRef
+from sam2_blocks.language.selectors import InputRef, StepRef, iter_refs
 from sam2_blocks.options import check_whole
 from sam2_blocks.values import UNNAMED, Image
 
@@ -133,7 +133,7 @@ class Runner:
         self._blocks: dict[str, Block] = {}
         self._plans = {step.id: Plan(step, pipeline) for step in pipeline.steps}
         self._leading, self._following = _split_after_accelerator(pipeline.steps)
-        self._pictures = {step.id: ref for step in self._leading if (ref := _given_picture(step))}
+        self._given_pictures = _find_given_pictures(self._leading)
 
     def __enter__(self) -> Runner:
         return self
@@ -204,11 +204,15 @@ class Runner:
     def _read_ahead(self, item: Item) -> Progress:
         """Read an item, and tell blocks that are at work of its pictures."""
         progress = self._read(item)
-        for name, given in self._pictures.items():
-            block, image = self._blocks.get(name), progress.values.get(given)
+        for step, given in self._given_pictures:
+            block, image = self._blocks.get(step.id), progress.values.get(given)
             if isinstance(block, ExpectingBlock) and isinstance(image, Image):
-                with foreign_code():
+                try:
                     block.expect(image)
+                except BaseException as error:  # a plugin's, which nobody would miss
+                    cause = as_error(error)
+                    message = f"'expect' failed: {type(cause).__name__}: {message_of(cause)}"
+                    raise StepError(step.id, step.manifest.id, message) from cause
         return progress
 
     @stage("decode")
@@ -420,11 +424,18 @@ def _split_after_accelerator(steps: Sequence[Step]) -> tuple[Sequence[Step], Seq
     return steps[:split], steps[split:]
 
 
-def _given_picture(step: Step) -> InputRef | None:
-    """The input of the pipeline that a step is certain to get pictures from."""
-    given = step.values.get("image")
-    certain = isinstance(given, InputRef) and not (step.when or step.repeated)
-    return given if certain else None
+def _find_given_pictures(steps: Iterable[Step]) -> list[tuple[Step, InputRef]]:
+    """Steps that are certain to get pictures of the pipeline's input, and which."""
+    may_skip: set[str] = set()
+    found = []
+    for step in steps:
+        needed = {ref.step for ref in iter_refs(dict(step.values)) if isinstance(ref, StepRef)}
+        given = step.values.get("image")
+        if step.when or needed & may_skip:
+            may_skip.add(step.id)
+        elif isinstance(given, InputRef) and not step.repeated:
+            found.append((step, given))
+    return found
 
 
 def _finish(block: Block) -> None:

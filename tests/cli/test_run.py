@@ -499,3 +499,21 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     found = [(record["item"], record["step"]) for record in records]
     assert found[0] == ("a.jpg", "outputs")  # and so are those that came with it
     assert len(found) == len(set(found))
+
+
+def test_failures_of_items_that_an_interruption_hides_are_shown_once(
+    call, folder, tmp_path, monkeypatch
+):
+    (folder / "deep" / "b.jpg").write_bytes(b"no picture")  # in the micro-batch of the first
+    plain = run_command.print_result
+
+    def interrupt_after_one(result, *, brief):
+        plain(result, brief=brief)
+        if result.id != "a.jpg":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_command, "print_result", interrupt_after_one)
+    (folder / "z.jpg").write_bytes(b"no picture")
+    code, _, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
+    assert code == options.INTERRUPTED
+    assert err.count("failed: z.jpg") == 1

@@ -456,6 +456,24 @@ def test_only_pictures_that_are_certain_to_come_are_announced(expecting, step):
     assert expecting(steps, 4, 2, told=2) == ["2", "3"]  # to the first
 
 
+def test_a_block_that_needs_a_step_that_may_be_skipped_is_told_of_nothing(expecting):
+    when = {"value": "$inputs.wants", "is": "equals", "to": True}
+    after = {"with": {"image": "$inputs.picture", "other": "$steps.first.image"}}
+    steps = {"first": {**FROM_INPUT, "when": when}, "second": after}
+    assert expecting(steps, 4, 2, told=0) == []
+
+
+def test_a_block_that_fails_when_it_is_told_ends_the_run_by_name(expecting, monkeypatch):
+    def fail(self, image):
+        Expecting.told.set()
+        raise SystemExit(image.id)
+
+    monkeypatch.setattr(Expecting, "expect", fail)
+    message = r"step 'only' \(test/expecting@v1\): 'expect' failed: ForeignError: SystemExit: [23]"
+    with pytest.raises(StepError, match=message):
+        expecting({"only": FROM_INPUT}, 4, 2, told=2)
+
+
 def test_results_are_settled_a_micro_batch_at_a_time_before_they_are_given(doubling):
     settled = []
 

@@ -105,6 +105,7 @@ class PicturesAhead:
         """Wait for nobody in a forked child, where neither threads nor who holds the lock are."""
         self._lock = threading.Lock()
         self._coming: dict[int, Future[Embedding | None]] = {}
+        self._overdue: set[int] = set()
 
     def expect(self, image: Image) -> None:
         """Begin to encode a picture, unless that has begun or there are too many."""
@@ -115,7 +116,7 @@ class PicturesAhead:
             self._workers = self._workers or Workers()
             context = copy_context()  # has the clock of the run
             self._coming[name] = self._workers.submit(
-                lambda picture: context.run(self._encode, picture), image
+                lambda reference: context.run(self._try_to_encode, reference), weakref.ref(image)
             )
         # A picture that nobody gives us is no longer waited for when it is gone.
         weakref.finalize(image, self._coming.pop, name, None).atexit = False
@@ -126,5 +127,19 @@ class PicturesAhead:
         if coming is None:
             return None
         with stage(WAITING):
-            failed = coming.exception()  # whoever encodes it again meets that, too
-        return None if failed else coming.result()
+            return coming.result()
+
+    def forget_unused(self) -> None:
+        """Let go of what was announced before the last call and not given since."""
+        with self._lock:
+            for name in self._overdue:
+                self._coming.pop(name, None)
+            self._overdue = set(self._coming)
+
+    def _try_to_encode(self, reference: weakref.ref[Image]) -> Embedding | None:
+        """Encode a picture that somebody holds still: nobody gives one that is gone."""
+        image = reference()
+        try:
+            return None if image is None else self._encode(image)
+        except Exception:  # who is given the picture encodes it again, and meets that, too
+            return None

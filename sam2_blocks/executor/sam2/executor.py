@@ -173,6 +173,7 @@ class Sam2Executor:
         """Drop from memory what is kept of pictures that nobody asked for since the last call."""
         self._cache.forget_unused()
         self._decoder.forget_unused()
+        self._ahead.forget_unused()
 
     def flush_cache(self) -> None:
         """Wait until every embedding made so far is on disk, where that was asked for."""
@@ -204,11 +205,12 @@ class Sam2Executor:
             raise ImageError("wants a list of pictures, got one. Give embed([image]).")
         for image in images:
             check_image(image)
-        ahead = list(filter(None, map(self._ahead.take, images)))
+        alone = len(images) == 1
+        ahead = list(map(self._ahead.take, images))
         keys = embedding_keys(images, self._model)
         by_key = dict(zip(keys, images, strict=True))
-        made = {embedding.key: embedding for embedding in ahead}
-        alone = len(images) == 1 and not ahead
+        # Alone, its sums are rounded in another way, whether or not it was announced in time.
+        made = {one.key: one for one in ahead if one is not None and not alone}
 
         def compute(missing: Sequence[str]) -> list[Embedding]:
             left = [key for key in missing if key not in made]

@@ -125,7 +125,8 @@ class Worker:
 
     def _beat(self, run: Run, count: int) -> Beat:
         """Errors are told once; a run that lives long would hold them all."""
-        errors, run.errors = tuple(run.errors), []
+        errors = tuple(run.errors)
+        del run.errors[: len(errors)]  # a thread of the run may add some meanwhile
         return Beat(items=count, errors=errors)
 
     def _start(self, shard: str, **more: Any) -> Run:

@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from operator import itemgetter
@@ -67,7 +67,7 @@ class FolderSink:
         self._earlier: EarlierRun | None = None
         self._lock = FileLock(folder / LOCK_FILE)
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
-        self._waiting: deque[tuple[Sequence[ItemResult], Future[list[Written]]]] = deque()
+        self._waiting: deque[tuple[ItemResult, int, Future[list[Written]]]] = deque()
 
     @property
     def files(self) -> OutputFiles:
@@ -116,23 +116,28 @@ class FolderSink:
         """Write the outputs of a micro-batch soon."""
         self._errors += [(_number_of(one), error) for one in results for error in one.errors]
         written = self._writers.submit(copy_context().run, self._write_all, results)
-        self._waiting.append((results, written))
+        self._waiting.extend((one, place, written) for place, one in enumerate(results))
         self._collect(self._request.batch_size)
 
     def end(self, *, complete: bool) -> None:
         """Write what is left, and the file of errors; see `Sink`."""
-        self._writers.shutdown()
-        try:
-            with nullcontext() if complete else suppress(OSError):
-                self._collect(0)
-                if complete:
-                    self._plan.finish()
-        finally:
-            self._plan.close()
-            self._release()
-            if self._errors:  # in the order of items, also of those that were held back
-                rows = [asdict(error) for _, error in sorted(self._errors, key=itemgetter(0))]
-                write_text(self.folder / ERRORS_FILE, json.dumps(rows, indent=1) + "\n")
+        with ExitStack() as stack:  # from the last one on, also if somebody does not want to wait
+            stack.callback(self._write_errors)
+            stack.callback(self._release)
+            stack.callback(self._plan.close)
+            stack.callback(self._note_rest, complete=complete)
+            self._writers.shutdown()
+
+    def _note_rest(self, *, complete: bool) -> None:
+        with nullcontext() if complete else suppress(OSError):
+            self._collect(0)
+            if complete:
+                self._plan.finish()
+
+    def _write_errors(self) -> None:
+        if self._errors:  # in the order of items, also of those that were held back
+            rows = [asdict(error) for _, error in sorted(self._errors, key=itemgetter(0))]
+            write_text(self.folder / ERRORS_FILE, json.dumps(rows, indent=1) + "\n")
 
     @property
     def _plan(self) -> EarlierRun:
@@ -163,24 +168,19 @@ class FolderSink:
 
     def _collect(self, may_wait: int) -> None:
         """Note what is written, and wait for what is more than so many items."""
-        held = sum(len(results) for results, _ in self._waiting)
-        while self._waiting and (held > may_wait or self._waiting[0][1].done()):
-            results, future = self._waiting.popleft()
-            held -= len(results)
-            for result, (written, error) in zip(results, future.result(), strict=True):
-                self._note(result, written, error)
-
-    def _note(self, result: ItemResult, written: list[Path], error: Exception | None) -> None:
-        if isinstance(error, OSError) and error.errno in HOPELESS:
-            raise error
-        if error:
-            cause = type(error).__name__
-            message = f"cannot be written: {message_of(error)}"
-            self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
-            self._errors.append((_number_of(result), self.failed[-1]))
-        failed = bool(result.errors or error)
-        known = [*self._found(self._place(result.id))]
-        self._plan.note(result.id, written, failed=failed, known=known)
+        while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][2].done()):
+            result, place, future = self._waiting.popleft()
+            written, error = future.result()[place]
+            if isinstance(error, OSError) and error.errno in HOPELESS:
+                raise error
+            if error:
+                cause = type(error).__name__
+                message = f"cannot be written: {message_of(error)}"
+                self.failed.append(ErrorRecord(result.id, "outputs", "", message, cause))
+                self._errors.append((_number_of(result), self.failed[-1]))
+            failed = bool(result.errors or error)
+            known = [*self._found(self._place(result.id))]
+            self._plan.note(result.id, written, failed=failed, known=known)
 
     @stage("write")
     def _write_all(self, results: Sequence[ItemResult]) -> list[Written]:

@@ -278,3 +278,78 @@ def test_a_forked_child_encodes_what_its_parent_has_announced(pictures_executor)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 2
     assert len(pictures_executor.embed(images)) == 2
+
+
+def test_a_picture_that_is_gone_before_its_turn_is_not_encoded():
+    begin, encoded = threading.Event(), []
+
+    def encode(image):
+        begin.wait(60)
+        encoded.append(image.id)
+
+    ahead = PicturesAhead(encode, most=64)
+    images = [frame(number) for number in range(torch.get_num_threads() + 8)]
+    for image in images:
+        ahead.expect(image)
+    del image
+    images.clear()
+    gc.collect()
+    begin.set()
+    last = frame(99)
+    ahead.expect(last)
+    ahead.take(last)
+    assert encoded[-1] == "frame 99"
+    assert len(encoded) <= torch.get_num_threads() + 1
+
+
+def test_a_picture_whose_encoding_failed_is_not_kept():
+    ahead = PicturesAhead(lambda image: 1 / 0, most=1)
+    image = frame(0)
+    gone = weakref.ref(image)
+    ahead.expect(image)
+    wait_for(ahead)
+    del image
+    gc.collect()
+    assert gone() is None
+    assert ahead._coming == {}
+
+
+def test_pictures_that_are_not_given_in_the_next_micro_batch_are_let_go_of():
+    ahead = PicturesAhead(lambda image: image.id, most=2)
+    images = [frame(number) for number in range(4)]
+    ahead.expect(images[0])
+    ahead.forget_unused()
+    ahead.expect(images[1])
+    ahead.forget_unused()
+    assert ahead.take(images[0]) is None
+    for image in images[2:]:
+        ahead.expect(image)
+    assert [ahead.take(image) for image in images[1:]] == ["frame 1", "frame 2", None]
+
+
+def test_an_executor_lets_go_of_what_was_announced_for_nothing(pictures_executor):
+    image = frame(0)
+    pictures_executor.expect(image)
+    for _ in range(2):
+        pictures_executor.forget_unused()
+    assert pictures_executor._ahead._coming == {}
+
+
+def test_a_picture_that_comes_alone_has_all_cores_even_if_it_was_announced(
+    pictures_executor, encodings, monkeypatch
+):
+    alone = []
+    plain = executor_module.embed_images
+
+    def embed_images(*given, **options):
+        alone.append(options["alone"])
+        return plain(*given, **options)
+
+    monkeypatch.setattr(executor_module, "embed_images", embed_images)
+    image = frame(0)
+    pictures_executor.expect(image)
+    found = levels_of(pictures_executor, [image])
+    assert alone == [True]
+    assert encodings == [1, 1]
+    other = load("nano", device="cpu", backend="torch")
+    assert all(torch.equal(*pair) for pair in zip(found, levels_of(other, [image]), strict=True))

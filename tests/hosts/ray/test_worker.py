@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +62,18 @@ def test_what_workers_do_not_see_is_an_error(place, change, message):
     [beat] = Worker(job_in(place, **change)).run("1/2", False)
     assert beat.wrong
     assert re.search(message, beat.error)
+
+
+class Growing(list):
+    """Gets another one while it is read, as from a thread of the run."""
+
+    def __iter__(self):
+        found = iter(self[:])
+        self.append("later")
+        return found
+
+
+def test_an_error_that_comes_meanwhile_is_told_in_the_next_beat(place):
+    worker, run = Worker(job_in(place)), SimpleNamespace(errors=Growing(["now"]))
+    assert worker._beat(run, 1).errors == ("now",)
+    assert worker._beat(run, 1).errors == ("later",)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,9 @@ from sam2_blocks import Item, ItemResult
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import ErrorRecord
 from sam2_blocks.errors import UsageError
+from sam2_blocks.files.atomic import write_atomically
+from sam2_blocks.files.claims import JOURNAL_FILE
+from sam2_blocks.runs.sinks import folder as folder_module
 from sam2_blocks.runs.sinks.folder import FolderSink
 from sam2_blocks.testing import sample_detections, sample_image
 
@@ -172,3 +177,47 @@ def test_pictures_may_be_small(open_sink, tmp_path):
     sink.end(complete=True)
     assert (tmp_path / "out" / "a.png" / "picture.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert (tmp_path / "out" / "a.png" / "boxes.json").exists()
+
+
+def finished_in(folder):
+    entries = map(json.loads, (folder / JOURNAL_FILE).read_text().splitlines())
+    return [entry["item"] for entry in entries if entry.get("stamp")]
+
+
+def test_what_was_written_beside_an_error_that_ends_the_run_is_noted(
+    open_sink, tmp_path, monkeypatch
+):
+    def refuse_one(path, write):
+        if path.parent.name == "a":
+            raise PermissionError(errno.EACCES, "not for you", str(path))
+        return write_atomically(path, write)
+
+    monkeypatch.setattr(folder_module, "write_atomically", refuse_one)
+    sink = open_sink(batch_size=1)
+    sink.begin(source_of("a", "b", "c"))
+    with pytest.raises(PermissionError, match="not for you"):
+        sink.write_all([result_of(name) for name in "abc"])
+    sink.end(complete=False)
+    assert finished_in(tmp_path / "out") == ["b", "c"]
+
+
+def test_who_does_not_want_to_wait_at_the_end_loses_nothing(open_sink, tmp_path, monkeypatch):
+    sink = open_sink()
+    sink.begin(source_of("a", "b"))
+    sink.write(replace(result_of("a"), errors=(ErrorRecord("a", "s", "b", "m", "E"),)))
+    sink.write(result_of("b"))
+    shutdown = sink._writers.shutdown
+
+    def interrupt():
+        shutdown()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sink._writers, "shutdown", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sink.end(complete=False)
+    out = tmp_path / "out"
+    assert (out / "errors.json").exists()
+    assert finished_in(out) == ["b"]
+    following = open_sink()
+    following.begin(source_of("a", "b"))  # nobody holds the folder any more
+    following.end(complete=False)
