@@ -177,6 +177,11 @@ class Run(Iterator[ItemResult]):
         self._results: Generator[ItemResult, None, None] | None = None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this run has taken hold of where its results go."""
+        return self._results is not None
+
+    @property
     def pipeline(self) -> Pipeline:
         """The checked graph."""
         return self._request.pipeline
