@@ -439,7 +439,7 @@ def test_stems_name_results_where_they_differ(call, folder, tmp_path):
     (folder / "a.png").write_bytes((folder / "a.jpg").read_bytes())
     code, _, err = call(*arguments)
     assert code == options.WRONG_INPUT
-    assert "'a.jpg' and 'a.png' have one stem" in err
+    assert "'a.jpg' and 'a.png' would both be in the folder 'a'" in err
 
 
 def test_quiet_prints_what_is_wrong_only(call, folder, tmp_path):
