@@ -300,7 +300,10 @@ def _traced(plugins: Plugins, path: Path | None, clock: Clock) -> Iterator[None]
 
 @contextmanager
 def _reported(plugins: Plugins, sheet: Report | None, run: Run, folder: str) -> Iterator[None]:
-    """Let the contact sheet see the steps, and write it whatever becomes of the run."""
+    """Let the contact sheet see the steps, and write it whatever becomes of a run that began.
+
+    One that was refused has no business in the folder, where another one's sheet may be.
+    """
     if sheet is None:
         yield
         return
@@ -308,10 +311,15 @@ def _reported(plugins: Plugins, sheet: Report | None, run: Run, folder: str) -> 
     try:
         yield
     finally:
-        if Path(folder).is_dir():
-            screen.print_result(f"report: {safe(sheet.write(Path(folder), run.errors))}")
-        else:
-            screen.print_warning(f"--report: {folder} is no folder, so there is no report")
+        if run.has_begun:
+            _write_report(sheet, run, folder)
+
+
+def _write_report(sheet: Report, run: Run, folder: str) -> None:
+    if Path(folder).is_dir():
+        screen.print_result(f"report: {safe(sheet.write(Path(folder), run.errors))}")
+    else:
+        screen.print_warning(f"--report: {folder} is no folder, so there is no report")
 
 
 def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = None) -> int:

@@ -30,13 +30,20 @@ class JsonLines:
         write_text(path, "".join(lines))
         *self.places, self._size = accumulate(map(len, lines), initial=0)
         self._path = path
-        self._file = path.open("a", encoding="ascii")
+        self._file = path.open("ab", buffering=0)  # a buffer would keep what could not be written
 
     def append(self, value: Any) -> int:
-        """Add one value that JSON can hold, and return where it begins."""
-        line, place = _line(value), self._size
-        self._file.write(line)
-        self._file.flush()
+        """Add one value that JSON can hold, and return where it begins.
+
+        Raises:
+            OSError: if it cannot be written; the file is as it was.
+        """
+        line, place = _line(value).encode("ascii"), self._size
+        try:
+            self._write(line)
+        except OSError:
+            self._file.truncate(place)  # the beginning of a line, which those to come would follow
+            raise
         self._size += len(line)
         return place
 
@@ -50,6 +57,11 @@ class JsonLines:
     def close(self) -> None:
         """Add nothing more."""
         self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        left = memoryview(line)
+        while left:  # a disk that gets full takes a part
+            left = left[self._file.write(left) :]
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -48,6 +48,18 @@ def wrong_constants(
                 yield selector.name, f"as {key!r} of step {step.id!r}: {wrong}"
 
 
+def checked_inputs(pipeline: Pipeline, checks: Mapping[str, ValueCheck]) -> frozenset[str]:
+    """Inputs of the pipeline whose values are names that can be checked before they are used."""
+    return frozenset(
+        selector.name
+        for step in pipeline.steps
+        for key, selector in step.values.items()
+        if isinstance(selector, InputRef)
+        and (param := step.manifest.params.get(key)) is not None
+        and param.format in checks
+    )
+
+
 def _wrong(
     param: Param,
     key: str,

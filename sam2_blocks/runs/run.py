@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from sam2_blocks.clock import Clock
 from sam2_blocks.engine.places import (
@@ -28,7 +29,7 @@ from sam2_blocks.errors import UsageError, did_you_mean, foreign_code
 from sam2_blocks.files.atomic import json_text
 from sam2_blocks.formats.images import MAX_PIXELS
 from sam2_blocks.heap import give_back
-from sam2_blocks.language.constants import wrong_constants
+from sam2_blocks.language.constants import checked_inputs, wrong_constants
 from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
 from sam2_blocks.runs.opening import holds_parts, open_sink, open_source
@@ -177,6 +178,11 @@ class Run(Iterator[ItemResult]):
         self._results: Generator[ItemResult, None, None] | None = None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this run has taken hold of where its results go."""
+        return self._results is not None
+
+    @property
     def pipeline(self) -> Pipeline:
         """The checked graph."""
         return self._request.pipeline
@@ -286,6 +292,7 @@ class Run(Iterator[ItemResult]):
         return results
 
     def _items(self, done: Collection[str]) -> Iterator[Item]:
+        checked = _name_check(self._request)
         seen: set[str] = set()
         for place, item in enumerate(self._source.items()):
             if item.id in seen:
@@ -297,7 +304,8 @@ class Run(Iterator[ItemResult]):
             if item.id not in done:
                 place = place if item.place is None else item.place
                 self._under_way[item.id] = replace(item, inputs={}, place=place)
-                yield replace(item, inputs={**self._request.settings, **item.inputs}, place=place)
+                inputs = {**self._request.settings, **checked(item.inputs)}
+                yield replace(item, inputs=inputs, place=place)
 
 
 def _write_all(sink: Sink, results: Sequence[ItemResult]) -> None:
@@ -345,6 +353,31 @@ def _check_settings(request: RunRequest) -> None:
     checks = request.plugins.model_names.checks
     for name, wrong in wrong_constants(request.pipeline, request.settings, checks):
         raise UsageError(f"input {name!r}, {wrong}")
+
+
+def _name_check(request: RunRequest) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Make what lets names that nobody knows, such as of a model, fail the item they come with.
+
+    A step would end the run: that a model cannot be loaded is mostly no matter of one item.
+    """
+    checks = request.plugins.model_names.checks
+    names = checked_inputs(request.pipeline, checks)
+
+    @functools.lru_cache(maxsize=256)
+    def why_wrong(name: str, text: str) -> str:
+        return next((why for _, why in wrong_constants(request.pipeline, {name: text}, checks)), "")
+
+    def check(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        texts = {name: inputs[name] for name in names & inputs.keys()}
+        found = {n: why_wrong(n, text) for n, text in texts.items() if isinstance(text, str)}
+        wrong = {name: functools.partial(_raise, why) for name, why in found.items() if why}
+        return {**inputs, **wrong} if wrong else inputs
+
+    return check
+
+
+def _raise(message: str) -> NoReturn:
+    raise ValueError(message)
 
 
 def _digest(given: object, graph: Pipeline) -> str:

@@ -87,6 +87,16 @@ def test_a_glob_takes_several_pictures(call, folder, tmp_path):
     assert "2 of 2 done" in out
 
 
+def test_a_run_that_is_refused_leaves_the_report_of_another_one(call, folder, tmp_path):
+    out = tmp_path / "out"
+    call("run", QUICKSTART, "-i", folder, "-o", out, "--report")
+    before = (out / "index.html").read_bytes()
+    code, _, err = call("run", QUICKSTART, "-i", folder / "deep", "-o", out, "--report")
+    assert code == options.WRONG_INPUT
+    assert "holds results of another input" in err
+    assert (out / "index.html").read_bytes() == before
+
+
 def test_a_report_shows_all_items_and_is_written_when_some_failed(call, folder, tmp_path):
     code, out, _ = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out", "--report")
     assert code == options.ITEMS_FAILED
@@ -429,7 +439,7 @@ def test_stems_name_results_where_they_differ(call, folder, tmp_path):
     (folder / "a.png").write_bytes((folder / "a.jpg").read_bytes())
     code, _, err = call(*arguments)
     assert code == options.WRONG_INPUT
-    assert "'a.jpg' and 'a.png' have one stem" in err
+    assert "'a.jpg' and 'a.png' would both be in the folder 'a'" in err
 
 
 def test_quiet_prints_what_is_wrong_only(call, folder, tmp_path):

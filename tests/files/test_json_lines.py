@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
 from sam2_blocks.files.json_lines import JsonLines, read_json_lines
@@ -32,3 +34,34 @@ def test_a_folder_that_is_not_there_cannot_be_written_in(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         JsonLines(tmp_path / "file" / "a.jsonl")
+
+
+@contextmanager
+def room_for(size):
+    """No file may grow beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_line_that_finds_no_room_leaves_no_part_and_those_after_it_have_their_places(tmp_path):
+    lines = JsonLines(tmp_path / "a.jsonl", ["first"])
+    with room_for(50), pytest.raises(OSError, match="File too large"):
+        lines.append("long" * 100)
+    places = [*lines.places, lines.append("second"), lines.append("third")]
+    assert list(lines.read(places)) == ["first", "second", "third"]
+    lines.close()
+    assert (tmp_path / "a.jsonl").read_text() == '"first"\n"second"\n"third"\n'
+
+
+def test_a_file_that_found_no_room_can_be_closed(tmp_path):
+    lines = JsonLines(tmp_path / "a.jsonl")
+    with room_for(50):
+        with pytest.raises(OSError, match="File too large"):
+            lines.append("long" * 100)
+        lines.close()
+    assert (tmp_path / "a.jsonl").read_bytes() == b""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sam2_blocks.errors import PipelineError
-from sam2_blocks.language.constants import wrong_constants
+from sam2_blocks.language.constants import checked_inputs, wrong_constants
 
 INPUTS = {
     "image": {"kind": "image"},
@@ -97,3 +97,9 @@ def test_each_class_of_a_list_is_looked_at(plugins, tmp_path):
     [(where, wrong)] = wrong_constants(pipeline, settings, plugins.model_names.checks)
     assert where == "classes"
     assert "knows no class 'dgo'. Did you mean 'dog'?" in wrong
+
+
+def test_inputs_that_become_names_are_known(plugins):
+    pipeline = plugins.load_pipeline(document())
+    assert checked_inputs(pipeline, {"model": None}) == {"model"}
+    assert checked_inputs(pipeline, {}) == frozenset()

@@ -60,6 +60,20 @@ def exporting(block="export/yolo@v1"):
     return {**SEGMENT, "steps": steps}
 
 
+def test_the_name_of_no_model_fails_the_item_it_comes_with(start):
+    inputs = {**SEGMENT["inputs"], "model": {"kind": "string", "default": "nano"}}
+    find = SEGMENT["steps"]["find"]
+    find = {**find, "with": {**find["with"], "model": "$inputs.model"}}
+    named = {**SEGMENT, "inputs": inputs, "steps": {"find": find}}
+    rows = [{"image": PIXELS, "model": model} for model in ("nano", "nanno", "hiera_tiny")]
+    results = list(start([*rows, {"image": PIXELS}], named, batch_size=2))
+    assert [len(result.outputs.get("found", ())) for result in results] == [1, 0, 1, 1]
+    [error] = results[1].errors
+    assert (error.step, error.cause) == ("inputs", "ValueError")
+    expected = "input 'model': as 'model' of step 'find': there is no model 'nanno'. Did you mean"
+    assert error.message.startswith(expected)
+
+
 def test_pictures_of_any_form_are_inputs(start, folder):
     values = [PIXELS, Image(PIXELS, "named"), Image(PIXELS), Pil.fromarray(PIXELS)]
     values += [folder / "a.png", Item("own", {"image": PIXELS}), {"image": PIXELS, "boxes": []}]

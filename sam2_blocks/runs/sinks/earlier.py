@@ -52,6 +52,11 @@ class EarlierRun:
         """Ids of the items that are finished and not run again."""
         return self._journal.kept if self._journal else ()
 
+    @property
+    def listed(self) -> Collection[str]:
+        """Ids of all items, as far as they are known before they come."""
+        return self._stamps.keys()
+
     def start(self) -> None:
         """Begin to note what is finished."""
         if self._journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from operator import itemgetter
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -39,6 +40,11 @@ HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, err
 """Errors of the folder, not of one item: they end the run."""
 
 
+UNUSUAL = re.compile(r"(^|/)\.{0,2}(/|$)")
+"""In ids that are not their own relative paths; so may be those that are not `SHORT`."""
+
+SHORT = 63
+
 Written = tuple[list[Path], Exception | None]
 """The files of an item, up to one that could not be written, and why."""
 
@@ -64,6 +70,7 @@ class FolderSink:
         self._request = request
         self._formats = _find_formats(request)
         self._alone = False
+        self._owners: dict[Path, str] | None = None  # of folders; None where all are checked
         self._earlier: EarlierRun | None = None
         self._lock = FileLock(folder / LOCK_FILE)
         self._writers = ThreadPoolExecutor(WRITERS, "sam2-blocks-writer")
@@ -91,14 +98,15 @@ class FolderSink:
     def begin(self, source: Source) -> Collection[str]:
         """Take the folder for this run alone, and see what an earlier one left; see `Sink`."""
         self._alone = source.alone
-        if self._request.names == "stem" and not source.alone:
-            _check_stems(source)
         self._take_folder()
         try:
             self._earlier = plan_run(self.folder, self._request, source)
             if source.alone:
                 for name in self._names():
                     self.files.reserve(name, self)
+            else:
+                _check_places(self._earlier.listed, self._request.names)
+                self._owners = {} if source.identity is None else None
             (self.folder / ERRORS_FILE).unlink(missing_ok=True)
             self._earlier.start()
         except BaseException as error:
@@ -115,7 +123,8 @@ class FolderSink:
     def write_all(self, results: Sequence[ItemResult]) -> None:
         """Write the outputs of a micro-batch soon."""
         self._errors += [(_number_of(one), error) for one in results for error in one.errors]
-        written = self._writers.submit(copy_context().run, self._write_all, results)
+        wrong = [self._why_not(one.id) for one in results]
+        written = self._writers.submit(copy_context().run, self._write_all, results, wrong)
         self._waiting.extend((one, place, written) for place, one in enumerate(results))
         self._collect(self._request.batch_size)
 
@@ -183,7 +192,9 @@ class FolderSink:
             self._plan.note(result.id, written, failed=failed, known=known)
 
     @stage("write")
-    def _write_all(self, results: Sequence[ItemResult]) -> list[Written]:
+    def _write_all(
+        self, results: Sequence[ItemResult], wrong: Sequence[Exception | None]
+    ) -> list[Written]:
         """Write the outputs of items; what can be made for all of them at once is."""
         chosen = [
             [
@@ -195,8 +206,8 @@ class FolderSink:
         ]
         together = Together((form, value) for outputs in chosen for _, value, form in outputs)
         return [
-            self._write(result.id, outputs, together)
-            for result, outputs in zip(results, chosen, strict=True)
+            ([], error) if error else self._write(result.id, outputs, together)
+            for result, outputs, error in zip(results, chosen, wrong, strict=True)
         ]
 
     def _write(
@@ -214,14 +225,19 @@ class FolderSink:
             return written, as_error(error)
         return written, None
 
+    def _why_not(self, item: str) -> Exception | None:
+        """Refuse an item that would write over another one, where nobody knew before it came."""
+        if self._owners is None:
+            return None
+        place = self._place(item)
+        other = self._owners.setdefault(place, item)
+        return None if other == item else ValueError(_two_in_one(other, item, place))
+
     def _place(self, item: str) -> Path:
         """The folder of an item's outputs."""
         if self._alone:
             return self.folder
-        path = relative_path(item)
-        return self.folder / (
-            path.with_name(stem_of(path.name)) if self._request.names == "stem" else path
-        )
+        return self.folder / _place_of(item, self._request.names)
 
     def _names(self) -> Iterator[str]:
         """Files and folders that outputs have."""
@@ -255,13 +271,27 @@ def _find_formats(request: RunRequest) -> dict[str, tuple[OutputFormat, ...]]:
     }
 
 
-def _check_stems(source: Source) -> None:
-    owners: dict[PurePosixPath, str] = {}
-    for item in source.items():
-        path = relative_path(item.id)
-        other = owners.setdefault(path.with_name(stem_of(path.name)), item.id)
-        if other != item.id:
-            raise UsageError(
-                f"--names stem: {other!r} and {item.id!r} have one stem. Leave it out, or name "
-                "them apart."
-            )
+def _place_of(item: str, names: str) -> PurePosixPath:
+    """The folder of an item, relative to that of the run."""
+    path = relative_path(item)
+    return path.with_name(stem_of(path.name)) if names == "stem" and path.name else path
+
+
+def _check_places(items: Collection[str], names: str) -> None:
+    """Refuse items that would write over each other, before any of them runs."""
+    owners: dict[PurePosixPath, str] = {}  # of folders that are not called like their items
+    for item in items:
+        if names == "id" and len(item) <= SHORT and not UNUSUAL.search(item):
+            continue
+        place = _place_of(item, names)
+        other = str(place) if str(place) in items else owners.setdefault(place, item)
+        if other != item:
+            raise UsageError(_two_in_one(other, item, place))
+
+
+def _two_in_one(item: str, other: str, place: PurePath) -> str:
+    return (
+        f"the results of {item!r} and {other!r} would both be in the folder {str(place)!r}. Name "
+        "them apart, such as in a column 'id' of a table; leave out --names stem; or run them into "
+        "folders of their own."
+    )

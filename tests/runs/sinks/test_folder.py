@@ -102,8 +102,41 @@ def test_results_may_be_called_by_the_stem(open_sink, tmp_path):
 
 
 def test_stems_must_differ(open_sink):
-    with pytest.raises(UsageError, match=r"'a\.png' and 'a\.jpg' have one stem"):
+    with pytest.raises(UsageError, match=r"'a\.png' and 'a\.jpg' would both be in the folder 'a'"):
         open_sink(names="stem").begin(source_of("a.png", "a.jpg"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("../set/a.png", "set/a.png"),
+        ("set/a.png", "../set/a.png"),
+        ("/set/a.png", "../set/a.png"),
+        ("set//a.png", "b.png", "./set/a.png"),
+    ],
+)
+def test_no_two_items_write_into_one_folder(open_sink, tmp_path, names):
+    with pytest.raises(UsageError, match=r"would both be in the folder 'set/a\.png'\. Name them"):
+        open_sink().begin(source_of(*names))
+    assert list((tmp_path / "out").iterdir()) == []
+    sink = open_sink()
+    sink.begin(source_of("a..png", ".../a.png", ".a/..b", "n" * 300, "../c.png"))
+    sink.end(complete=True)
+
+
+def test_the_second_item_of_a_folder_fails_where_nobody_knew_before(open_sink, tmp_path):
+    sink, source = open_sink(names="stem"), source_of()
+    source.identity, source.items = None, None  # which is not asked what comes
+    sink.begin(source)
+    sink.write_all([result_of("a.png"), result_of("b.png")])
+    sink.write(ItemResult("a.jpg", {"boxes": sample_detections()[:0]}))
+    sink.end(complete=True)
+    [error] = sink.failed
+    assert (error.item, error.step) == ("a.jpg", "outputs")
+    assert "'a.png' and 'a.jpg' would both be in the folder" in error.message
+    rows = json.loads((tmp_path / "out" / "a" / "boxes.json").read_text())["detections"]
+    assert len(rows) == len(sample_detections()) > 0
+    assert (tmp_path / "out" / "a" / "picture.png").exists()
 
 
 def test_a_micro_batch_may_wait_to_be_written(open_sink, monkeypatch):
