@@ -44,7 +44,7 @@ LIKELY_KEYPOINTS = 5
 """Fewer than these, each with how sure a model is of it, may as well be an outline."""
 
 CORNERS_TO_A_CROSSING = 8
-"""Points in no order cross themselves more often: random ones of this many do 4 to 20 times."""
+"""Points in no order cross themselves more often than once for so many of them."""
 
 ROUNDING = 1e-4
 """Of shares, by those who write few digits."""
