@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from sam2_blocks.errors import MissingExtraError, ModelError, message_of
-from sam2_blocks.executor.backends import Backend, find_backend_problem, has_openvino
+from sam2_blocks.executor.backends import (
+    BACKEND_VARIABLE,
+    Backend,
+    default_backend,
+    find_backend_problem,
+    has_openvino,
+)
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
 from sam2_blocks.executor.sam2.int8 import with_int8
@@ -68,9 +74,11 @@ def choose_backend(
         ModelError: if there is no such backend, or it cannot do what else is asked for.
     """
     if int8 and name == "torch":
+        by_variable = default_backend() == "torch"
+        usable = "it" if by_variable else "it or backend='auto'"
+        why = f" ({BACKEND_VARIABLE} says that 'auto' is torch here)" if by_variable else ""
         raise ModelError(
-            "dtype 'int8' is computed by backend 'openvino'. Use it or backend='auto', or another "
-            "dtype."
+            f"dtype 'int8' is computed by backend 'openvino'. Use {usable}, or another dtype{why}."
         )
     name = "openvino" if int8 and name == "auto" else name
     refusal = _find_refusal(device, dtype, level)

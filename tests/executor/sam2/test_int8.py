@@ -11,6 +11,7 @@ import torch
 
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
+from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibration
 from sam2_blocks.executor.openvino.functions import Plan, compile_plan
 from sam2_blocks.executor.sam2.int8 import linear_layers, measure_ranges, with_int8
@@ -146,8 +147,17 @@ def test_mode_fast_takes_int8_where_it_is_calibrated(own_folder):
 def test_what_cannot_be_int8_is_refused():
     with pytest.raises(ModelError, match="dtype 'int8' is for mode 'fast', not 'strict'"):
         load("nano", device="cpu", dtype="int8", mode="strict")
-    with pytest.raises(ModelError, match="dtype 'int8' is computed by backend 'openvino'"):
+
+
+def test_int8_by_torch_is_refused_with_what_would_do(monkeypatch):
+    computed = "dtype 'int8' is computed by backend 'openvino'. Use it"
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+    with pytest.raises(ModelError, match=f"{computed} or backend='auto', or another dtype"):
         load("nano", device="cpu", dtype="int8", backend="torch")
+    monkeypatch.setenv(BACKEND_VARIABLE, "torch")
+    message = rf"{computed}, or another dtype \({BACKEND_VARIABLE} says that 'auto' is torch here\)"
+    with pytest.raises(ModelError, match=message):
+        load("nano", device="cpu", dtype="int8")
 
 
 def test_int8_without_openvino_says_what_is_missing(monkeypatch):
