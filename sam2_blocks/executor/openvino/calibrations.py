@@ -63,7 +63,8 @@ def find_calibration(weights: str) -> Calibration | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        damaged = isinstance(error, ValidationError)
+        reason = "its content is not what was written" if damaged else error
         LOGGER.warning("the calibration %s cannot be read: %s. Calibrate anew.", path, reason)
         return None
     return found if found.weights == weights else None

@@ -48,8 +48,14 @@ def test_a_damaged_file_is_said_and_not_used(caplog, content):
     keep_calibration(KEPT).write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert find_calibration("net@1") is None
-    assert "cannot be read" in caplog.text
+    assert "cannot be read: its content is not what was written. " in caplog.text
     assert "Calibrate anew" in caplog.text
+
+
+def test_one_that_cannot_be_opened_is_said_and_not_used(caplog, folder):
+    calibration_path("net@1").mkdir(parents=True)
+    assert find_calibration("net@1") is None
+    assert "Is a directory" in caplog.text
 
 
 def test_one_under_the_name_of_another_is_not_used():
