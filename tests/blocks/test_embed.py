@@ -67,7 +67,7 @@ def test_a_model_that_expects_nothing_is_not_told():
 def test_nobody_is_told_of_what_most_pictures_before_were_not_encoded_for():
     coming, executor = ComingPictures(), Expecting("one")
     Expecting.told.clear()
-    for encoding in ([], [executor, None], [executor, None, executor], [None]):
+    for encoding in ([], [None, executor], [executor, None, executor], [None]):
         coming.are_like(encoding)
         coming.announce(sample_image(str(len(encoding))))
     assert Expecting.told == [("one", "3")]

@@ -514,7 +514,7 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
 def test_failures_of_items_that_an_interruption_hides_are_shown_once(
     call, folder, tmp_path, monkeypatch
 ):
-    (folder / "deep" / "b.jpg").write_bytes(b"no picture")  # in the micro-batch of the first
+    (folder / "z.jpg").write_bytes(b"no picture")  # in the micro-batch of the first
     plain = run_command.print_result
 
     def interrupt_after_one(result, *, brief):
@@ -523,7 +523,6 @@ def test_failures_of_items_that_an_interruption_hides_are_shown_once(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run_command, "print_result", interrupt_after_one)
-    (folder / "z.jpg").write_bytes(b"no picture")
     code, _, err = call("run", QUICKSTART, "-i", folder, "-o", tmp_path / "out")
     assert code == options.INTERRUPTED
     assert err.count("failed: z.jpg") == 1
