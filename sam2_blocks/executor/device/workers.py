@@ -15,6 +15,17 @@ from sam2_blocks.forks import after_fork
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_starting = threading.Lock()
+
+
+def _forget() -> None:
+    """Free the lock in a forked child, where whoever held it is not."""
+    global _starting
+    _starting = threading.Lock()
+
+
+after_fork(_forget)
+
 MOST_CORES = 4
 """With more, all of them on one picture after the other were not measured to be slower."""
 
@@ -32,19 +43,18 @@ class Workers:
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
-        self.count = torch.get_num_threads()
+        with _starting:
+            self.count = torch.get_num_threads()
         self._started_pool()
         after_fork(self._forget)
 
     def _forget(self) -> None:
         """Start again in a forked child, whose only thread is the one that forked."""
         self._pool = None
-        self._starting = threading.Lock()
         torch.set_num_threads(1)
 
     def _started_pool(self) -> ThreadPoolExecutor:
-        with self._starting:
+        with _starting:  # of all: meanwhile the default of threads to come is another one
             if self._pool is None:
                 self._pool = self._start()
             return self._pool

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -45,3 +47,14 @@ def test_an_exception_reaches_the_caller(workers):
 
     with pytest.raises(ValueError, match="bad prompt"):
         workers.map_chunks(fail, range(5), [2, 2, 1])
+
+
+def test_workers_that_start_at_once_do_not_count_each_other_s_cores(monkeypatch):
+    cores = torch.get_num_threads()
+    slowly = torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: (slowly(n), time.sleep(0.01)))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: Workers(), range(4)))
+    assert [one.count for one in made] == [cores] * 4
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == cores
