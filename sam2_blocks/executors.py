@@ -136,9 +136,12 @@ class ExpectsPictures(Protocol):
     """An executor that can begin to encode a picture before it is asked to."""
 
     def expect(self, image: Image) -> None:
-        """Announce a picture that `Executor.embed` is given soon, beside others; returns at once.
+        """Announce a picture that `Executor.embed` is probably given soon; returns at once.
 
-        The embedding is that of a picture which was not announced. Threads may call it.
+        Its embedding is that of a picture which was not announced. Threads may call it.
+
+        Args:
+            image: the very object that is given later.
         """
         ...
 

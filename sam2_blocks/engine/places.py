@@ -232,7 +232,12 @@ class WritesTogether(Protocol):
 
 
 class Sink(Protocol):
-    """Gets the results of a run. ``begin`` is called first, ``end`` last if ``begin`` returned."""
+    """Gets the results of a run. ``begin`` is called first, ``end`` last if ``begin`` returned.
+
+    Results come in the order of the items, from one thread at a time, which is not the one of
+    ``begin`` and ``end``. They come a micro-batch at once, before the run gives the first of them
+    to whoever iterates over it.
+    """
 
     @property
     def files(self) -> OutputFiles:

@@ -57,7 +57,8 @@ class Block(Protocol):
 
     A class may have a method ``expect(image)``: in a run over many items it is called with pictures
     of the next micro-batch that will come to the input ``image``, as soon as they are read, in
-    other threads while ``run`` is at work. What it does is to save time, and may be nothing.
+    other threads while ``run`` is at work. What it does is to save time, and may be nothing; what
+    it raises ends the run.
 
     Example:
         >>> class Negative:
