@@ -49,12 +49,20 @@ def test_an_exception_reaches_the_caller(workers):
         workers.map_chunks(fail, range(5), [2, 2, 1])
 
 
-def test_workers_that_start_at_once_do_not_count_each_other_s_cores(monkeypatch):
-    cores = torch.get_num_threads()
-    slowly = torch.set_num_threads
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: (slowly(n), time.sleep(0.01)))
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: Workers(), range(4)))
-    assert [one.count for one in made] == [cores] * 4
+def test_a_pool_that_starts_does_not_count_as_another_one_s_cores(monkeypatch):
+    cores, plain, begun = torch.get_num_threads(), torch.set_num_threads, threading.Event()
+
+    def set_slowly(count):
+        plain(count)
+        if not begun.is_set():
+            begun.set()
+            time.sleep(0.2)
+
+    monkeypatch.setattr(torch, "set_num_threads", set_slowly)
+    with ThreadPoolExecutor(2) as pool:  # of threads that torch does not know yet
+        first = pool.submit(Workers)
+        assert begun.wait(60)
+        second = pool.submit(Workers)
+    assert [made.result().count for made in (first, second)] == [cores] * 2
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == cores
