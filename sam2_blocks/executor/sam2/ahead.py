@@ -104,22 +104,23 @@ class PicturesAhead:
     def _forget_parent(self) -> None:
         """Wait for nobody in a forked child, where neither threads nor who holds the lock are."""
         self._lock = threading.Lock()
-        self._coming: dict[int, Future[Embedding | None]] = {}
+        self._coming: dict[int, tuple[weakref.ref[Image], Future[Embedding | None]]] = {}
         self._overdue: set[int] = set()
 
     def expect(self, image: Image) -> None:
         """Begin to encode a picture, unless that has begun or there are too many."""
-        name = id(image)
+        name, coming = id(image), self._coming
         with self._lock:
-            if name in self._coming or len(self._coming) >= self._most:
+            if name in coming or len(coming) >= self._most:
                 return
             self._workers = self._workers or Workers()
             context = copy_context()  # has the clock of the run
-            self._coming[name] = self._workers.submit(
-                lambda reference: context.run(self._try_to_encode, reference), weakref.ref(image)
+            # A picture that nobody gives us is no longer waited for when it is gone.
+            reference = weakref.ref(image, lambda _: coming.pop(name, None))
+            encoding = self._workers.submit(
+                lambda reference: context.run(self._try_to_encode, reference), reference
             )
-        # A picture that nobody gives us is no longer waited for when it is gone.
-        weakref.finalize(image, self._coming.pop, name, None).atexit = False
+            coming[name] = reference, encoding
 
     def take(self, image: Image) -> Embedding | None:
         """Return what a picture was encoded to; None if it was not, for whatever reason."""
@@ -127,7 +128,7 @@ class PicturesAhead:
         if coming is None:
             return None
         with stage(WAITING):
-            return coming.result()
+            return coming[1].result()
 
     def forget_unused(self) -> None:
         """Let go of what was announced before the last call and not given since."""

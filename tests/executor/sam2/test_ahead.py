@@ -238,7 +238,7 @@ def test_nothing_is_announced_to_a_network_whose_pictures_are_large(
 
 
 def wait_for(ahead: PicturesAhead) -> None:
-    for future in list(ahead._coming.values()):
+    for _, future in list(ahead._coming.values()):
         future.exception()
 
 
@@ -312,6 +312,15 @@ def test_a_picture_whose_encoding_failed_is_not_kept():
     gc.collect()
     assert gone() is None
     assert ahead._coming == {}
+
+
+def test_nothing_is_left_at_a_picture_that_was_given():
+    ahead, image = PicturesAhead(lambda image: image.id, most=1), frame(0)
+    for _ in range(3):
+        ahead.expect(image)
+        assert ahead.take(image) == "frame 0"
+    gc.collect()
+    assert weakref.getweakrefcount(image) == 0
 
 
 def test_pictures_that_are_not_given_in_the_next_micro_batch_are_let_go_of():
