@@ -122,8 +122,10 @@ class ParquetSink:
                 self._parts.current.complete = complete
                 self._parts.save()
         finally:
-            self._writer.shutdown()
-            self._store.unlock()
+            try:  # who does not want to wait leaves no lock behind either
+                self._writer.shutdown()
+            finally:
+                self._store.unlock()
 
     def _begin(self, source: Source) -> Collection[str]:
         run = describe_run(self._request, source.identity)

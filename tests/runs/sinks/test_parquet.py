@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,24 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(start, pictures, tmp_path, m
     monkeypatch.setattr(LocalStore, "write", write)
     assert start(pictures, resume=True) == ["6.png", "7.png", "8.png", "9.png"]
     assert [row["id"] for row in merged(tmp_path / "out")] == [f"{n}.png" for n in range(10)]
+
+
+def test_who_does_not_want_to_wait_at_the_end_leaves_no_lock(
+    start, pictures, tmp_path, monkeypatch
+):
+    def interrupt(pool):
+        plain(pool)
+        raise KeyboardInterrupt
+
+    plain = parquet.ThreadPoolExecutor.shutdown
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            parquet, "ThreadPoolExecutor", type("", (ThreadPoolExecutor,), {"shutdown": interrupt})
+        )
+        with pytest.raises(KeyboardInterrupt):
+            start(pictures)
+    assert not list((tmp_path / "out").glob(".lock*"))
+    assert start(pictures, resume=True) == []
 
 
 def test_names_of_columns_are_not_outputs(start, pictures):
