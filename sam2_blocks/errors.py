@@ -6,6 +6,7 @@ A message says where, what was expected, what came, and what to do. Pure functio
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,6 +200,11 @@ def as_error(error: BaseException) -> Exception:
     foreign = ForeignError(f"{type(error).__name__}: {message_of(error)}")
     foreign.__cause__ = error
     return foreign
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk has no room, or not for this user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ what was finished is kept.
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import warnings
@@ -36,7 +35,7 @@ from sam2_blocks.cli.run import run
 from sam2_blocks.cli.screen import out, safe
 from sam2_blocks.cli.serve import serve
 from sam2_blocks.cli.starters import init, new_app
-from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean
+from sam2_blocks.errors import DocumentError, Sam2BlocksError, UsageError, did_you_mean, is_full
 
 MAKE_ROOM = "Make room and try again; run --resume goes on from what is finished."
 MARKS = {"ok": "[green]ok[/]  ", "warning": "[yellow]note[/]", "bad": "[red]bad[/] "}
@@ -210,11 +209,6 @@ def _root(
     pass
 
 
-def _is_full(error: Exception) -> bool:
-    """Whether the disk is, or what this user may have of it."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def main() -> None:
     """Run the program: turns our errors into one readable block and an exit code."""
     screen.set_up()
@@ -230,7 +224,7 @@ def main() -> None:
     except (Sam2BlocksError, OSError) as error:
         if debug:
             raise
-        screen.print_error(error if not _is_full(error) else f"{error}. {MAKE_ROOM}")
+        screen.print_error(error if not is_full(error) else f"{error}. {MAKE_ROOM}")
         wrong_input = isinstance(error, DocumentError | UsageError)
         sys.exit(WRONG_INPUT if wrong_input else STOPPED)
     except Exception as error:

@@ -28,6 +28,7 @@ from sam2_blocks.errors import (
     as_error,
     did_you_mean,
     foreign_code,
+    is_full,
     message_of,
 )
 from sam2_blocks.kinds import check_value, kinds_named, parse_value
@@ -171,6 +172,7 @@ class Runner:
         Raises:
             PipelineError: if an item lacks a required input or has an unknown one.
             StepError: if a model cannot be loaded, which no item would survive.
+            OSError: if a block that writes files found no room on the disk.
         """
         source = iter(items)
         behind: Future[list[ItemResult]] = Future()
@@ -367,6 +369,8 @@ class Runner:
             return self._checked_outputs(step, result)
         except BaseException as error:  # a plugin's kind may fail in any way, too
             cause = as_error(error)
+            if is_full(cause) and step.manifest.file_access == "write":
+                raise  # no other item would find room
             self._fail(step, task, message_of(cause), cause)
         return None
 

@@ -19,6 +19,10 @@ from pydantic_core import to_jsonable_python
 LONGEST_NAME = 255
 """Bytes that file systems allow for the name of a file or folder."""
 
+IN_THE_WAY = (
+    "so a file and a folder would be in one place; give what writes the one another path or name"
+)
+
 TOKEN_DIGITS = 8
 TORN = re.compile(rf"\.[0-9a-f]{{{TOKEN_DIGITS}}}\.part$")
 
@@ -39,7 +43,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
         OSError: if it cannot be written (disk full, no permission); nothing is left behind and an
             older file of that name is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OSError(error.errno, f"{error.strerror}, {IN_THE_WAY}", str(path)) from error
     part = hidden_path(path, f".{secrets.token_hex(TOKEN_DIGITS // 2)}.part")
     try:
         with part.open("xb") as file:
@@ -50,7 +57,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(part)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            why = str(error.strerror)
+            why += f", {IN_THE_WAY}" if isinstance(error, IsADirectoryError) else ""
+            raise OSError(error.errno, why, str(path)) from error
         raise
     return path
 

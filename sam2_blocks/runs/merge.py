@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 from sam2_blocks.engine.places import Shard
 from sam2_blocks.errors import UsageError, did_you_mean
 from sam2_blocks.files.atomic import write_atomically, write_text
-from sam2_blocks.files.per_picture import relative_path
+from sam2_blocks.files.per_picture import relative_path, stem_of
 from sam2_blocks.formats.coco import CategoryNumbers, Ids, number_categories
 from sam2_blocks.formats.columns import structs_to_detections
 from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet
@@ -296,17 +296,27 @@ def _write_yolo(rows: Rows, output: str, folder: Path) -> None:
     """Write a label file a picture, and ``data.yaml``; classes are 0 to n - 1, in COCO's order."""
     classes = [row["name"] for row in _categories(rows, output)]
     text_of = _yolo_text(output, classes)
-    owners: dict[Path, str] = {}
+    _check_labels(folder, (cell_to_text(row["id"]) for row in rows.read([])))
     for row in rows.read(["image_hw", output]):
-        name = cell_to_text(row["id"])
-        path = folder / "labels" / relative_path(name).with_suffix(".txt")
+        write_text(_label_of(folder, cell_to_text(row["id"])), text_of(row))
+    write_text(folder / "data.yaml", data_yaml(classes))
+
+
+def _label_of(folder: Path, item: str) -> Path:
+    path = relative_path(item)
+    return folder / "labels" / path.with_name(f"{stem_of(path.name)}.txt")
+
+
+def _check_labels(folder: Path, items: Iterable[str]) -> None:
+    """Refuse pictures that would have one label file, before any is written."""
+    owners: dict[Path, str] = {}
+    for name in items:
+        path = _label_of(folder, name)
         if (other := owners.setdefault(path, name)) != name:
             raise UsageError(
                 f"{path}: would be of {other!r} and of {name!r}, whose names differ in "
                 "their endings alone; merge --to coco instead."
             )
-        write_text(path, text_of(row))
-    write_text(folder / "data.yaml", data_yaml(classes))
 
 
 def _yolo_text(output: str, classes: Sequence[str]) -> Callable[[Row], str]:

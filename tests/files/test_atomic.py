@@ -13,6 +13,7 @@ from sam2_blocks.files.atomic import (
     shorten,
     unfinished_path,
     write_atomically,
+    write_text,
 )
 
 
@@ -60,3 +61,13 @@ def test_numpy_s_numbers_are_numbers_in_json():
         None,
         "a",
     ]
+
+
+@pytest.mark.parametrize("name", ["taken/a.json", "taken/deep/a.json", "folder"])
+def test_what_is_in_the_way_of_a_file_or_its_folder_is_named(tmp_path, name):
+    (tmp_path / "taken").write_text("of somebody else")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=rf"a file and a folder would be in one place.*{name}'$"):
+        write_text(tmp_path / name, "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]
+    assert (tmp_path / "taken").read_text() == "of somebody else"

@@ -95,6 +95,20 @@ def test_parquet_is_one_table(two):
     assert table.schema.field("found").type == MASKED.type
 
 
+def test_pages_of_one_file_have_labels_of_their_own(write_shard, tmp_path):
+    write_shard("1/1", [[(0, "deep/a.tif#0", found_of(CAT)), (1, "deep/a.tif#1", found_of(DOG))]])
+    folder = merge_parts(tmp_path, "yolo", path=tmp_path / "set").path
+    labels = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.txt"))
+    assert labels == ["labels/deep/a#0.txt", "labels/deep/a#1.txt"]
+
+
+def test_no_label_is_written_where_two_pictures_would_have_one(write_shard, tmp_path):
+    write_shard("1/1", [[(0, "a.jpg", found_of(CAT)), (1, "a.png", found_of(DOG))]])
+    with pytest.raises(UsageError, match=r"would be of 'a\.jpg' and of 'a\.png', whose names"):
+        merge_parts(tmp_path, "yolo", path=tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
 def test_yolo_is_a_label_a_picture(two, tmp_path):
     folder = merge_parts(two, "yolo", path=tmp_path / "set").path
     assert (folder / "data.yaml").read_text() == 'nc: 2\nnames:\n  0: "dog"\n  1: "cat"\n'
@@ -103,12 +117,6 @@ def test_yolo_is_a_label_a_picture(two, tmp_path):
                            "labels/e.txt"}  # fmt: skip
     assert [line.split()[0] for line in labels["labels/c.txt"].splitlines()] == ["0", "1"]
     assert labels["labels/d.txt"] == ""
-
-
-def test_labels_of_two_pictures_are_not_one(write_shard, tmp_path):
-    write_shard("1/1", [[(0, "a.png", found_of()), (1, "a.jpg", found_of())]])
-    with pytest.raises(UsageError, match=r"would be of 'a\.png' and of 'a\.jpg'"):
-        merge_parts(tmp_path, "yolo")
 
 
 def test_shards_that_are_not_complete_are_named(write_shard, tmp_path):

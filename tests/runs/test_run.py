@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import sys
 
@@ -72,6 +73,25 @@ def test_the_name_of_no_model_fails_the_item_it_comes_with(start):
     assert (error.step, error.cause) == ("inputs", "ValueError")
     expected = "input 'model': as 'model' of step 'find': there is no model 'nanno'. Did you mean"
     assert error.message.startswith(expected)
+
+
+@pytest.mark.parametrize("block", ["export/yolo@v1", "export/coco@v1"])
+def test_a_disk_that_is_full_ends_the_run_and_not_item_by_item(
+    start, folder, tmp_path, monkeypatch, block
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    where = {"yolo": "files.per_picture.write_text", "coco": "files.json_lines.JsonLines._write"}
+    run = start(folder, exporting(block), out=tmp_path / "out", batch_size=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"sam2_blocks.{where[block[7:11]]}", full)
+        with pytest.raises(OSError, match="No space left"):
+            list(run)
+    assert run.errors == []
+    assert not list((tmp_path / "out").glob("*.png/found.json"))
+    results = list(start(folder, exporting(block), out=tmp_path / "out", resume=True))
+    assert [result.errors for result in results] == [(), (), ()]
 
 
 def test_pictures_of_any_form_are_inputs(start, folder):

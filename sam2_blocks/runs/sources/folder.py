@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from PIL import Image as Pil
@@ -38,11 +38,12 @@ ACCEPTED = (
 MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
 """Endings of files that may hold several pictures."""
 
-RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, LINKED_NOWHERE, CLOSED = (
+RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, SEEN_TWICE, LINKED_NOWHERE, CLOSED = (
     "in the output folder",
     "hidden",
     "not named like a picture",
     "linked folders seen before",
+    "seen before in a linked folder",
     "links that lead nowhere",
     "folders that may not be read",
 )
@@ -156,7 +157,7 @@ def _find(text: str, out: Path | None, left_out: Counter[str]) -> tuple[Path, li
         return path.parent, [path]
     else:
         root = _without_wildcards(path)
-        candidates = [m for m in map(Path, glob.glob(text, recursive=True)) if m.is_file()]
+        candidates = _each_once(map(Path, glob.glob(text, recursive=True)), left_out)
         if not candidates:
             raise UsageError(f"{text}: no such file, folder or match. Check the path.")
     files = [file for file in candidates if not _is_below(file, out)]
@@ -173,6 +174,16 @@ def _find(text: str, out: Path | None, left_out: Counter[str]) -> tuple[Path, li
     if len(files) < len(candidates):
         left_out[RESULTS] += len(candidates) - len(files)
     return root, sorted(files, key=natural_key)
+
+
+def _each_once(matches: Iterable[Path], left_out: Counter[str]) -> list[Path]:
+    """Files that a pattern matches; ``**`` goes through links to folders, also in circles."""
+    real_folder = functools.cache(os.path.realpath)
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(matches, key=lambda path: len(path.parts)):
+        if path.is_file() and found.setdefault((real_folder(path.parent), path.name), path) != path:
+            left_out[SEEN_TWICE] += 1
+    return list(found.values())
 
 
 def _search(folder: Path, left_out: Counter[str]) -> list[Path]:

@@ -81,6 +81,15 @@ def test_numbers_come_in_their_order(find, tmp_path):
     assert natural_key(Path("01")) != natural_key(Path("1"))
 
 
+def test_a_pattern_matches_each_file_once_also_in_a_circle_of_links(find, folder):
+    (folder / "b" / "loop").symlink_to("..", target_is_directory=True)
+    (folder / "link.jpg").symlink_to("a.jpg")  # a name of its own, as in a folder
+    found = find(folder / "**" / "*.jpg")
+    assert list(found.pictures) == ["a.jpg", "link.jpg", "out/e.jpg"]
+    assert "seen before in a linked folder" in found.notes[0]
+    assert find(folder / "*.jpg").notes == []
+
+
 def test_linked_folders_are_followed_once(find, folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "f.jpg").write_text("")
