@@ -68,6 +68,7 @@ ABOUT_MORE = {
     "test_plain_install.py": "what pyproject.toml declares, and nothing else",
     "test_plugin_example.py": "examples/plugin, installed",
     "test_readers.py": "what we export, read by the libraries of others",
+    "cli/test_run_unwritten.py": "what `run` says of results that cannot be written",
     "runs/test_histories.py": "random lives of an output folder",
     "test_readme.py": "README.md",
     "test_sockets.py": "the frozen sockets of every block",
