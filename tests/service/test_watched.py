@@ -16,6 +16,7 @@ from sam2_blocks.testing import FakeDetector, FakeExecutor, sample_image
 from sam2_blocks.values import PromptSet
 
 OF_OPERATORS = {
+    "ExpectsPictures",
     *("WarmsUp", "CountsCache", "ForgetsUnused", "HoldsMemory", "KnowsDevice", "Loaded"),
     *("Tracker", "TrackSession"),
 }
