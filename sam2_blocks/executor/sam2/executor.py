@@ -207,7 +207,7 @@ class Sam2Executor:
             check_image(image)
         alone = len(images) == 1
         ahead = list(map(self._ahead.take, images))
-        keys = embedding_keys(images, self._model)
+        keys = self._keys(images, ahead)
         by_key = dict(zip(keys, images, strict=True))
         # Alone, its sums are rounded in another way, whether or not it was announced in time.
         made = {one.key: one for one in ahead if one is not None and not alone}
@@ -222,6 +222,12 @@ class Sam2Executor:
 
         embeddings = self._cache.get_many(keys, compute)
         return list(map(_of_picture, embeddings, images))
+
+    def _keys(self, images: Sequence[Image], ahead: Sequence[Embedding | None]) -> list[str]:
+        """Name the contents of pictures; those that were encoded ahead have been hashed."""
+        unnamed = [image for image, one in zip(images, ahead, strict=True) if one is None]
+        named = iter(embedding_keys(unnamed, self._model))
+        return [next(named) if one is None else one.key for one in ahead]
 
     def expect(self, image: Image) -> None:
         """Begin to encode a picture that `embed` is given soon, where cores are left over for it.
