@@ -6,6 +6,7 @@ import logging
 import platform
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from sam2_blocks.executor.backends import (
 )
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
+from sam2_blocks.executor.sam2 import nested
 from sam2_blocks.executor.sam2.int8 import with_int8
 from sam2_blocks.executor.sam2.trunk import without_positions
 from sam2_blocks.forks import after_fork
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of what is converted, and how: raise it when either changes here."""
 
 DECODED_AT_ONCE = 8
@@ -151,6 +153,8 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
     """
     side = model.image_size
     function: TensorFunction = model.encode_frame
+    if nested.is_known(model.network.image_encoder):
+        function = partial(nested.encode, model.network)
     if model.calibration is not None:
         function = with_int8(function, model.network.image_encoder, model.calibration.ranges)
     plan = Plan(

@@ -111,10 +111,17 @@ class _Rounding(NamedTuple):
         return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, STEPS)
 
     def round_weight(self, weight: Tensor) -> Tensor:
-        """Round (outputs, inputs)."""
-        scales, most = self.weight_scales, LARGEST_WEIGHT
+        """Round (outputs, inputs), all of the layer's or some rows of them."""
+        most, before = LARGEST_WEIGHT, weight.storage_offset() - _whole(weight).storage_offset()
+        first = before // weight.stride(0)
+        scales = self.weight_scales[first : first + len(weight)]
         zeros = torch.zeros(len(scales), dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """Return a layer's weights, of which these may be some rows."""
+    return weight if weight._base is None else weight._base
 
 
 class _RoundedProducts(TorchFunctionMode):
@@ -132,8 +139,8 @@ class _RoundedProducts(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Round where the layer is one of those with a range."""
-        if func is F.linear and id(args[1]) in self._by_weight:
+        rounding = self._by_weight.get(id(_whole(args[1]))) if func is F.linear else None
+        if rounding is not None:
             x, weight, *rest = args
-            rounding = self._by_weight[id(weight)]
             args = (rounding.round_inputs(x), rounding.round_weight(weight), *rest)
         return func(*args, **(kwargs or {}))

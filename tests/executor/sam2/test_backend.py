@@ -15,7 +15,7 @@ import torch
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import BACKEND_VARIABLE
-from sam2_blocks.executor.sam2 import backend, loading
+from sam2_blocks.executor.sam2 import backend, loading, nested
 from sam2_blocks.executor.sam2.backend import (
     DECODED_AT_ONCE,
     OpenVinoDecoder,
@@ -61,6 +61,18 @@ def test_converting_leaves_no_position_encodings_behind(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing was converted before
     network = load("nano", device="cpu", backend="openvino").model.network
     assert network.image_encoder.neck.position_encoding.cache == {}
+
+
+@NEEDS_OPENVINO
+def test_an_encoder_that_nobody_restated_is_followed_as_it_is(tmp_path, monkeypatch):
+    batch = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    restated = load("nano", device="cpu", backend="openvino").model.frame_encoder(batch)
+    monkeypatch.setattr(nested, "is_known", lambda encoder: False)
+    monkeypatch.setattr(nested, "encode", None)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing was converted before
+    found = load("nano", device="cpu", backend="openvino").model.frame_encoder(batch)
+    for ours, theirs in zip(found, restated, strict=True):
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
 @NEEDS_OPENVINO

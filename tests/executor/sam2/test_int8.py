@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from sam2_blocks.errors import MissingExtraError, ModelError
 from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import BACKEND_VARIABLE
 from sam2_blocks.executor.openvino.calibrations import Calibration, keep_calibration
-from sam2_blocks.executor.openvino.functions import Plan, compile_plan
+from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, compile_plan
 from sam2_blocks.executor.sam2.int8 import linear_layers, measure_ranges, with_int8
 from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
@@ -66,6 +67,19 @@ def test_inputs_have_256_steps_and_the_weights_of_each_output_255(encoder):
     assert not torch.equal(found, layer(INPUTS))
 
 
+def test_some_rows_of_a_layer_are_rounded_as_the_layer_is(encoder):
+    layer, ranges = encoder.trunk[0], {"0": (-1.0, 3.0)}
+    bounds = (0, 1), (1, 3)
+
+    def in_parts(x: torch.Tensor) -> list[torch.Tensor]:
+        return [F.linear(x, layer.weight[a:b], layer.bias[a:b]) for a, b in bounds]
+
+    [whole] = with_int8(lambda x: [layer(x)], encoder, ranges)(INPUTS)
+    parts = with_int8(in_parts, encoder, ranges)(INPUTS)
+    torch.testing.assert_close(torch.cat(parts, -1), whole, atol=1e-6, rtol=0)
+    assert not torch.allclose(torch.cat(in_parts(INPUTS), -1), whole, atol=1e-4)
+
+
 def test_what_is_beyond_the_range_becomes_its_end(encoder):
     layer = encoder.trunk[0]
     run = with_int8(lambda x: [layer(x)], encoder, {"0": (-1.0, 3.0)})
@@ -97,14 +111,31 @@ def test_openvino_computes_in_int8_what_is_rounded(own_folder):
     run = compile_plan(Plan(rounded, [x], "int8", "f32", threads=2, network=encoder.trunk))
     distance = (run(x)[0] - rounded(x)[0]).norm()
     assert distance < 0.2 * (encoder.trunk(x) - rounded(x)[0]).norm()
-    nodes = [node.get_rt_info() for node in run._compiled.get_runtime_model().get_ops()]
-    kinds = [
-        (str(node["layerType"].astype(str)), str(node["runtimePrecision"].astype(str)))
-        for node in nodes
-    ]
-    products = [precision for kind, precision in kinds if kind == "FullyConnected"]
+    products = precisions_of_products(run)
     assert len(products) == 2
     assert set(products) <= {"i8", "u8"}
+
+
+@NEEDS_OPENVINO
+def test_openvino_computes_all_linear_layers_of_the_trunk_in_int8(own_folder):
+    """Queries, keys and values are three products of one layer."""
+    network = load_model("nano", device="cpu", seed=SEED).network
+    blocks, layers = network.image_encoder.trunk.blocks, linear_layers(network.image_encoder)
+    calibrate_on_noise(seed=SEED)
+    model = load("nano", device="cpu", seed=SEED, dtype="int8", backend="openvino").model
+    products = precisions_of_products(model.frame_encoder._run)
+    in_int8 = [precision for precision in products if precision in ("i8", "u8")]
+    assert len(in_int8) == len(layers) + 2 * len(blocks)
+
+
+def precisions_of_products(run: CompiledFunction) -> list[str]:
+    """Name what each fully connected layer is computed in."""
+    nodes = [node.get_rt_info() for node in run._compiled.get_runtime_model().get_ops()]
+    return [
+        str(node["runtimePrecision"].astype(str))
+        for node in nodes
+        if str(node["layerType"].astype(str)) == "FullyConnected"
+    ]
 
 
 @NEEDS_OPENVINO
