@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sam2_blocks import Image, Item, PromptSet, Resources, Runner, load_executor, load_plugins
-from sam2_blocks.executors import Executor, FoundObjects
+from sam2_blocks.executors import Executor
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.testing import FakeDetector
 from sam2_blocks.values import Embedding, MaskPrediction
 

@@ -17,21 +17,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.found_objects import FoundObjects as FoundObjects
 from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.values import (
     AutomaticMasks,
     Embedding,
     ExecutorSpec,
     Float32Array,
-    Hw,
     Image,
-    Int64Array,
     MaskPrediction,
     Prompt,
     PromptSet,
@@ -44,54 +40,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from sam2_blocks.executor.cache.lru import CacheStats
-
-
-@dataclass(frozen=True, eq=False)
-class FoundObjects:
-    """What a detector found in one picture.
-
-    Attributes:
-        image_hw: size of the picture in pixels.
-        boxes_xyxy: float32, (N, 4), pixels of the picture.
-        confidence: float32, (N,), 0 to 1.
-        class_ids: int64, (N,).
-        class_names: N names, of these ids.
-        rles: N masks, if the detector makes them.
-    """
-
-    image_hw: Hw
-    boxes_xyxy: Float32Array
-    confidence: Float32Array
-    class_ids: Int64Array
-    class_names: tuple[str, ...]
-    rles: tuple[Rle, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes_xyxy)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[FoundObjects]) -> FoundObjects:
-        """Gather what was found in one picture; masks only if all parts have them, one or more."""
-        rles = [part.rles for part in parts]
-        return cls(
-            image_hw=parts[0].image_hw,
-            boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
-            confidence=np.concatenate([part.confidence for part in parts]),
-            class_ids=np.concatenate([part.class_ids for part in parts]),
-            class_names=tuple(name for part in parts for name in part.class_names),
-            rles=None if None in rles else tuple(rle for of_part in rles for rle in of_part or ()),
-        )
-
-    def select(self, indices: NDArray[np.integer[Any]]) -> FoundObjects:
-        """Return some of the objects in this order."""
-        return FoundObjects(
-            image_hw=self.image_hw,
-            boxes_xyxy=self.boxes_xyxy[indices],
-            confidence=self.confidence[indices],
-            class_ids=self.class_ids[indices],
-            class_names=tuple(self.class_names[index] for index in indices),
-            rles=None if self.rles is None else tuple(self.rles[index] for index in indices),
-        )
 
 
 @runtime_checkable

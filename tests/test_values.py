@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.executors import FoundObjects
 from sam2_blocks.masks.rle import masks_to_prediction
 from sam2_blocks.testing import FakeExecutor, sample_embedding, sample_image
-from sam2_blocks.values import AutomaticMasks, MaskPrediction, PromptSet, Rle
+from sam2_blocks.values import AutomaticMasks, MaskPrediction, PromptSet
 
 
 def three_masks():
@@ -108,17 +107,3 @@ def test_reprs_are_one_line_of_shapes():
     prediction = masks_to_prediction(np.ones((2, 4, 6), bool))
     assert repr(prediction).startswith("MaskPrediction(2 masks, image_hw=(4, 6), low_res_logits=")
     assert "\n" not in repr(prediction)
-
-
-def test_found_objects_are_joined_and_chosen():
-    rle = Rle((2, 2), np.array([4]))
-    box = np.array([[0, 0, 1, 1]], np.float32)
-    one = FoundObjects((2, 2), box, np.array([0.5], np.float32), np.array([3]), ("a",), (rle,))
-    two = FoundObjects((2, 2), box + 1, np.array([0.6], np.float32), np.array([4]), ("b",))
-    both = FoundObjects.concatenate([one, two])
-    assert (len(both), both.class_names, both.rles) == (2, ("a", "b"), None)
-    assert FoundObjects.concatenate([one, one]).rles == (rle, rle)
-    last = both.select(np.array([1]))
-    assert last.class_ids.tolist() == [4]
-    assert last.boxes_xyxy.tolist() == [[1, 1, 2, 2]]
-    assert one.select(np.array([0, 0])).rles == (rle, rle)

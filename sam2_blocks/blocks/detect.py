@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import FoundObjects, ObjectDetector
+from sam2_blocks.executors import ObjectDetector
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.masks.detections import objects_to_detections
 from sam2_blocks.strategies.detect import (
     TileSettings,

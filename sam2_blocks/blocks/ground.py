@@ -7,7 +7,8 @@ from typing import Protocol
 
 from sam2_blocks.blocks.detect import Answer, DetectorItem, answer_alike, model_of
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.executors import FoundObjects, TextPrompted
+from sam2_blocks.executors import TextPrompted
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.strategies.detect import TileSettings, detect_in_tiles, suppress_objects
 from sam2_blocks.strategies.phrases import check_phrases
 

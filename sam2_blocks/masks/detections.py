@@ -17,7 +17,7 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.masks.rle import coco_to_rle, rle_area
 from sam2_blocks.masks.stack import MaskStack
 from sam2_blocks.values import AutomaticMasks, Hw, MaskPrediction, PromptSet, Rle, Tracks

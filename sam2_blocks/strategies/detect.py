@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam2_blocks.errors import did_you_mean
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.masks.boxes import covered_shares, suppress_boxes
 from sam2_blocks.masks.rle import rle_paste
 from sam2_blocks.strategies.crops import Window

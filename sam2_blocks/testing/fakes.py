@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.kinds import sample_embedding
 from sam2_blocks.masks.rle import (
     mask_to_rle,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam2_blocks import Resources
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.testing import FakeDetector, check_block, run_block, sample_image
 
 BLOCK = "transformers/ground@v1"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.masks.rle import mask_to_rle, rle_to_mask
 from sam2_blocks.strategies.detect import (
     TileSettings,

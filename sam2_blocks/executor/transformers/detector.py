@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sam2_blocks.executor.transformers.network import Network
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.masks.rle import mask_to_rle, rles_to_boxes_xyxy
 from sam2_blocks.values import ExecutorSpec, Hw, Image, UInt8Array
 

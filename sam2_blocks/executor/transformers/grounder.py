@@ -11,7 +11,7 @@ import torch
 from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.transformers.network import Network
 from sam2_blocks.executor.transformers.omdet import BEGINNING, MOST_TOKENS, OMDET
-from sam2_blocks.executors import FoundObjects
+from sam2_blocks.found_objects import FoundObjects
 from sam2_blocks.strategies.phrases import (
     AROUND,
     NO_PHRASE,
