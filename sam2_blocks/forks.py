@@ -8,8 +8,10 @@ owners ask here to be called in every child before anything else runs there.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 
 _rebuilders: list[Callable[[], Callable[[], None] | None]] = []
@@ -26,6 +28,36 @@ def after_fork(rebuild: Callable[[], None]) -> None:
         _rebuilders.append(weakref.WeakMethod(rebuild))
     else:
         _rebuilders.append(lambda: rebuild)
+
+
+class ForkSafeLock:
+    """A lock that is free in every forked child, whoever held it in the parent.
+
+    For a lock that is all there is to make anew; what resets more than a lock after a fork, such as
+    a pool or a queue, does both in one function given to `after_fork`.
+
+    Example:
+        >>> lock = ForkSafeLock()
+        >>> with lock.held():
+        ...     pass  # at most one thread of this process at a time
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock, and hold it inside this scope.
+
+        A thread that forks inside the scope leaves it in parent and child; there the lock is
+        another one, which it does not touch.
+        """
+        with self._lock:
+            yield
 
 
 def _rebuild_all() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import warnings
 
 import pytest
 
@@ -71,3 +73,67 @@ def test_objects_that_are_gone_are_not_called(monkeypatch):
     del gone
     forks._rebuild_all()
     assert called == [kept, "function"]
+
+
+def fork():
+    """Fork as `os.fork` does, without Python's warning of forking with threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return os.fork()
+
+
+def succeeds(child):
+    """Whether a child ended well; the test must not go on in it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def is_free(lock):
+    """Whether another thread gets a lock at once."""
+    got = threading.Event()
+
+    def take():
+        with lock.held():
+            got.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    return got.wait(2)
+
+
+def test_a_lock_is_free_in_a_child_while_a_thread_of_the_parent_holds_it():
+    lock, held, done = forks.ForkSafeLock(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock.held():
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    try:
+        child = fork()
+        if not child:
+            os._exit(0 if is_free(lock) else 1)
+        assert succeeds(child)
+        assert not is_free(lock)  # here it is held all the same
+    finally:
+        done.set()
+        thread.join()
+    assert is_free(lock)
+
+
+def test_whoever_forks_inside_a_lock_leaves_it_on_both_sides():
+    lock = forks.ForkSafeLock()
+    with lock.held():
+        child = fork()
+    if not child:
+        os._exit(0 if is_free(lock) else 1)
+    assert succeeds(child)
+    assert is_free(lock)
+
+
+def test_an_error_inside_a_lock_leaves_it():
+    lock = forks.ForkSafeLock()
+    with pytest.raises(ZeroDivisionError), lock.held():
+        _ = 1 / 0
+    assert is_free(lock)

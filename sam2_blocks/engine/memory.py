@@ -8,13 +8,12 @@ held gets that one, so that no model is there twice.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
 from sam2_blocks.environment import read_count
 from sam2_blocks.executors import HoldsMemory, KnowsDevice, Loaded
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 
 LOGGER = logging.getLogger(__name__)
 BUDGET_VARIABLE = "SAM2_BLOCKS_MODEL_MEMORY_MB"
@@ -53,11 +52,7 @@ class ModelMemory:
     def __init__(self, budget_of: BudgetOf | None = None) -> None:
         self._budget_of = budget_of
         self._used: OrderedDict[int, Loaded] = OrderedDict()
-        self._unlock()
-        after_fork(self._unlock)
-
-    def _unlock(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def use(self, model: Loaded) -> list[Loaded]:
         """Note that a model is used now.
@@ -66,7 +61,7 @@ class ModelMemory:
             The models to give up for it: of its device, those used the longest ago. It stays
             itself, whatever its size.
         """
-        with self._lock:
+        with self._lock.held():
             is_new = id(model) not in self._used
             self._used[id(model)] = model
             self._used.move_to_end(id(model))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 from weakref import WeakValueDictionary
 
 from sam2_blocks.files.reading import file_stamp
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 
 ERRORS_FILE = "errors.json"
 JOURNAL_FILE = ".finished.jsonl"
@@ -65,11 +64,7 @@ class OutputFiles:
         self._reads: dict[str, dict[str, str]] = defaultdict(dict)
         self.on_claim: Callable[[str, Path], None] | None = None
         self.keeps_reads = False
-        self._forget()
-        after_fork(self._forget)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def claim(self, path: str | Path, writer: object, item: str = "") -> Path:
         """Take a file for one block alone, as long as the block is there.
@@ -90,7 +85,7 @@ class OutputFiles:
         owner = self._kept_files.get(key, item)
         if owner != item:
             raise ValueError(f"{target} is the file of {owner!r}, which an earlier run finished")
-        with self._lock:
+        with self._lock.held():
             is_new = target not in (self._by_item[item] if item else self._shared)
             self._claimed.add(key)
             if item:
@@ -111,7 +106,7 @@ class OutputFiles:
         if not self.keeps_reads:
             return
         stamp = file_stamp(path)
-        with self._lock:
+        with self._lock.held():
             self._reads[item].setdefault(os.path.abspath(path), stamp)
 
     def reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
@@ -130,7 +125,7 @@ class OutputFiles:
             )
         if resolved.parent == folder and resolved.name in RESERVED:
             raise ValueError(f"{target} is a file of the run itself; choose another 'path'")
-        with self._lock:
+        with self._lock.held():
             if self._writers.setdefault(str(resolved), writer) is not writer:
                 raise ValueError(
                     f"another step or output writes {target}, too; give each its own 'path'"
@@ -162,28 +157,28 @@ class OutputFiles:
 
     def of_item(self, item: str) -> list[Path]:
         """Files that blocks took for an item."""
-        with self._lock:
+        with self._lock.held():
             return list(self._by_item.get(item, ()))
 
     def read_for(self, item: str) -> dict[str, str]:
         """Hand over which files were read for an item, each with its stamp."""
-        with self._lock:
+        with self._lock.held():
             return self._reads.pop(item, {})
 
     def forget_item(self, item: str) -> None:
         """Hold the files of an item no more, once they are noted elsewhere."""
-        with self._lock:
+        with self._lock.held():
             self._by_item.pop(item, None)
 
     def of_all(self) -> dict[Path, str]:
         """Files that blocks took for all items, each with the class of its block."""
-        with self._lock:
+        with self._lock.held():
             return dict(self._shared)
 
     def is_needed(self, path: Path) -> bool:
         """Whether a block took this file in this run, or an item that is kept has it."""
         key = _key(path)
-        with self._lock:
+        with self._lock.held():
             return key in self._claimed or key in self._kept_files
 
 

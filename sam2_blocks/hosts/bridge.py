@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from sam2_blocks.engine.records import Item, Outputs
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
 from sam2_blocks.errors import Sam2BlocksError, StepError
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 from sam2_blocks.installed import version_of
 from sam2_blocks.kinds import dump_value, element_kind, kinds_named
 from sam2_blocks.language.composed import PipelineManifest
@@ -186,11 +185,7 @@ class BlockBridge:
         self._resources = resources
         self._batch_size = batch_size
         self._runners: dict[tuple[str, ...], Runner] = {}
-        self._forget()
-        after_fork(self._forget)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def run(
         self,
@@ -222,7 +217,7 @@ class BlockBridge:
                 yield Item(str(index), {name: row.get(name, defaults.get(name)) for name in names})
 
         try:
-            with self._lock:
+            with self._lock.held():
                 results = list(self._runner(names).run(items()))
         except StepError as error:  # names our inner step; the host's user knows another name
             raise StepError(step, self._manifest.id, str(error.__cause__)) from error.__cause__
@@ -244,7 +239,7 @@ class BlockBridge:
 
     def finish(self) -> None:
         """Let the block write what it holds."""
-        with self._lock:
+        with self._lock.held():
             for runner in self._runners.values():
                 runner.finish()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from sam2_blocks.executor.cache.files import EmbeddingFiles
 from sam2_blocks.executor.cache.lru import ByteCache, CacheStats
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 from sam2_blocks.values import Embedding
 
 Compute = Callable[[Sequence[str]], Sequence[Embedding]]
@@ -49,11 +48,7 @@ class EmbeddingCache:
         self._host: ByteCache[Embedding] | None = ByteCache(host_bytes) if host_bytes else None
         self._files = files
         self._computed = 0
-        self._forget()
-        after_fork(self._forget)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def get_many(self, keys: Sequence[str], compute: Compute) -> list[Embedding]:
         """Return the embeddings of these keys; see `ByteCache.get_many`.
@@ -110,7 +105,7 @@ class EmbeddingCache:
         found = {key: self._find_below(key) for key in keys}
         missing = [key for key, embedding in found.items() if embedding is None]
         if missing:
-            with self._lock:
+            with self._lock.held():
                 self._computed += len(missing)
             computed = compute(missing)
             found.update(zip(missing, computed, strict=True))

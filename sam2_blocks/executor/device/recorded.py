@@ -8,7 +8,6 @@ replay is one call, in which torch's interpreter launches the same operations on
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
 from collections.abc import Sequence
 
@@ -17,22 +16,13 @@ from torch import Tensor
 
 from sam2_blocks.errors import message_of
 from sam2_blocks.executor.device.graphs import TensorFunction
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 
 LOGGER = logging.getLogger(__name__)
 UNKNOWN = (AttributeError, TypeError, RuntimeError)
 """What a torch raises in which the names used here, which are private, are others."""
 
-_recording = threading.Lock()
-
-
-def _forget() -> None:
-    """Free the lock in a forked child, where whoever held it is not."""
-    global _recording
-    _recording = threading.Lock()
-
-
-after_fork(_forget)
+_recording = ForkSafeLock()
 
 
 def record_function(function: TensorFunction, example: Tensor) -> TensorFunction:
@@ -58,7 +48,7 @@ def record_function(function: TensorFunction, example: Tensor) -> TensorFunction
 
 def _record(function: TensorFunction, example: Tensor) -> TensorFunction:
     # `torch.jit.trace` would keep the function and its weights as long as the process lives.
-    with _recording, warnings.catch_warnings():
+    with _recording.held(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that lengths become constants
         graph, _ = torch._C._create_graph_by_tracing(
             lambda batch: tuple(function(batch)), [example], lambda _: "", True, False, None, []

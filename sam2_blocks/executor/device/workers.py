@@ -10,21 +10,12 @@ from typing import TypeVar
 
 import torch
 
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock, after_fork
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_starting = threading.Lock()
-
-
-def _forget() -> None:
-    """Free the lock in a forked child, where whoever held it is not."""
-    global _starting
-    _starting = threading.Lock()
-
-
-after_fork(_forget)
+_starting = ForkSafeLock()
 
 MOST_CORES = 4
 """With more, all of them on one picture after the other were not measured to be slower."""
@@ -43,7 +34,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        with _starting:
+        with _starting.held():
             self.count = torch.get_num_threads()
         self._started_pool()
         after_fork(self._forget)
@@ -54,7 +45,7 @@ class Workers:
         torch.set_num_threads(1)
 
     def _started_pool(self) -> ThreadPoolExecutor:
-        with _starting:  # of all: meanwhile the default of threads to come is another one
+        with _starting.held():  # of all: meanwhile the default of threads to come is another one
             if self._pool is None:
                 self._pool = self._start()
             return self._pool

@@ -28,23 +28,14 @@ from sam2_blocks.executor.cache.compiled import (
 )
 from sam2_blocks.executor.device.graphs import TensorFunction
 from sam2_blocks.executor.openvino.library import core, openvino
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock, after_fork
 from sam2_blocks.heap import give_back
 from sam2_blocks.values import UInt8Array
 
 IDLE_S = 5.0
 """Seconds without a call after which a compiled function needs no more than its weights."""
 
-_converting = threading.Lock()
-
-
-def _forget() -> None:
-    """Free the lock in a forked child, where whoever held it is not."""
-    global _converting
-    _converting = threading.Lock()
-
-
-after_fork(_forget)
+_converting = ForkSafeLock()
 
 
 @dataclass(frozen=True)
@@ -225,7 +216,7 @@ def _identity(plan: Plan) -> str:
 
 def _exported(plan: Plan) -> bytes:
     """Convert, compile and export; nothing else is left of it."""
-    with _converting:  # tracing leaves traces in module state of torch's
+    with _converting.held():  # tracing leaves traces in module state of torch's
         model = _convert(plan)
     exported = core().compile_model(model, "CPU", plan.settings).export_model()
     made: bytes = exported if isinstance(exported, bytes) else exported.getvalue()

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import functools
 import importlib
-import threading
 from typing import Any
 
 from sam2_blocks.errors import MissingExtraError
 from sam2_blocks.executor.backends import OPENVINO_BROKEN, find_backend_problem
 from sam2_blocks.executor.imports import hidden
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 
 NEEDED = ("Core", "Tensor", "convert_model")
 """What is used of the package."""
 
-_importing = threading.Lock()
-
-
-def _forget() -> None:
-    """Free the lock in a forked child, where whoever held it is not."""
-    global _importing
-    _importing = threading.Lock()
-
-
-after_fork(_forget)
+_importing = ForkSafeLock()
 
 
 def openvino() -> Any:
@@ -37,7 +27,7 @@ def openvino() -> Any:
     Raises:
         MissingExtraError: if it is not installed, cannot be imported, or is too old.
     """
-    with _importing:
+    with _importing.held():
         return _import()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from sam2_blocks.executor.openvino.functions import CompiledFunction, Plan, comp
 from sam2_blocks.executor.sam2 import nested
 from sam2_blocks.executor.sam2.int8 import with_int8
 from sam2_blocks.executor.sam2.trunk import without_positions
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 from sam2_blocks.installed import version_of
 
 if TYPE_CHECKING:
@@ -187,12 +186,7 @@ class OpenVinoDecoder:
         self._threads = torch.get_num_threads()
         self._compiled: CompiledFunction | None = None
         self._failed = False
-        self._forget()
-        after_fork(self._forget)
-
-    def _forget(self) -> None:
-        """Free the lock in a forked child, where whoever held it is not."""
-        self._compiling = threading.Lock()
+        self._compiling = ForkSafeLock()
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Decode at most `DECODED_AT_ONCE` prompts; see the class."""
@@ -208,7 +202,7 @@ class OpenVinoDecoder:
         return [output[:count] for output in compiled(*_channels_last(filled))]
 
     def _compile(self) -> CompiledFunction | None:
-        with self._compiling:
+        with self._compiling.held():
             if self._compiled is None and not self._failed:
                 try:
                     self._compiled = compile_plan(self._plan())

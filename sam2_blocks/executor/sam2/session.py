@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +17,7 @@ from sam2_blocks.executor.sam2.answer import LOGIT_LIMIT
 from sam2_blocks.executor.sam2.follow import Follower
 from sam2_blocks.executor.sam2.heads import ObjectAnswers
 from sam2_blocks.executor.sam2.memory import FrameMemory, MemoryBounds, ObjectMemory
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.options import TrackSettings
 from sam2_blocks.prompts import check_prompts
@@ -99,11 +98,7 @@ class Sam2TrackSession:
         self._ahead = ahead
         self._stream = _Stream()
         self._is_open = True
-        self._unlock()
-        after_fork(self._unlock)
-
-    def _unlock(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def __enter__(self) -> Sam2TrackSession:
         return self
@@ -140,7 +135,7 @@ class Sam2TrackSession:
         Raises:
             ValueError: if the session is closed.
         """
-        with self._lock:
+        with self._lock.held():
             if self._open_stream().objects:
                 self._ahead.expect(image)
 
@@ -169,7 +164,7 @@ class Sam2TrackSession:
                 it, ids are not one a prompt, or the session is closed.
             ModelError: if the device has no memory for a single object.
         """
-        with self._lock:
+        with self._lock.held():
             stream = self._open_stream()
             _check_frame(image, stream.image_hw)
             wanted = _check_wanted(image.id, image.hw, prompts)
@@ -213,7 +208,7 @@ class Sam2TrackSession:
             ValueError: as in `step`; or if nothing was followed on that frame, so that nobody
                 looked at it.
         """
-        with self._lock:
+        with self._lock.held():
             stream = self._open_stream()
             frame = stream.frame
             if frame is None:
@@ -255,7 +250,7 @@ class Sam2TrackSession:
             ValueError: if the object is not followed, the prompt means nothing in the frame, or the
                 session is closed.
         """
-        with self._lock:
+        with self._lock.held():
             stream = self._open_stream()
             known = _find(stream, tracker_id)
             frame = stream.frame
@@ -274,7 +269,7 @@ class Sam2TrackSession:
         Raises:
             ValueError: if it is not followed, or the session is closed.
         """
-        with self._lock:
+        with self._lock.held():
             stream = self._open_stream()
             _find(stream, tracker_id)
             left = {key: known for key, known in stream.objects.items() if key != tracker_id}
@@ -286,13 +281,13 @@ class Sam2TrackSession:
         Raises:
             ValueError: if the session is closed.
         """
-        with self._lock:
+        with self._lock.held():
             self._stream = _Stream(next_id=self._open_stream().next_id)
             self._ahead.forget()
 
     def close(self) -> None:
         """Free everything; the session cannot be used any more."""
-        with self._lock:
+        with self._lock.held():
             self._is_open = False
             self._stream = _Stream()
             self._ahead.forget()

@@ -11,7 +11,6 @@ import functools
 import importlib
 import importlib.util
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import packages_distributions
@@ -24,9 +23,9 @@ from ruamel.yaml.error import YAMLError
 from torch import nn
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.forks import after_fork
+from sam2_blocks.forks import ForkSafeLock
 
-_importing = threading.Lock()
+_importing = ForkSafeLock()
 
 TARGET = "_target_"
 TARGET_PREFIX = "sam2.modeling."
@@ -37,15 +36,6 @@ POSTPROCESSING = {
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
-
-
-def _forget() -> None:
-    """Free the lock in a forked child, where whoever held it is not."""
-    global _importing
-    _importing = threading.Lock()
-
-
-after_fork(_forget)
 
 
 def sam2_folder() -> Path:
@@ -136,7 +126,7 @@ def _find_class(target: str, config: Path) -> Any:
 def _modeling_module(name: str) -> ModuleType:
     folder = sam2_folder()
     try:
-        with _importing, _stand_in_parent(folder):
+        with _importing.held(), _stand_in_parent(folder):
             return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(_unusable(folder, str(error))) from error

@@ -349,7 +349,7 @@ def test_settings_beyond_the_model(executor):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_goes_on_with_its_own(session):
     session.step(frame(0), boxes(1))
-    with session._lock:  # as if a thread was at work when the process forked
+    with session._lock.held():  # as if a thread was at work when the process forked
         child = os.fork()
         if not child:
             os._exit(len(session.step(frame(1)).tracker_id))
