@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
-from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
@@ -140,12 +139,7 @@ class Runner:
     def __enter__(self) -> Runner:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.finish()
 
     def finish(self) -> None:

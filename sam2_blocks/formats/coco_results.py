@@ -13,7 +13,7 @@ import supervision as sv
 from sam2_blocks.errors import FileWarning
 from sam2_blocks.formats.coco_boxes import WRONG, CocoBoxes, bbox_of, comparable_id
 from sam2_blocks.formats.names import PictureNames
-from sam2_blocks.formats.rows import Box, boxes_to_detections, finite, whole_id
+from sam2_blocks.formats.rows import Box, boxes_to_detections, finite, settle_wrong, whole_id
 from sam2_blocks.values import Image
 
 Entries = list[Mapping[str, Any]]
@@ -73,11 +73,7 @@ class CocoResults:
                 boxes.append(self._box_of(row, classes))
             except WRONG as error:
                 wrong.append(f"{self.path}: a result of {image.id!r} is wrong: {error!r}")
-        if wrong and not skip_wrong:
-            raise ValueError(wrong[0])
-        if wrong:
-            text = f"left out {len(wrong)} results: {wrong[0]}"
-            warnings.warn(text, FileWarning, stacklevel=2)
+        settle_wrong(wrong, "results", skip=skip_wrong)
         return boxes_to_detections(boxes)
 
     def _rows_of(self, image: Image) -> Entries:

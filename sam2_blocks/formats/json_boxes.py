@@ -22,6 +22,7 @@ from sam2_blocks.formats.rows import (
     boxes_to_detections,
     finite,
     rows_to_detections,
+    settle_wrong,
     whole_id,
 )
 from sam2_blocks.values import Hw
@@ -82,7 +83,9 @@ def load_json(
         if form not in _READERS:
             return _load_rows(data, numbers)
         found, box_of = _READERS[form](data, path, image_hw)
-        return boxes_to_detections(_boxes(found, box_of, path, skip_wrong), numbers)
+        boxes, wrong = _boxes(found, box_of)
+        settle_wrong(wrong, "entries that are wrong", skip=skip_wrong, source=str(path))
+        return boxes_to_detections(boxes, numbers)
     except WRONG as error:
         raise ValueError(f"{path}: {_said(error)}") from error
 
@@ -99,21 +102,15 @@ def _load_rows(data: Any, numbers: dict[str, int] | None) -> sv.Detections:
         raise ValueError(f"{error}.{hint}" if hint else str(error)) from error
 
 
-def _boxes(
-    rows: Sequence[Any], box_of: Callable[[Any], Box], path: Path, skip_wrong: bool
-) -> list[Box]:
+def _boxes(rows: Sequence[Any], box_of: Callable[[Any], Box]) -> tuple[list[Box], list[str]]:
+    """Read the rows that can be read, and say what is wrong with each of the others."""
     boxes, wrong = [], []
     for index, row in enumerate(rows):
         try:
             boxes.append(box_of(row))
         except WRONG as error:
             wrong.append(f"entry {index} is wrong: {_said(error)}")
-    if wrong and not skip_wrong:
-        raise ValueError(wrong[0])
-    if wrong:
-        text = f"{path}: left out {len(wrong)} entries that are wrong: {wrong[0]}"
-        warnings.warn(text, FileWarning, stacklevel=3)
-    return boxes
+    return boxes, wrong
 
 
 def _said(error: Exception) -> str:

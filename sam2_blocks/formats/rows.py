@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,6 +12,7 @@ import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 
+from sam2_blocks.errors import FileWarning
 from sam2_blocks.formats.plain import DumpOptions, to_plain
 from sam2_blocks.masks.detections import RLE_COLUMN, to_rles
 from sam2_blocks.masks.polygons import Polygons, rles_to_polygons
@@ -79,6 +81,29 @@ def _class_ids(boxes: Sequence[Box], numbers: dict[str, int]) -> list[int]:
             class_id = numbers[box.class_name]
         ids.append(class_id)
     return ids
+
+
+def settle_wrong(wrong: Sequence[str], what: str, *, skip: bool, source: str = "") -> None:
+    """Refuse a file for its first wrong entry, or warn that all wrong ones were left out.
+
+    Args:
+        wrong: what is wrong with each of them; nothing happens if it is empty.
+        what: their name in the warning, such as ``lines that are wrong``.
+        skip: whether they were left out.
+        source: where the warning says they are, if ``wrong`` does not say it.
+
+    Raises:
+        ValueError: if there are some and they are not to be left out.
+
+    Warns:
+        FileWarning: if some were left out; it names the line that calls the caller.
+    """
+    if wrong and not skip:
+        raise ValueError(wrong[0])
+    if wrong:
+        prefix = f"{source}: " if source else ""
+        text = f"{prefix}left out {len(wrong)} {what}: {wrong[0]}"
+        warnings.warn(text, FileWarning, stacklevel=3)
 
 
 def rows_to_detections(rows: object, numbers: dict[str, int] | None = None) -> sv.Detections:

@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 
 from sam2_blocks.errors import FileWarning
 from sam2_blocks.files.reading import read_text
-from sam2_blocks.formats.rows import Box, boxes_to_detections, whole_id
+from sam2_blocks.formats.rows import Box, boxes_to_detections, settle_wrong, whole_id
 from sam2_blocks.masks.crossings import Points, count_crossings, is_tangled
 from sam2_blocks.values import Hw
 
@@ -123,11 +123,7 @@ class YoloLabels:
                     boxes.append(_line_to_box(line, form, image_hw, names))
             except (ValueError, OverflowError) as error:
                 wrong.append(f"{path}, line {number}: {error}, got {text.strip()!r}")
-        if wrong and not skip_wrong:
-            raise ValueError(wrong[0])
-        if wrong:
-            text = f"left out {len(wrong)} lines that are wrong: {wrong[0]}"
-            warnings.warn(text, FileWarning, stacklevel=2)
+        settle_wrong(wrong, "lines that are wrong", skip=skip_wrong)
         try:
             found = boxes_to_detections(boxes)
         except ValueError as error:

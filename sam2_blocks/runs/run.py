@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 from sam2_blocks.clock import Clock
@@ -232,12 +231,7 @@ class Run(Iterator[ItemResult]):
         self.begin()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _work(self, done: Collection[str]) -> Generator[Any, None, None]:

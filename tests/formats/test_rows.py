@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sam2_blocks.errors import FileWarning
 from sam2_blocks.formats import rows
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.formats.rows import (
@@ -12,6 +13,7 @@ from sam2_blocks.formats.rows import (
     detections_to_rows,
     each_to_rows,
     rows_to_detections,
+    settle_wrong,
 )
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import coco_to_rle, rle_to_coco
@@ -124,3 +126,14 @@ def test_rows_are_made_as_they_are_asked_for(monkeypatch):
 
     next(each_to_rows(many()))
     assert read == [0]
+
+
+def test_the_first_wrong_entry_is_refused_or_all_are_left_out_with_a_warning():
+    wrong = ["row 1 is short", "row 4 is long"]
+    with pytest.raises(ValueError, match=r"^row 1 is short$"):
+        settle_wrong(wrong, "rows", skip=False)
+    with pytest.warns(FileWarning, match=r"^a\.json: left out 2 rows: row 1 is short$"):
+        settle_wrong(wrong, "rows", skip=True, source="a.json")
+    with pytest.warns(FileWarning, match=r"^left out 2 rows: row 1 is short$"):
+        settle_wrong(wrong, "rows", skip=True)
+    settle_wrong([], "rows", skip=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from types import TracebackType
 
 from sam2_blocks.forks import after_fork
 
@@ -45,12 +44,7 @@ class FairLock:
                 self._pass_on()
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pass_on()
 
     def _pass_on(self) -> None:

@@ -219,16 +219,10 @@ class Decoder:
     ) -> tuple[Tensor, Tensor]:
         """Run the network's own mask decoder on rows and their prompt embeddings."""
         image_embed, *high_res_feats = _gather_levels(rows)
-        logits, iou, _, _ = self._network.sam_mask_decoder(
-            image_embeddings=image_embed.expand(len(rows), -1, -1, -1),
-            image_pe=self._image_pe,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask_output,
-            repeat_image=False,
-            high_res_features=high_res_feats or None,
+        decoded = self._decode_objects_plain(
+            image_embed, high_res_feats, sparse, dense, multimask_output=multimask_output
         )
-        return logits, iou
+        return decoded.logits, decoded.iou
 
     def _decode_shared(
         self, rows: Sequence[PromptRow], sparse: Tensor, dense: Tensor, *, has_masks: bool
