@@ -5,7 +5,8 @@ A **family** is one way to load models (`Family`, registered by the hook ``regis
 `Loaded`. What it can do is said by further protocols, one small one for each ability: `Executor`
 embeds and segments, `MaskProposer` needs no prompts, and so on. A model has an ability if it has
 its methods; nothing is declared. Who needs one asks with `require`, which says clearly when a model
-lacks it, and never with ``getattr``.
+lacks it, and never with ``getattr``. `sam2_blocks.testing.FakeExecutor` is the smallest model that
+has them; ``docs/executors.md`` writes one with weights.
 
 A new ability is a protocol here and, if pipelines of strangers may use it, a part in
 `sam2_blocks.service.watched`: without one they do not get it.
@@ -13,13 +14,12 @@ A new ability is a protocol here and, if pipelines of strangers may use it, a pa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
-from sam2_blocks.errors import ModelError, did_you_mean
+from sam2_blocks.errors import ModelError
 from sam2_blocks.found_objects import FoundObjects as FoundObjects
 from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.values import (
@@ -48,7 +48,7 @@ class Loaded(Protocol):
 
     @property
     def spec(self) -> ExecutorSpec:
-        """Resolved model, device, dtype and family."""
+        """Resolved model, device, dtype and family, never ``auto``; its embeddings carry it."""
         ...
 
 
@@ -56,13 +56,19 @@ class Loaded(Protocol):
 class Executor(Loaded, Protocol):
     """A model that embeds pictures and segments what prompts point at."""
 
-    @property
-    def spec(self) -> ExecutorSpec:
-        """Resolved model, device and dtype; every embedding it makes carries it."""
-        ...
-
     def embed(self, images: Sequence[Image]) -> list[Embedding]:
-        """Encode pictures of any sizes, in real batches."""
+        """Encode pictures of any sizes, in as few passes of the network as memory allows.
+
+        Args:
+            images: uint8 RGB, (H, W, 3) each.
+
+        Returns:
+            One embedding a picture, in order, on the model's device.
+
+        Raises:
+            ImageError: if a picture is not of this form.
+            ModelError: if the device has no memory for a single picture.
+        """
         ...
 
     def segment(
@@ -75,7 +81,24 @@ class Executor(Loaded, Protocol):
         max_sprinkle_area: int = 0,
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
-        """Decode the prompts of several images together; see `SegmentOptions`."""
+        """Decode the prompts of several images together.
+
+        Args:
+            items: embeddings that this executor made, each with any number of prompts.
+            multimask_output: see `SegmentOptions`, as for the next three.
+            mask_threshold: a logit.
+            max_hole_area: low-resolution pixels.
+            max_sprinkle_area: low-resolution pixels.
+            return_candidates: also return every proposal, as `MaskPrediction.candidates`.
+
+        Returns:
+            One prediction an item, in order, with one mask a prompt.
+
+        Raises:
+            ValueError: if an embedding is another executor's, or a prompt means nothing in its
+                picture.
+            ModelError: if the device has no memory for a single prompt.
+        """
         ...
 
 
@@ -132,12 +155,15 @@ class ObjectDetector(Protocol):
     def detect(
         self, images: Sequence[Image], *, threshold: float, size_px: int = 0
     ) -> list[FoundObjects]:
-        """Find objects in pictures of any sizes, in real batches.
+        """Find objects in pictures of any sizes, several in one pass of the network.
 
         Args:
             images: the pictures.
             threshold: objects less certain are left out, 0 to 1.
             size_px: what the model scales a picture to; 0 is the size it was made for.
+
+        Returns:
+            What is in each picture, in their order; perhaps nothing.
         """
         ...
 
@@ -154,17 +180,18 @@ class TextPrompted(Protocol):
         threshold: float,
         text_threshold: float,
     ) -> list[FoundObjects]:
-        """Find what phrases say, in pictures of any sizes, in real batches.
+        """Find what phrases say, in pictures of any sizes, several in one pass of the network.
 
         Args:
             images: the pictures.
-            phrases: any number, each another one.
+            phrases: one or more, no two alike.
             threshold: objects less certain are left out, 0 to 1.
             text_threshold: how certain a word must be to name an object, for models that read
                 all phrases as one text; 0 to 1.
 
         Returns:
-            Objects whose class is the phrase as it was written, and its number.
+            What is in each picture, in their order. The class name of an object is the phrase as
+            it was written, its class id the place of the phrase in ``phrases``.
         """
         ...
 
@@ -189,10 +216,10 @@ class CountsCache(Protocol):
 
 @runtime_checkable
 class ForgetsUnused(Protocol):
-    """A model whose cache can be rid of pictures that do not come again, as in a run."""
+    """A model whose cache can drop pictures that do not come again, as in a run."""
 
     def forget_unused(self) -> None:
-        """Drop what nobody asked for since the last call."""
+        """Drop what nobody has asked for since the last call."""
         ...
 
 
@@ -217,7 +244,7 @@ class HoldsMemory(Protocol):
 
 @runtime_checkable
 class KnowsDevice(Protocol):
-    """A model that says how much memory its device has, half of which is the models' budget."""
+    """A model that says how much memory its device has; half of that is the models' budget."""
 
     @property
     def device_nbytes(self) -> int | None:
@@ -266,8 +293,15 @@ class TrackSession(Protocol):
             image: the frame, of the size of the frames before.
             prompts: one an object: points, a box, earlier logits, or its mask on this frame. Each
                 starts a new object, or shows a known one anew.
-            tracker_ids: whom each prompt is about; None, for one or for all, is a new object, and
-                an id that is not known is a new object with this id.
+            tracker_ids: the object each prompt is about; None, for one or for all, is a new
+                object, and an id that is not known is a new object with this id.
+
+        Returns:
+            All objects on this frame.
+
+        Raises:
+            ValueError: if the frame has another size than those before, a prompt means nothing in
+                it, the ids are not one a prompt, or the session is closed.
         """
         ...
 
@@ -276,19 +310,38 @@ class TrackSession(Protocol):
         prompts: PromptSet | Sequence[Prompt | Rle],
         tracker_ids: Sequence[int | None] | None = None,
     ) -> Tracks:
-        """Start objects, or show known ones anew, on the frame of the last step."""
+        """Start objects, or show known ones anew, on the frame of the last step.
+
+        Its arguments, what it returns and what it raises are those of `step`.
+        """
         ...
 
     def correct(self, tracker_id: int, prompt: Prompt | Rle, *, keep: bool = False) -> Tracks:
-        """Mend one object on the frame of the last step; ``keep`` remembers it by this frame."""
+        """Mend the mask of one object on the frame of the last step.
+
+        Args:
+            tracker_id: which object.
+            prompt: points or a box, read beside earlier prompts; or its mask.
+            keep: remember the object by this frame as if it had been prompted on it.
+
+        Returns:
+            All objects on the frame of the last step.
+
+        Raises:
+            ValueError: if the object is not followed, or the prompt means nothing in the frame.
+        """
         ...
 
     def remove(self, tracker_id: int) -> None:
-        """Forget one object."""
+        """Stop following one object.
+
+        Raises:
+            ValueError: if it is not followed.
+        """
         ...
 
     def reset(self) -> None:
-        """Forget all objects and the frames' size; ids of new objects go on."""
+        """Forget all objects and the frames' size; no id is given out a second time."""
         ...
 
     def close(self) -> None:
@@ -301,7 +354,7 @@ class Tracker(Protocol):
     """An executor that can also follow objects through a video."""
 
     def track(self, settings: TrackSettings = ...) -> TrackSession:
-        """Begin to follow objects through a video."""
+        """Begin to follow objects through one video; nothing is followed yet."""
         ...
 
 
@@ -318,14 +371,17 @@ _CANNOT: dict[type, str] = {
 
 
 def require(model: Loaded, ability: type[Ability]) -> Ability:
-    """Return a model as what it must be able to do.
+    """Return a model, typed as what it must be able to do.
 
     Args:
         model: any loaded model.
         ability: one of the protocols, ours or a plugin's own ``@runtime_checkable`` one.
 
+    Returns:
+        The same model.
+
     Raises:
-        ModelError: if the model lacks a method of it.
+        ModelError: if the model lacks a method of it; the message names the missing ones.
     """
     if isinstance(model, ability):
         return model
@@ -338,7 +394,7 @@ def require(model: Loaded, ability: type[Ability]) -> Ability:
 
 
 def _members(ability: type) -> set[str]:
-    """Names of what a protocol wants."""
+    """Names of the methods and attributes that a protocol asks for."""
     return {
         name
         for base in ability.__mro__[:-1]
@@ -369,9 +425,10 @@ class Family:
         load: ``load(model, *, device, dtype)``, called once a model, device and dtype; may take
             long, and may ask the registry for other models. What it raises is reported as that
             model's error.
-        options: what ``load`` takes beside; where somebody chooses another one, it is an error.
-        exhaustive: whether it loads nothing but what ``register_models`` lists for it, and files.
-            Then a misspelt name is found when a pipeline is checked, before anything loads.
+        options: further keyword arguments that ``load`` takes. Choosing an option that is not
+            among them is an error before anything loads.
+        exhaustive: whether it loads nothing but files and the models that ``register_models``
+            lists for it. Then a misspelt name is found when a pipeline is checked.
         is_file: whether a name means a file of this machine, which strangers may not name.
         is_download: whether a name means what would be fetched from a hub, which strangers may
             name only if whoever operates the host listed it.
@@ -432,20 +489,3 @@ class KnownModel:
     def names(self) -> tuple[str, ...]:
         """Every name it has in its family, the one to show first."""
         return (*self.aliases, self.name)
-
-
-DEVICE_PATTERN = r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"
-DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
-"""Names of devices, for suggestions; any number may follow ``cuda:``. A plugin's models may run on
-``xpu``, ours do not."""
-
-
-def check_device(name: str) -> str:
-    """Return a device's name if some machine may have it.
-
-    Raises:
-        ValueError: if none has.
-    """
-    if re.fullmatch(DEVICE_PATTERN, name) is None:
-        raise ValueError(f"there is no device {name!r}.{did_you_mean(name, DEVICES)}")
-    return name

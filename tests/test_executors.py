@@ -5,14 +5,7 @@ from typing import Protocol, runtime_checkable
 import pytest
 
 from sam2_blocks.errors import ModelError
-from sam2_blocks.executors import (
-    Executor,
-    KnownModel,
-    MaskProposer,
-    Remembering,
-    check_device,
-    require,
-)
+from sam2_blocks.executors import Executor, KnownModel, MaskProposer, Remembering, require
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import ExecutorSpec, full_name
 
@@ -48,17 +41,6 @@ def test_a_model_is_returned_as_what_it_can_do():
 def test_a_model_that_lacks_an_ability_says_which(model, ability, message):
     with pytest.raises(ModelError, match=message):
         require(model, ability)
-
-
-@pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cuda", "cuda:12", "xpu:0"])
-def test_devices_that_some_machine_has(name):
-    assert check_device(name) == name
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cpu:0", "CUDA", "cuda:1\n"])
-def test_devices_that_none_has(name):
-    with pytest.raises(ValueError, match="there is no device"):
-        check_device(name)
 
 
 def test_a_full_name_has_its_prefix_once():

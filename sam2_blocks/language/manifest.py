@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import SchemaError
 
+from sam2_blocks.devices import DEVICE_PATTERN, check_device
 from sam2_blocks.errors import (
     ForeignError,
     ManifestError,
@@ -34,7 +35,6 @@ from sam2_blocks.errors import (
     did_you_mean,
     message_of,
 )
-from sam2_blocks.executors import DEVICE_PATTERN, check_device
 from sam2_blocks.kinds import Kind, find_kind, kinds_fit
 from sam2_blocks.language.documents import Document, parse_yaml, validation_problems
 from sam2_blocks.language.fields import (
