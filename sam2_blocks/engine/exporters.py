@@ -94,7 +94,15 @@ class OutputFormat:
         return self.exporter.encode_each is not None and not self.depth
 
     def found(self, folder: Path, name: str) -> Iterator[Path]:
-        """Files in an item's folder that are, or may be, those of an output."""
+        """List the files in an item's folder that may be those of an output.
+
+        Args:
+            folder: of the item.
+            name: of the output.
+
+        Yields:
+            Paths. Those of numbered elements exist; that of a single value may not.
+        """
         if not self.depth:
             yield folder / f"{name}{self.exporter.suffix}"
         numbered = "/".join([r"\d{3,}"] * self.depth) + re.escape(self.exporter.suffix)

@@ -68,7 +68,7 @@ class HostReport(Protocol):
 
 
 class Host(Protocol):
-    """An engine that our blocks run inside; a module does, too."""
+    """An engine that our blocks run inside; a module with this function will do, too."""
 
     def report(self, plugins: Plugins) -> HostReport:
         """Say what it offers, without importing it or torch."""
@@ -145,19 +145,42 @@ def register_sinks() -> Mapping[str, SinkFactory]:  # type: ignore[empty-body]
 
 @hookspec
 def before_step(step: Step, item_ids: Sequence[str]) -> None:
-    """Called before a block gets a micro-batch."""
+    """Called before a block gets a micro-batch.
+
+    Args:
+        step: the step of the pipeline, with the manifest of its block.
+        item_ids: names of the items, or of elements: ``photo.jpg[3]``.
+    """
 
 
 @hookspec
 def after_step(step: Step, item_ids: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> None:
-    """Called with the checked outputs of the items that succeeded."""
+    """Called after a block ran a micro-batch.
+
+    Args:
+        step: as in `before_step`.
+        item_ids: of the items that succeeded.
+        outputs: of each of these, checked, by name.
+    """
 
 
 @hookspec
 def on_step_error(step: Step, item_id: str, error: StepError) -> None:
-    """Called for each item that a step failed on; the other items go on."""
+    """Called for each item that a step failed on; the other items go on.
+
+    Args:
+        step: as in `before_step`.
+        item_id: of the item or element.
+        error: what was wrong; its ``__cause__`` is what the block raised.
+    """
 
 
 @hookspec
 def on_step_skip(step: Step, item_id: str, reason: str) -> None:
-    """Called for each item that a step does not run for, because of ``when`` or what it needs."""
+    """Called for each item that a step does not run for.
+
+    Args:
+        step: as in `before_step`.
+        item_id: of the item or element.
+        reason: the condition of ``when`` that did not hold, or the missing input, for people.
+    """

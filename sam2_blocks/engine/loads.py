@@ -1,4 +1,4 @@
-"""Each value is made once, by whoever asks first, and nobody waits for anything else."""
+"""Values that take long to make: each once, and who waits for one does not wait for others."""
 
 from __future__ import annotations
 
@@ -67,7 +67,15 @@ class Loads(Generic[Key, Value]):
         return self._make(mine, make)
 
     def keep(self, key: Key, value: Value) -> Value:
-        """Keep a value under another key, or return the one that is there."""
+        """Keep a value under another key too, unless there is one.
+
+        Args:
+            key: what the value is known by as well.
+            value: it.
+
+        Returns:
+            The value that is kept under this key now.
+        """
         with self._lock:
             held = self._held(key)
             return held if held is not None else self._made.setdefault(key, value)

@@ -83,7 +83,13 @@ class ModelNames:
     def check_model(
         self, param: Param, name: str, settings: Mapping[str, Any] | None = None
     ) -> str:
-        """Say what is wrong with the name of a model; empty if nothing is known to be."""
+        """Say what is wrong with the name of a model; empty if nothing is known to be wrong.
+
+        Args:
+            param: the parameter, which says the family of names without a prefix.
+            name: as it is written in the pipeline.
+            settings: as every check of a parameter gets them; not read.
+        """
         family = family_of(name, self.families, param.model_family)
         registered = self.families.get(family)
         if registered is None:
@@ -131,7 +137,13 @@ class ModelNames:
 
 
 def check_backend(param: Param, name: str, settings: Mapping[str, Any]) -> str:
-    """Say what is wrong with a backend; empty if it is here."""
+    """Say why a backend cannot be used on this machine; empty if it can.
+
+    Args:
+        param: as every check of a parameter gets it; not read.
+        name: of the backend.
+        settings: as every check of a parameter gets them; not read.
+    """
     return find_backend_problem(name)
 
 

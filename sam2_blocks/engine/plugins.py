@@ -69,7 +69,22 @@ class PluginRecord:
 
 @dataclass(frozen=True)
 class Plugins:
-    """Everything that plugins brought, ready to build and run pipelines with."""
+    """Everything that plugins brought, ready to build and run pipelines with.
+
+    `load_plugins` makes one. Each mapping is by the name that pipelines and commands use.
+
+    Attributes:
+        manager: calls the hooks that run beside steps.
+        kinds: such as ``image``.
+        manifests: blocks by id, such as ``sam2/segment@v1``.
+        executors: families of models.
+        models: known models by their full names.
+        exporters: by the kind that they write.
+        sources: factories of sources.
+        sinks: factories of sinks.
+        hosts: engines that blocks run inside.
+        records: what became of each plugin, the broken ones too, in the order of loading.
+    """
 
     manager: pluggy.PluginManager
     kinds: dict[str, Kind] = field(default_factory=dict)
@@ -88,6 +103,9 @@ class Plugins:
 
     def with_blocks(self, *manifests: Manifest) -> Plugins:
         """Return the same with more blocks, such as those of `sam2_blocks.detector_block`.
+
+        Args:
+            manifests: of the blocks.
 
         Raises:
             PluginError: if there is a block of that id already.
@@ -133,6 +151,12 @@ class Plugins:
         self, plugin: object, name: str, distribution: str = "", version: str = ""
     ) -> None:
         """Add one plugin: all of what it brings, or nothing if any of it is wrong.
+
+        Args:
+            plugin: a module or an object whose functions are marked with `hookimpl`.
+            name: for messages and records; no two plugins share one.
+            distribution: name of the package it is from, for people.
+            version: of that package.
 
         Raises:
             PluginError: if a hook is misspelt, a name is taken, or a manifest is wrong.
@@ -213,7 +237,20 @@ class Plugins:
 
 @dataclass(eq=False)
 class _Plugin:
-    """One plugin on its way in; ``brought`` is by the field of `Plugins` that it goes to."""
+    """One plugin that is being added.
+
+    Attributes:
+        name: see `PluginRecord`, as for the next two.
+        distribution: of the package.
+        version: of the package.
+        load: imports it.
+        plugin: what was imported.
+        folders: of its manifests.
+        pipelines: folders of its pipelines.
+        brought: what it registers, by field of `Plugins` and by name.
+        manifests: its blocks by id.
+        error: what was wrong, if it is broken.
+    """
 
     name: str
     distribution: str
@@ -242,11 +279,17 @@ class _Plugin:
 def load_plugins(*, strict: bool = False, points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Load the built-in blocks and every installed plugin.
 
-    They load together: a plugin may use the kinds of any other.
+    They load together: a plugin may use the kinds of any other. The variable
+    ``SAM2_BLOCKS_PLUGINS`` may name the plugins to load, separated by commas.
 
     Args:
-        strict: raise on the first broken plugin instead of recording it.
+        strict: raise on the first broken plugin; else it is left out, and `Plugins.records` says
+            why.
         points: entry points to load; the installed ones of group ``sam2_blocks`` if not given.
+            An empty list leaves our own blocks alone.
+
+    Returns:
+        All blocks, kinds, models, exporters, sources, sinks and hosts that there are.
 
     Raises:
         PluginError: if ``strict`` and a plugin is broken.

@@ -114,7 +114,9 @@ class Resources:
         backend: str = "auto",
         input_px: int = 0,
     ) -> Executor:
-        """Return the executor of this configuration, loading it on first use; see `model`.
+        """Return the executor of this configuration, loading it on first use.
+
+        It is `model` with the ability `Executor`, and its arguments are those of `model`.
 
         Raises:
             ModelError: if the model, its device or its dtype is not to be had, or it is no
@@ -125,7 +127,11 @@ class Resources:
         )
 
     def executor_of(self, embedding: Embedding) -> Executor:
-        """Return the executor that made this embedding."""
+        """Return the executor that made this embedding, and can decode it.
+
+        Raises:
+            ModelError: if its model cannot be loaded again.
+        """
         spec = embedding.spec
         return self.executor(
             spec.full_name,
@@ -152,9 +158,9 @@ class Resources:
             name: with the prefix of its family, or without.
             ability: a protocol of `sam2_blocks.executors`, or a ``@runtime_checkable`` one of your
                 own.
-            family: of names without a prefix.
-            device: as the family understands it.
-            dtype: as the family understands it.
+            family: the one that loads names without a prefix.
+            device: as the family understands it, such as ``auto`` or ``cuda:0``.
+            dtype: as the family understands it, such as ``auto`` or ``bfloat16``.
             backend: what computes it, of families that have several.
             input_px: side of the square the network sees, of families that let it be chosen; 0
                 is what the model was trained with.
@@ -177,7 +183,11 @@ class Resources:
         backend: str = "auto",
         input_px: int = 0,
     ) -> Loaded:
-        """Return a loaded model, whatever it can do; see `model`."""
+        """Return a loaded model, whatever it can do; the arguments are those of `model`.
+
+        Raises:
+            ModelError: if it cannot be loaded, or its family is not registered.
+        """
         family = family_of(name, self._families, family)
         registered = self._families.get(family)
         if registered is None:
@@ -191,14 +201,14 @@ class Resources:
         return found
 
     def end_batch(self) -> None:
-        """Let models forget the pictures of earlier micro-batches, if pictures pass."""
+        """Let models forget the pictures of earlier micro-batches, where pictures come once."""
         if self._pictures_pass:
             for model in self._loads.made():
                 if isinstance(model, ForgetsUnused):
                     model.forget_unused()
 
     def _make_room(self, model: Loaded) -> None:
-        """Give up what a model that is used now leaves no room for."""
+        """Give up models that the budget has no room for beside the one that is used now."""
         too_many = self._memory.use(model)
         if not too_many:
             return
@@ -230,10 +240,10 @@ class Resources:
 
 
 def _ask(registered: Family, asked: Asked) -> Asked:
-    """Return by what a model of a family is known.
+    """Return the key by which a model is kept, which leaves out what its family cannot choose.
 
     Raises:
-        ModelError: if something is chosen in which its family has no choice.
+        ModelError: if an option is chosen that the family does not have.
     """
     for option, unchosen in NO_CHOICE.items():
         value = getattr(asked, option)
@@ -246,7 +256,11 @@ def _ask(registered: Family, asked: Asked) -> Asked:
 
 
 def _check_stranger(registered: Family, name: str, family: str) -> None:
-    """Refuse what whoever writes a workflow may not have opened or downloaded on this machine."""
+    """Refuse files and downloads that a stranger's workflow may not cause on this machine.
+
+    Raises:
+        ModelError: if the name means a file, or a download that the operator did not list.
+    """
     bare = name.removeprefix(f"{family}:")
     if registered.is_file(bare):
         raise ModelError(
@@ -271,6 +285,12 @@ def as_families(families: Mapping[str, Family | ExecutorFactory]) -> dict[str, F
 
 
 def family_of(name: str, families: Mapping[str, object], otherwise: str = DEFAULT_FAMILY) -> str:
-    """Return the family that a model's name is loaded by."""
+    """Return the name of the family that loads a model.
+
+    Args:
+        name: of the model, with or without the prefix of a family.
+        families: those that exist, by name.
+        otherwise: the family of names without a prefix.
+    """
     prefix, colon, _ = name.partition(":")
     return prefix if colon and prefix in families else otherwise

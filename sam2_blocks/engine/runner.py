@@ -46,19 +46,11 @@ FATAL = (ModelError, MissingExtraError, DocumentError)
 class Block(Protocol):
     """What a block's class offers. One instance serves one step for as long as the runner lives.
 
-    ``run`` gets a micro-batch: one validated pydantic object per item, whose attributes are the
-    inputs and parameters of the manifest. In a step with ``for_each`` the items are the elements of
-    the lists of all items, in order. It returns, in the same order, a mapping of outputs per
-    item, or the exception that item failed with. If ``run`` raises, the runner calls it again with
-    one item at a time. ``finish`` may be left out by a class that does not inherit from this one. A
-    runner calls each instance once at a time and in the order of the
-    items, if not always from the same thread; several runners may be at work, each with instances
-    of its own.
+    A runner makes one call at a time to an instance, in the order of the items, but not always from
+    the same thread. Several runners may be at work, each with instances of its own.
 
-    A class may have a method ``expect(image)``: in a run over many items it is called with pictures
-    of the next micro-batch that will come to the input ``image``, as soon as they are read, in
-    other threads while ``run`` is at work. What it does is to save time, and may be nothing; what
-    it raises ends the run.
+    ``finish`` may be left out by a class that does not inherit from this one. A class may also have
+    a method ``expect``, see `ExpectingBlock`.
 
     Example:
         >>> class Negative:
@@ -72,7 +64,17 @@ class Block(Protocol):
     def __init__(self, resources: Resources) -> None: ...
 
     def run(self, items: Sequence[Any]) -> Sequence[Outputs | Exception]:
-        """Process one micro-batch."""
+        """Run the block on one micro-batch.
+
+        Args:
+            items: one validated pydantic object an item, whose attributes are the inputs and
+                parameters of the manifest. In a step with ``for_each`` these are the elements of
+                the lists of all items, in order.
+
+        Returns:
+            For each item, in order, its outputs by name, or the exception that it failed with.
+            Where ``run`` itself raises, the runner calls it again with one item at a time.
+        """
         ...
 
     def finish(self) -> None:
@@ -81,10 +83,18 @@ class Block(Protocol):
 
 @runtime_checkable
 class ExpectingBlock(Protocol):
-    """A block that can prepare for what comes; see `Block`."""
+    """A block that can prepare for the next micro-batch while it runs the one before."""
 
     def expect(self, image: Image) -> None:
-        """Begin what takes time, and return at once."""
+        """Begin what takes time with a picture that comes soon, and return at once.
+
+        In a run over many items it is called as soon as a picture of the next micro-batch is read,
+        from other threads, while ``run`` is at work. It may do nothing; what it raises ends the
+        run.
+
+        Args:
+            image: what the input ``image`` will be.
+        """
         ...
 
 
