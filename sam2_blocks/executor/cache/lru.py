@@ -76,7 +76,7 @@ class ByteCache(Generic[Value]):
         self._nbytes = 0
         self._hits = self._misses = self._evictions = 0
         self._lock = threading.Lock()
-        after_fork(self._forget)
+        after_fork(self._start_afresh)
 
     def get_many(
         self, keys: Sequence[str], compute: Callable[[Sequence[str]], Sequence[Value]]
@@ -196,7 +196,7 @@ class ByteCache(Generic[Value]):
         except _GivenUpError:  # whoever computed it was interrupted, so we do
             return self.get_many([key], compute)[0]
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Make what threads share anew in a forked child: those who held it are not there."""
         if self._lock.locked():  # in the middle of a change
             self._entries, self._ages, self._nbytes = OrderedDict(), {}, 0

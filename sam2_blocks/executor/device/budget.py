@@ -18,10 +18,10 @@ class ByteBudget:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._forget()
-        after_fork(self._forget)
+        self._start_afresh()
+        after_fork(self._start_afresh)
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Have all of it free in a forked child, where no other thread is."""
         self._taken = 0
         self._left = threading.Condition()

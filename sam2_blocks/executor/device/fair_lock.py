@@ -16,10 +16,10 @@ class FairLock:
     """
 
     def __init__(self) -> None:
-        self._forget()
-        after_fork(self._forget)
+        self._start_afresh()
+        after_fork(self._start_afresh)
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Be free and new: those who held or wanted it are not in a forked child."""
         self._guard = threading.Lock()  # of the two below; held for moments only
         self._held = False

@@ -42,9 +42,9 @@ class SharedSwitch:
         self._found: Any = None
         self._inside = {True: 0, False: 0}
         self._left = threading.Condition()
-        after_fork(self._forget)
+        after_fork(self._start_afresh)
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Put back, in a forked child, what threads had changed that are not there."""
         if self._inside[True]:
             self._write(self._found)

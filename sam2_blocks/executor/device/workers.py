@@ -37,9 +37,9 @@ class Workers:
         with _starting.held():
             self.count = torch.get_num_threads()
         self._started_pool()
-        after_fork(self._forget)
+        after_fork(self._start_afresh)
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Start again in a forked child, whose only thread is the one that forked."""
         self._pool = None
         torch.set_num_threads(1)

@@ -100,10 +100,10 @@ class CompiledFunction:
         self._idle: deque[Any] = deque()
         self._ended = 0.0
         self._paged_out = False
-        self._forget()
-        after_fork(self._forget)
+        self._start_afresh()
+        after_fork(self._start_afresh)
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Start again in a forked child, which has neither the watch nor who holds the lock."""
         self._lock = threading.Lock()
         self._calls = 0  # that run

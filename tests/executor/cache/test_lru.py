@@ -228,11 +228,11 @@ def test_an_interruption_before_the_computation_leaves_nobody_waiting(monkeypatc
 def test_a_fork_in_the_middle_of_a_change_forgets_what_may_be_half_changed():
     cache: ByteCache[Entry] = ByteCache(100)
     cache.get_many(["a"], entries)
-    cache._forget()
+    cache._start_afresh()
     assert cache.find("a") is not None
     cache._in_flight["b"] = Future()
     cache._lock.acquire()
-    cache._forget()
+    cache._start_afresh()
     assert cache.find("a") is None
     assert cache.stats().nbytes == 0
     assert cache.get_many(["b"], entries) == entries(["b"])
