@@ -52,15 +52,16 @@ def to_detections(
     - ``prompt_detection_id``: the detector's ``detection_id``, or nothing.
     - ``prompt_index``: number of the prompt, so that rows can be matched after filtering, and
       boxes or points found again, which would be stale once masks are moved.
-    - ``prompt_error``: empty; who skips prompts writes here why.
-    - ``iou_prediction``: the model's estimate. ``confidence`` is the detector's, or this without.
-    - ``stability_score``: of masks found without prompts; else NaN.
+    - ``prompt_error``: why a prompt was skipped, for callers that skip some; else empty.
+    - ``iou_prediction``: the model's estimate of the mask's quality, 0 to 1. ``confidence`` is the
+      detector's, or this estimate where there was no detector.
+    - ``stability_score``: of masks found without prompts, see `AutomaticMasks`; else NaN.
 
     They are always there, so that detections of any origin can be merged.
 
     Args:
-        prediction: the masks. With those found without prompts, the points that led to them are
-            the prompts.
+        prediction: the masks. Of those found without prompts, the grid's points that led to them
+            count as the prompts.
         prompting: the detections whose boxes were the prompts, one row a mask.
         prompts: the prompts, where there were no detections.
         image_id: name of the image.
@@ -241,9 +242,10 @@ def settle_masks(detections: sv.Detections) -> sv.Detections:
 
 
 def has_pixels(detections: sv.Detections) -> NDArray[np.bool_]:
-    """Say which rows have anything in them, (N,): an empty mask has no box either.
+    """Say which detections mark any pixel.
 
-    Rows without masks have.
+    Returns:
+        bool, (N,): False where a mask is empty; True for every row without a mask.
     """
     mask = settle_masks(detections).mask
     if mask is None:

@@ -76,11 +76,17 @@ def mask_to_rle(mask: NDArray[np.bool_]) -> Rle:
 
 
 def rle_to_mask(rle: Rle) -> NDArray[np.bool_]:
-    """Decode run lengths to a bool array (H, W).
+    """Decode run lengths to a mask.
+
+    Args:
+        rle: the run lengths.
+
+    Returns:
+        bool, (H, W), True inside the object.
 
     Raises:
-        ValueError: if they are not those of H * W pixels. Nothing else here looks, but this would
-            write wherever they lead.
+        ValueError: if the counts do not sum to H * W. It is checked here alone, since run lengths
+            that are too long would make an array of any size.
     """
     height, width = rle.size
     _check_sum(np.asarray(rle.counts), height * width)
@@ -93,7 +99,11 @@ def rle_to_mask(rle: Rle) -> NDArray[np.bool_]:
 
 
 def rle_to_coco(rle: Rle) -> CocoRle:
-    """Compress run lengths to the COCO form with string counts."""
+    """Compress run lengths to the COCO form, whose counts are an ASCII string.
+
+    Returns:
+        ``size`` [H, W] and ``counts``, ready for JSON and for pycocotools.
+    """
     from pycocotools import mask as coco_mask  # here: importing us needs no codec
 
     height, width = rle.size
@@ -236,7 +246,11 @@ def rle_to_box_xyxy(rle: Rle) -> Int64Array:
 
 
 def rle_iou(first: Rle, second: Rle) -> float:
-    """Compute the intersection over union of two masks of one size.
+    """Compute the intersection over union of two masks, without decoding them.
+
+    Args:
+        first: one mask.
+        second: the other, of the same size.
 
     Returns:
         0 to 1; two empty masks are equal, so 1.
@@ -257,7 +271,15 @@ def rle_iou(first: Rle, second: Rle) -> float:
 
 
 def rle_contains(rle: Rle, point_xy: ArrayLike) -> bool:
-    """Say whether a point, xy in pixels, lies in a mask; a point outside the picture does not."""
+    """Say whether a point lies in a mask.
+
+    Args:
+        rle: the mask.
+        point_xy: two numbers, in pixels; pixel (0, 0) is the square from 0 to below 1.
+
+    Returns:
+        False, too, for a point outside the picture or one that is not finite.
+    """
     height, width = rle.size
     point = np.asarray(point_xy, float)
     if not np.isfinite(point).all():
@@ -273,7 +295,11 @@ def rle_contains(rle: Rle, point_xy: ArrayLike) -> bool:
 
 
 def rle_to_spans(rle: Rle) -> Spans:
-    """Cut the foreground runs at the column borders."""
+    """Cut the foreground runs at the borders of columns.
+
+    Returns:
+        Spans sorted by column, then row; none of an empty mask.
+    """
     height = rle.size[0]
     ends = np.cumsum(rle.counts)
     start, stop = ends[:-1:2], ends[1::2]
@@ -368,6 +394,11 @@ def paste_prediction(
     prediction: MaskPrediction, corner_xy: tuple[int, int], image_hw: Hw
 ) -> MaskPrediction:
     """Put the masks of a crop where the crop lies in its image; see `rle_paste`.
+
+    Args:
+        prediction: N masks of the crop.
+        corner_xy: the crop's first column and row.
+        image_hw: size of the image.
 
     Returns:
         A prediction without logits, whose grid was the crop's: their array is (N, 0, 0).

@@ -76,7 +76,15 @@ def scale(image: Image, size_hw: Hw, *, method: str = "bilinear") -> Image:
 
 
 def turn(image: Image, turns: int) -> Image:
-    """Turn a picture by quarter turns counterclockwise."""
+    """Turn a picture by quarter turns counterclockwise.
+
+    Args:
+        image: the picture.
+        turns: how many; any whole number, 1 is 90 degrees.
+
+    Returns:
+        The turned picture, which knows by `Image.parent` how it was turned.
+    """
     pixels = np.ascontiguousarray(np.rot90(image.pixels, turns))
     origin = replace(_whole(image, (pixels.shape[0], pixels.shape[1])), turns=turns % 4)
     return replace(image, pixels=pixels, parent=origin)
@@ -107,7 +115,15 @@ def boxes_to_parent(boxes_xyxy: NDArray[Any], origin: Origin) -> NDArray[np.floa
 
 
 def points_to_parent(points_xy: NDArray[Any], origin: Origin) -> NDArray[np.float64]:
-    """Move points of a part, (…, 2), onto its parent."""
+    """Move points of a part onto its parent.
+
+    Args:
+        points_xy: float, (…, 2), pixels of the part.
+        origin: where the part was cut from.
+
+    Returns:
+        float64, (…, 2), pixels of the parent; they may lie outside it.
+    """
     height, width = origin.window_hw
     u, v = np.moveaxis(np.asarray(points_xy, np.float64) / np.array(origin.scale_xy), -1, 0)
     x, y = ((u, v), (width - v, u), (width - u, height - v), (v, height - u))[origin.turns]
@@ -119,6 +135,13 @@ def rle_to_parent(rle: Rle, origin: Origin) -> Rle:
 
     A pixel of the parent is inside where its centre is. Where the part was not scaled, or enlarged
     by a whole number, nothing is lost.
+
+    Args:
+        rle: the mask, of the size of the part.
+        origin: where the part was cut from.
+
+    Returns:
+        A mask of the size of the parent.
 
     Raises:
         ValueError: if the mask has not the size of the part.
@@ -153,7 +176,14 @@ def _unscaled(rle: Rle, origin: Origin) -> Rle:
 def detections_to_parent(detections: sv.Detections, origin: Origin) -> sv.Detections:
     """Move detections of a part onto its parent: boxes, masks and key points.
 
-    A box that is the tight one of its mask is that of the moved mask.
+    A box that fits its mask tightly becomes the tight box of the moved mask.
+
+    Args:
+        detections: of the part.
+        origin: where the part was cut from.
+
+    Returns:
+        The same rows, in pixels of the parent.
 
     Raises:
         ValueError: if the masks have not the size of the part.
@@ -211,7 +241,15 @@ def _column(columns: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
 
 
 def has_place(detections: sv.Detections, image_hw: Hw) -> NDArray[np.bool_]:
-    """Say which rows, (N,), have an area inside a picture."""
+    """Say which detections have an area inside a picture.
+
+    Args:
+        detections: boxes, perhaps with masks.
+        image_hw: size of the picture in pixels.
+
+    Returns:
+        bool, (N,): True where a box overlaps the picture, or a mask has a pixel.
+    """
     height, width = image_hw
     x0, y0, x1, y1 = np.asarray(detections.xyxy, np.float64).T.reshape(4, -1)
     with np.errstate(invalid="ignore"):
@@ -223,7 +261,13 @@ def has_place(detections: sv.Detections, image_hw: Hw) -> NDArray[np.bool_]:
 
 
 def part_name(image_id: str, what: str, index: int) -> str:
-    """Name a part of a picture: ``photo.jpg`` becomes ``photo-crop3.jpg``."""
+    """Name a part of a picture: ``photo.jpg`` becomes ``photo-crop3.jpg``.
+
+    Args:
+        image_id: name of the picture.
+        what: kind of part, such as ``crop``.
+        index: number of the part.
+    """
     stem, dot, suffix = image_id.rpartition(".")
     if not dot or "/" in suffix:
         return f"{image_id}-{what}{index}"
