@@ -101,7 +101,16 @@ def answer_alike(
 
 
 def model_of(resources: Resources, item: DetectorItem, ability: type[Ability]) -> Ability:
-    """Return the model that an item names, of the revision that it names."""
+    """Return the model that an item names, in its revision.
+
+    Args:
+        resources: the models.
+        item: names a model, and perhaps a revision of it.
+        ability: what it must be able to do.
+
+    Raises:
+        ModelError: if it cannot be loaded, or cannot do that.
+    """
     name = f"{item.model}@{item.revision}" if item.revision else item.model
     return resources.model(name, ability, family=FAMILY, device=item.device, dtype=item.dtype)
 

@@ -39,28 +39,28 @@ class Embed:
     def run(self, items: Sequence[EmbedItem]) -> Sequence[Mapping[str, Embedding]]:
         """See the manifest."""
         pictures = [(executor_for(self._resources, item), item.image) for item in items]
-        self._coming.are_like([executor for executor, _ in pictures])
+        self._coming.note_encoders([executor for executor, _ in pictures])
         return [{"embedding": embedding} for embedding in embed_pictures(pictures)]
 
     def expect(self, image: Image) -> None:
-        """Announce a picture to the model of those before; see `sam2_blocks.Block`."""
+        """Announce a picture to the model of the last ones; see `ExpectingBlock`."""
         self._coming.announce(image)
 
 
 class ComingPictures:
-    """Tells a model of pictures that it will probably be asked to encode."""
+    """Announces pictures of the next micro-batch to the model that will probably encode them."""
 
     def __init__(self) -> None:
         self._executor: Callable[[], Executor | None] = lambda: None
 
-    def are_like(self, encoding: Sequence[Executor | None]) -> None:
-        """Note who encodes the pictures that are here now; those to come are likely for the same.
+    def note_encoders(self, encoding: Sequence[Executor | None]) -> None:
+        """Note who encodes the pictures of this micro-batch; the next ones likely go there, too.
 
-        It is not kept: what other models leave no room for must be free to go.
+        The reference to the executor is weak, so that its memory can be freed for other models.
 
         Args:
-            encoding: an executor a picture, None where it is not encoded. If most are not, those
-                to come are announced to nobody: it would be work for nothing.
+            encoding: the executor of each picture, None for one that is not encoded. Where most
+                are not, nothing is announced: it would be work for nothing.
         """
         self._executor = lambda: None
         found = [executor for executor in encoding if executor is not None]
@@ -78,7 +78,17 @@ class ComingPictures:
 def executor_for(
     resources: Resources, item: ModelItem, embedding: Embedding | None = None
 ) -> Executor:
-    """Return the executor that made the embedding, or the one that the item names."""
+    """Return the executor that answers an item.
+
+    Args:
+        resources: the models.
+        item: names a model and how to load it.
+        embedding: of the picture, if there is one; then its executor is the one, whatever the item
+            says.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
     if embedding is not None:
         return resources.executor_of(embedding)
     return resources.executor(

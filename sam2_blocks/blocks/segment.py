@@ -49,7 +49,7 @@ class Segment:
         """See the manifest."""
         made = [self._job_or_error(item) for item in items]
         jobs = [job for job in made if isinstance(job, SegmentJob)]
-        self._coming.are_like([job.executor if job.encodes else None for job in jobs])
+        self._coming.note_encoders([job.executor if job.encodes else None for job in jobs])
         answers = iter(segment_jobs(jobs))
         return [
             _finish(item, job, next(answers), self._numbers) if isinstance(job, SegmentJob) else job
@@ -57,7 +57,7 @@ class Segment:
         ]
 
     def expect(self, image: Image) -> None:
-        """Announce a picture to the model of those before; see `sam2_blocks.Block`."""
+        """Announce a picture to the model of the last ones; see `ExpectingBlock`."""
         self._coming.announce(image)
 
     def _job_or_error(self, item: SegmentItem) -> SegmentJob | ValueError:
@@ -81,7 +81,11 @@ class Segment:
 def join_prompts(
     boxes: sv.Detections | None, prompts: PromptSet | None
 ) -> tuple[PromptSet, Mapping[int, str]]:
-    """Make one prompt an object of detections, of prompts, or of both, matched by order.
+    """Make one prompt an object of detections, of prompts, or of both.
+
+    Args:
+        boxes: detections, whose boxes are prompts.
+        prompts: prompts of their own; with detections, points for each of these, in their order.
 
     Returns:
         The prompts, and those that stand for no object with the reason: an empty mask has no box.

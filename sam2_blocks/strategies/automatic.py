@@ -74,7 +74,16 @@ def propose_batches(
     *,
     return_logits: bool = False,
 ) -> Iterator[AutomaticMasks]:
-    """Give the masks that pass the filters, batch by batch of the grid's points.
+    """Find masks batch by batch of the grid's points, before suppression.
+
+    Args:
+        proposer: made the embedding.
+        embedding: of the picture.
+        settings: grid and thresholds.
+        return_logits: keep the low-resolution logits.
+
+    Yields:
+        The masks of one batch of points that pass the filters, perhaps none.
 
     Raises:
         ValueError: if a setting is out of its range.
@@ -100,7 +109,15 @@ def _check_ranges(settings: AutomaticSettings) -> None:
 
 
 def point_batches(points_per_side: int, image_hw: Hw) -> Iterator[Float32Array]:
-    """Lay points evenly over a picture, row by row; give them in batches float32 (P, 2), xy."""
+    """Lay a square grid of points evenly over a picture.
+
+    Args:
+        points_per_side: of the grid.
+        image_hw: size of the picture in pixels.
+
+    Yields:
+        float32, (P, 2), xy in pixels, row by row; P is at most `POINTS_PER_BATCH`.
+    """
     height, width = image_hw
     offset = 1 / (2 * points_per_side)
     steps = np.linspace(offset, 1 - offset, points_per_side)
@@ -111,7 +128,15 @@ def point_batches(points_per_side: int, image_hw: Hw) -> Iterator[Float32Array]:
 
 
 def join_masks(batches: Sequence[AutomaticMasks], settings: AutomaticSettings) -> AutomaticMasks:
-    """Gather the masks of all batches of one picture and drop duplicates."""
+    """Gather the masks of all batches of one picture and drop duplicates.
+
+    Args:
+        batches: at least one.
+        settings: say how much boxes of two masks may overlap.
+
+    Returns:
+        The masks that are kept, those with the highest predicted IoU first.
+    """
     together = concatenate_masks(batches)
     prediction = together.prediction
     return together.select(

@@ -122,7 +122,14 @@ def generate_masks_in_crops(
 
 
 def crop_places(image_hw: Hw, crops: CropSettings) -> Iterator[Window]:
-    """Lay crops over a picture, the whole of it first, then layer by layer, column by column.
+    """Lay crops over a picture.
+
+    Args:
+        image_hw: size of the picture in pixels.
+        crops: how many layers, and how much crops overlap.
+
+    Yields:
+        The whole picture first, then crops layer by layer, column by column.
 
     Raises:
         ValueError: if the overlap is not a share of the picture's shorter side.

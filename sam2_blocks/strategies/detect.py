@@ -81,7 +81,14 @@ def detect_in_tiles(
 
 
 def tile_places(image_hw: Hw, settings: TileSettings) -> list[Window]:
-    """Lay tiles over a picture: the whole of it first, then row by row.
+    """Lay tiles over a picture.
+
+    Args:
+        image_hw: size of the picture in pixels.
+        settings: size and overlap of the tiles.
+
+    Returns:
+        The whole picture first, then the tiles row by row; the whole alone if one tile holds it.
 
     Raises:
         ValueError: if ``tile_px`` is 1, tiles overlap by all their length, or there would be more
@@ -111,7 +118,13 @@ def tile_places(image_hw: Hw, settings: TileSettings) -> list[Window]:
 def choose_objects(
     found: FoundObjects, *, classes: Sequence[str] | None = None, max_count: int | None = None
 ) -> FoundObjects:
-    """Keep the objects of some classes, and of these the most certain, in their order."""
+    """Keep the objects of some classes, and of these the most certain, in their order.
+
+    Args:
+        found: the objects.
+        classes: names; None keeps all classes.
+        max_count: how many objects at most; None keeps all.
+    """
     rows = np.arange(len(found))
     if classes is not None:
         rows = np.flatnonzero(np.isin(np.array(found.class_names, np.str_), list(classes)))
@@ -122,7 +135,12 @@ def choose_objects(
 
 
 def suppress_objects(found: FoundObjects, iou: float) -> FoundObjects:
-    """Of two boxes of one class that overlap more than this, keep the more certain; order stays."""
+    """Keep the more certain of two objects of one class whose boxes overlap; order stays.
+
+    Args:
+        found: the objects.
+        iou: boxes that overlap more than this are of one object; 1 or more keeps all.
+    """
     if iou >= 1:
         return found
     kept = suppress_by_class(found.boxes_xyxy, found.confidence, found.class_ids, iou_threshold=iou)
@@ -132,7 +150,13 @@ def suppress_objects(found: FoundObjects, iou: float) -> FoundObjects:
 def suppress_by_class(
     boxes_xyxy: Float32Array, scores: Float32Array, class_ids: Int64Array, *, iou_threshold: float
 ) -> Int64Array:
-    """Keep of boxes of one class that overlap the one with the highest score.
+    """Keep the box with the highest score of those of one class that overlap.
+
+    Args:
+        boxes_xyxy: float32, (N, 4).
+        scores: float32, (N,).
+        class_ids: int64, (N,).
+        iou_threshold: boxes that overlap more than this are of one object.
 
     Returns:
         Indices of the boxes kept, the highest score first, equal scores in their order.
@@ -148,6 +172,11 @@ def suppress_by_class(
 
 def check_classes(classes: Sequence[str] | None, known: Sequence[str], model: str) -> None:
     """Refuse names of classes that a model does not know.
+
+    Args:
+        classes: the names that are asked for, if any.
+        known: the classes of the model.
+        model: its name, for the message.
 
     Raises:
         ValueError: naming the first of them and the nearest that there is.

@@ -38,9 +38,9 @@ def propagate(
 
     Args:
         executor: a model that can track.
-        read: reads a frame by its place; called twice for most.
-        count: frames of the clip.
-        prompts: at least one; several of one object, on different frames, are all heeded.
+        read: returns the frame at a place in the clip, from 0; called twice for most frames.
+        count: number of frames in the clip.
+        prompts: at least one. An object may have several, on different frames; all count.
         settings: see `TrackSettings`.
 
     Yields:
@@ -65,7 +65,7 @@ def propagate(
 
 
 class Propagation:
-    """The objects of a clip, frame by frame; what is found does not depend on who asks for what.
+    """The objects of a clip, frame by frame; the order in which frames are asked for is no matter.
 
     Frames that cannot be read are left out of both passes, with the prompts on them.
 

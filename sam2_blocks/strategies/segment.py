@@ -1,8 +1,8 @@
 """All prompts of a micro-batch: pictures are encoded together, prompts are decoded together.
 
-A job is followed from top to bottom: its prompts are parted into good and bad, its picture is
-embedded unless it is an embedding, the good prompts are answered, and bad ones become empty masks
-with a reason.
+Read it from top to bottom to follow one job: its prompts are parted into good and bad, its picture
+is embedded unless it is an embedding, the good prompts are answered, and bad ones become empty
+masks with a reason.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ class SegmentAnswer(NamedTuple):
 
 def segment_jobs(jobs: Sequence[SegmentJob]) -> list[SegmentAnswer | ValueError]:
     """Answer jobs, whatever their pictures, models and options, in as few calls as possible.
+
+    Args:
+        jobs: any number, usually those of a micro-batch.
 
     Returns:
         An answer a job, or what is wrong with it; the other jobs are answered all the same.
@@ -200,7 +203,14 @@ def _predict_whole(works: Sequence[_Work]) -> list[MaskPrediction]:
 
 
 def embed_pictures(pictures: Sequence[tuple[Executor, Image | Embedding]]) -> list[Embedding]:
-    """Encode pictures, those of one executor together; embeddings pass through."""
+    """Encode pictures, those of one executor together; embeddings pass through.
+
+    Args:
+        pictures: each with the executor that is to encode it.
+
+    Returns:
+        One embedding a picture, in order.
+    """
     images = [(executor, one) for executor, one in pictures if isinstance(one, Image)]
 
     def encode(spec: ExecutorSpec, same: Sequence[tuple[Executor, Image]]) -> list[Embedding]:

@@ -1,8 +1,9 @@
 """Which prompts start tracks, which show a track anew, and when a track has ended.
 
-A detector speaks on every frame; most of what it says is about objects that are followed already.
-A detection lies on a track if it has its id, or overlaps it enough: with its mask where both have
-one, else box with box. A track that is lost is looked for where it was seen last.
+A *track* is one object that is followed; to *show it anew* is to prompt it again, so that it is
+remembered by this frame too. A detector answers on every frame, mostly about objects that are
+followed already. A detection belongs to a track if it has its id, or overlaps it enough: mask with
+mask where both have one, else box with box. A lost track is looked for where it was seen last.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ def track_frames(
 ) -> Iterator[Tracks]:
     """Follow objects through frames, from prompts on the first of them.
 
-    As one `step` of the session after the other, but faster where frames are at hand: a few are
-    read ahead and announced, so that several cores are busy although there is one object.
+    The results are those of one `TrackSession.step` after the other. It is faster where frames are
+    at hand: a few are read ahead and announced, so that one object keeps several cores busy.
 
     Args:
         session: of the video, whatever it follows already.
         images: the frames in order; read only as they are needed, and a few before that.
         prompts: objects on the first frame, as in `step`.
-        tracker_ids: whom each prompt is about, as in `step`.
+        tracker_ids: the object each prompt is about, as in `step`.
 
     Yields:
         The objects of each frame.
@@ -72,18 +73,18 @@ class TrackPolicy:
     """When to listen to prompts, and when a track has ended.
 
     Attributes:
-        prompt: ``first`` starts tracks on the first frame that prompts anything, and never again;
-            ``new_only`` on every frame, for what lies on no track; ``every`` also shows the tracks
-            that prompts lie on anew; ``every_n`` does that on every n-th frame, or on the next one
-            that prompts anything.
-        prompt_every: n.
-        match_iou: a prompt that overlaps a track at least so much is about that track.
-        max_objects: tracks at a time; prompts beyond start none.
-        lost_after: a track that is lost on so many frames running has ended.
-        min_object_score: a track whose score is not above is lost.
-        refine: ``low_score`` shows a track anew by the prompt that lies on it when its score is
-            below ``refine_below``, on any frame.
-        refine_below: a score.
+        prompt: ``first`` starts tracks on the first frame with prompts, and never again;
+            ``new_only`` on every frame, for prompts that lie on no track; ``every`` also shows
+            tracks anew by the prompts that lie on them; ``every_n`` does that on every n-th frame,
+            or on the next one with prompts.
+        prompt_every: the n of ``every_n``, in frames.
+        match_iou: a prompt that overlaps a track at least this much lies on that track, 0 to 1.
+        max_objects: tracks at a time; further prompts start none.
+        lost_after: a track that is lost for this many frames in a row has ended.
+        min_object_score: a track is lost where its score, a logit, is not above this.
+        refine: ``low_score`` shows a track anew by the prompt that lies on it, on any frame where
+            its score is below ``refine_below``.
+        refine_below: a score, a logit.
     """
 
     prompt: PromptMode = "first"
@@ -164,7 +165,10 @@ class TrackKeeper:
         Args:
             image: the frame.
             prompts: what is known of objects on it, one an object.
-            tracker_ids: whom each is about, where that is known.
+            tracker_ids: the object each is about, where that is known.
+
+        Returns:
+            The objects on this frame, those that ended, and which prompts were used.
 
         Raises:
             ValueError: if a prompt means nothing in the frame; then nothing has changed.

@@ -68,14 +68,14 @@ def test_nobody_is_told_of_what_most_pictures_before_were_not_encoded_for():
     coming, executor = ComingPictures(), Expecting("one")
     Expecting.told.clear()
     for encoding in ([], [None, executor], [executor, None, executor], [None]):
-        coming.are_like(encoding)
+        coming.note_encoders(encoding)
         coming.announce(sample_image(str(len(encoding))))
     assert Expecting.told == [("one", "3")]
 
 
 def test_a_model_that_is_given_up_is_not_kept_for_what_comes():
     coming, executor = ComingPictures(), Expecting("one")
-    coming.are_like([executor])
+    coming.note_encoders([executor])
     alive = weakref.ref(executor)
     del executor
     gc.collect()
