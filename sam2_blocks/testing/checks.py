@@ -23,7 +23,7 @@ BUILTINS = {kind.name: kind for kind in BUILTIN_KINDS}
 
 
 def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
-    """A value of a kind.
+    """Make a small value of a kind, for a test.
 
     Args:
         kind: the kind, or the name of a built-in one or of lists of one.
@@ -58,6 +58,14 @@ def run_block(
 
     Returns:
         Outputs under their names in the manifest, or the errors.
+
+    Raises:
+        PipelineError: if the block has no such input or parameter, or lacks a required one.
+
+    Example:
+        >>> from sam2_blocks.testing import run_block, sample_image
+        >>> run_block("image/rotate@v1", {"image": sample_image()}, degrees=270).errors
+        ()
     """
     plugins = plugins or load_plugins(strict=True)
     manifest = plugins.manifests[block_id]

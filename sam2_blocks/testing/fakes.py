@@ -38,6 +38,8 @@ DEFAULT_TRACKING = TrackSettings()
 class FakeExecutor:
     """An executor without a model: a box gives the filled box, a point a 5x5 square around it.
 
+    Every mask has the predicted IoU 0.75. Embeddings are zeros, and low-resolution logits too.
+
     Attributes:
         embedded: ids of the pictures it encoded, in order.
     """
@@ -70,7 +72,7 @@ class FakeExecutor:
         max_sprinkle_area: int = 0,
         return_candidates: bool = False,
     ) -> list[MaskPrediction]:
-        """Fill the prompts."""
+        """Fill the prompts, one mask each; the options are checked and change nothing."""
         SegmentOptions(multimask_output, mask_threshold, max_hole_area, max_sprinkle_area).checked()
         return [_fill_prompts(embedding.image_hw, prompts) for embedding, prompts in items]
 
@@ -218,7 +220,7 @@ class FakeDetector:
     def detect(
         self, images: Sequence[Image], *, threshold: float, size_px: int = 0
     ) -> list[FoundObjects]:
-        """Find one object of each class."""
+        """Find one object of each class, if its confidence is above the threshold."""
         self.looked_at.append(len(images))
         return [_side_by_side(image.hw, self.class_names, threshold) for image in images]
 
@@ -230,7 +232,7 @@ class FakeDetector:
         threshold: float,
         text_threshold: float,
     ) -> list[FoundObjects]:
-        """Find one object of each phrase."""
+        """Find one object of each phrase, if its confidence is above the threshold."""
         self.looked_at.append(len(images))
         return [_side_by_side(image.hw, phrases, threshold) for image in images]
 
