@@ -66,12 +66,12 @@ class Kind:
         description: Python type, shape, dtype, units.
         check: raises TypeError, ValueError or ImageError when a value is not of this kind.
         parse: makes a value from plain data (YAML, JSON, paths); None where that is impossible.
-        literal: whether a value may be written out in a pipeline, where a selector may stand.
+        literal: whether a pipeline may have the value itself in place of a selector.
         dump: makes plain data of a value; by itself it takes numbers, texts, lists, mappings and
             numpy's arrays, and raises TypeError for anything else.
         sample: makes a value for examples and contract tests; None where there is none.
-        settle: gives a value that was checked its one form, where it may come in several.
-        counted: whether ``len()`` of a value says how many it holds, which ``when`` asks.
+        settle: brings a checked value into one form, where a kind allows several.
+        counted: whether ``len()`` of a value says how many it holds, for ``when: … is: not_empty``.
         empty: makes the value that holds none, for ``default: empty``.
 
     Example:
@@ -111,7 +111,7 @@ def find_kind(name: str, kinds: Mapping[str, Kind]) -> Kind | None:
 
 
 def kinds_named(names: Iterable[str], kinds: Mapping[str, Kind]) -> list[Kind]:
-    """The kinds of a socket, in its order, without those that do not exist."""
+    """Find kinds by name, in the order of the names, without those that do not exist."""
     found = (find_kind(name, kinds) for name in names)
     return [kind for kind in found if kind is not None]
 
@@ -135,7 +135,7 @@ def kind_of_element(name: str) -> str:
 
 
 def element_kind(name: str) -> str:
-    """The name of the kind that a list's kind is of, through all lists; else the name itself."""
+    """The name of the kind at the bottom of lists of lists; the name itself if it is no list."""
     while name.startswith(LIST_OF):
         name = name.removeprefix(LIST_OF)
     return name
@@ -180,7 +180,7 @@ def _list_sample(sample: Sample) -> Sample:
 
 
 def check_value(value: object, kinds: Iterable[Kind]) -> Any:
-    """Check a value against a socket's kinds; one must fit.
+    """Check a value against a socket's kinds, in order; one must fit.
 
     Returns:
         The value, in the one form of the first kind that fits.
@@ -199,7 +199,11 @@ def check_value(value: object, kinds: Iterable[Kind]) -> Any:
 
 
 def parse_value(value: object, kinds: Iterable[Kind]) -> Any:
-    """Make a value of one of the kinds from plain data; values that already fit are settled.
+    """Make a value of one of the kinds from plain data.
+
+    Args:
+        value: plain data, or a value that fits a kind already.
+        kinds: of a socket; the first that can read the data does.
 
     Raises:
         TypeError, ValueError, ImageError: if no kind accepts it.
@@ -215,7 +219,7 @@ def parse_value(value: object, kinds: Iterable[Kind]) -> Any:
 
 
 def check_parsed(value: Any, kind: Kind) -> Any:
-    """Check what a kind's ``parse`` made, and settle it."""
+    """Check what a kind's ``parse`` made, and bring it into its one form; see `Kind.settle`."""
     kind.check(value)
     return value if kind.settle is None else kind.settle(value)
 

@@ -31,11 +31,11 @@ from sam2_blocks.language.selectors import (
 from sam2_blocks.language.written import InputDeclaration
 
 ValueCheck = Callable[[Param, str, Mapping[str, Any]], str]
-"""``check(param, value, settings)``, all parameters of the step by name, says what is wrong; empty
-if nothing is."""
+"""``check(param, value, settings)`` says what is wrong with a value that is written out for a
+parameter, or returns an empty text; ``settings`` are all parameters of the step, by name."""
 
 EACH = "each"
-"""Output of a repeated step beside those of its block: the elements that its outputs belong to."""
+"""Name of one more output of a repeated step: the elements that its other outputs belong to."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Step:
         manifest: the block it uses.
         values: literal values and `Selector` objects by input or parameter name.
         item_model: pydantic model that every item is validated with at run time.
-        when: it is skipped for items for which one of these does not hold.
-        for_each: the element that it is at, of the list that it is repeated over; None if it runs
-            once for an item.
-        on_error: whether an element that fails fails the item, or is dropped.
+        when: conditions; the step is skipped for an item for which one does not hold.
+        for_each: ``$each`` of the list that the step is repeated over; None if it runs once for an
+            item.
+        on_error: what an element that fails does: ``fail`` the item, or ``drop`` the element.
         output_kinds: kinds of its outputs by name, as they are in this pipeline.
     """
 
@@ -98,7 +98,7 @@ class Pipeline:
     files: tuple[Path, ...] = ()
 
     def kinds_of(self, selector: Selector) -> tuple[str, ...]:
-        """Kinds of the value a selector of this pipeline stands for."""
+        """Return the kinds that the value of a selector of this pipeline may have."""
         if isinstance(selector, InputRef):
             return self.inputs[selector.name].kinds
         if isinstance(selector, DefaultRef):
@@ -136,6 +136,11 @@ class Pipeline:
     def dump(self, name: str, value: Any, options: DumpOptions | None = None) -> Any:
         """Make plain data of the value of an output, by its kind.
 
+        Args:
+            name: of the output.
+            value: as a run returned it.
+            options: how masks are written.
+
         Raises:
             TypeError: if it cannot be plain data; the message names the output.
         """
@@ -166,8 +171,11 @@ def load_pipeline(
         source: path of a YAML file, or the document as plain data.
         manifests: blocks that may be used, by id.
         kinds: kinds that exist, by name.
-        checks: by the format of a parameter, what is wrong with a value that is written out.
+        checks: for parameters of a format, such as ``model``, what is wrong with their values.
         packages: whether the packages that blocks require must be installed.
+
+    Returns:
+        The checked graph; nothing is loaded or run.
 
     Raises:
         PipelineError: with every problem found, each with file, line and column.

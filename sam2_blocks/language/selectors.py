@@ -15,7 +15,7 @@ SELECTOR_PATTERN = r"^\$(?:inputs\.(\w+)|steps\.(\w+)\.(\w+)|each|index)$"
 
 
 class InputRef(NamedTuple):
-    """A pipeline input."""
+    """``$inputs.name``: a pipeline input."""
 
     name: str
 
@@ -24,7 +24,7 @@ class InputRef(NamedTuple):
 
 
 class StepRef(NamedTuple):
-    """An output of a step."""
+    """``$steps.step.output``: an output of a step."""
 
     step: str
     output: str
@@ -35,7 +35,7 @@ class StepRef(NamedTuple):
 
 @dataclass(frozen=True)
 class EachRef:
-    """The element of a list that a step is at.
+    """``$each``: the element of a list that a repeated step is run for.
 
     Attributes:
         of: the list: a selector, or what an outer pipeline put in its place; None in a step that
@@ -50,7 +50,7 @@ class EachRef:
 
 @dataclass(frozen=True)
 class IndexRef:
-    """The number of that element, counted from 0."""
+    """``$index``: the number of the element that a repeated step is run for, counted from 0."""
 
     def __str__(self) -> str:
         return "$index"
@@ -58,7 +58,7 @@ class IndexRef:
 
 @dataclass(frozen=True, eq=False)
 class DefaultRef:
-    """What a selector stands for, or another value if the step that makes it is skipped.
+    """The default of an output: what a selector stands for, or another value if it was skipped.
 
     Attributes:
         of: the selector.
@@ -127,7 +127,15 @@ def iter_refs(value: Any) -> Iterator[InputRef | StepRef]:
 
 
 def resolve(value: Any, lookup: Callable[[Selector], Any]) -> Any:
-    """Replace every selector inside a value by what it stands for."""
+    """Replace every selector inside a value by what it stands for.
+
+    Args:
+        value: plain data with selectors anywhere inside.
+        lookup: returns what a selector stands for.
+
+    Returns:
+        The same lists and mappings, made anew.
+    """
     if isinstance(value, Selector):
         return lookup(value)
     if isinstance(value, list):
@@ -138,9 +146,17 @@ def resolve(value: Any, lookup: Callable[[Selector], Any]) -> Any:
 
 
 def rewire(value: Any, change: Callable[[InputRef | StepRef], Any]) -> Any:
-    """Replace every input and output inside a value, and leave what is around it.
+    """Replace the inputs and outputs that selectors inside a value lead to.
 
-    The default of what became a written value is gone: it is always there.
+    It is how the steps of a pipeline that is used as a block are wired into the outer one.
+
+    Args:
+        value: plain data with selectors anywhere inside.
+        change: returns the selector, or the written value, that takes the place of one.
+
+    Returns:
+        The value with the same `EachRef` and `IndexRef` around what was replaced. A `DefaultRef`
+        stays only around a selector: a written value is always there and needs no default.
     """
 
     def changed(selector: Selector) -> Any:
