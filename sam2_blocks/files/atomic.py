@@ -80,12 +80,29 @@ def remove_torn(paths: Iterable[Path]) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text, what that cannot say as escapes; see `write_atomically`."""
+    """Write UTF-8 text whole or not at all; see `write_atomically`.
+
+    Args:
+        path: where the file shall be.
+        text: characters that UTF-8 cannot encode, such as lone surrogates, become escapes.
+
+    Returns:
+        ``path``.
+    """
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def hidden_path(path: Path, ending: str) -> Path:
-    """A hidden name beside a file, which is its own as far as there is room."""
+    """Return a hidden path beside a file: its name with a dot before and an ending behind.
+
+    Args:
+        path: the file.
+        ending: of the hidden name, such as ``.part``.
+
+    Returns:
+        A path in the same folder. Where the name would be too long for a file system, a digest
+        stands for the file's name.
+    """
     hidden = f".{path.name}{ending}"
     if len(os.fsencode(hidden)) > LONGEST_NAME:
         hidden = f".{_digest(path.name)}{ending}"
@@ -103,7 +120,12 @@ def shorten(path: AnyPath) -> AnyPath:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Write a value as JSON; numbers that are not finite become null, unknown types text."""
+    """Write a value as JSON.
+
+    Args:
+        value: anything; numbers that are not finite become null, unknown types their text.
+        indent: spaces for each level; None writes one line.
+    """
     plain = to_jsonable_python(value, inf_nan_mode="null", fallback=_plain)
     return json.dumps(plain, indent=indent)
 

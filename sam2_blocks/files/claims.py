@@ -110,11 +110,17 @@ class OutputFiles:
             self._reads[item].setdefault(os.path.abspath(path), stamp)
 
     def reserve(self, path: str | Path, writer: object) -> tuple[Path, str]:
-        """Take a file without noting it; see `claim`.
+        """Take a file without noting which item it is of; see `claim`.
+
+        Args:
+            path: the file, relative to the folder.
+            writer: the block.
 
         Returns:
-            The path to write to, and its resolved name, for which the disk is asked about each
-            part.
+            The path to write to, and that path with all links resolved.
+
+        Raises:
+            ValueError: if it is not below the folder, or the run or another block writes it.
         """
         target, folder = self.folder / path, PurePath(_key(self.folder))
         resolved = PurePath(_key(target))
@@ -133,9 +139,16 @@ class OutputFiles:
         return target, str(resolved)
 
     def claim_left(self, writer: object) -> list[Path]:
-        """Take the files for all items that blocks of this class wrote before and none has now.
+        """Take the shared files that a block's class wrote in an earlier run and not in this one.
 
-        For the end of a run: what they say of items that failed meanwhile is out of date.
+        It is called at the end of a run, when what they say of items that failed meanwhile is out
+        of date.
+
+        Args:
+            writer: the block.
+
+        Returns:
+            Paths to write to; none where no result of an earlier run is kept.
         """
         own = type(writer).__qualname__
         left = [path for path, name in self.shared_before.items() if name == own]
@@ -152,7 +165,7 @@ class OutputFiles:
         return path.with_name(f"{path.stem}{ending}")
 
     def kept_in(self, path: Path) -> Collection[str]:
-        """Items that a file for all items shall keep what it says of."""
+        """Return the ids of items whose entries in a shared file are to be kept as they are."""
         return self.kept.keys() if _key(path) in self._before else ()
 
     def of_item(self, item: str) -> list[Path]:
@@ -166,7 +179,7 @@ class OutputFiles:
             return self._reads.pop(item, {})
 
     def forget_item(self, item: str) -> None:
-        """Hold the files of an item no more, once they are noted elsewhere."""
+        """Forget the files of an item, which are noted elsewhere by now; memory does not grow."""
         with self._lock.held():
             self._by_item.pop(item, None)
 

@@ -14,9 +14,12 @@ from sam2_blocks.values import Image
 
 
 def path_beside(template: str, image: Image) -> Path:
-    """Fill in the names of a picture: ``{dir}``, ``{stem}``, ``{name}``, ``{id}``, ``{folder}``.
+    """Fill the names of a picture into a path.
 
-    The first three are of its file; ``{folder}`` is that of its id, below what was searched.
+    Args:
+        template: a path with any of ``{dir}``, ``{stem}`` and ``{name}``, which are of the
+            picture's file, ``{id}``, and ``{folder}``, the folder in its id.
+        image: the picture.
 
     Raises:
         ValueError: if a placeholder is another.
@@ -25,7 +28,16 @@ def path_beside(template: str, image: Image) -> Path:
 
 
 def path_beside_file(template: str, file: Path, item_id: str) -> Path:
-    """Fill in the names of a file and of what it stands for; see `path_beside`."""
+    """Fill the names of a file, and the id of the item it stands for, into a path.
+
+    Args:
+        template: see `path_beside`.
+        file: the file.
+        item_id: the id.
+
+    Raises:
+        ValueError: if a placeholder is another.
+    """
     return _fill(
         template,
         dir=str(file.parent),

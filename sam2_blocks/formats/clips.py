@@ -64,7 +64,12 @@ class ClipReader:
 
 
 def frame_id(video: str, index: int) -> str:
-    """Name a frame so that names sort like numbers."""
+    """Name a frame, ``video/000012``, so that names sort as numbers do.
+
+    Args:
+        video: name of the video.
+        index: number of the frame.
+    """
     return f"{video}/{index:06d}"
 
 

@@ -207,9 +207,16 @@ def pil_to_rgb(picture: Pil.Image, value_range: Range | None = None) -> UInt8Arr
 
 
 def pil_to_bands(picture: Pil.Image, value_range: Range | None = None) -> Iterator[UInt8Array]:
-    """Convert a Pillow picture of any mode to uint8 RGB, (rows, W, 3), from the top downwards.
+    """Convert a Pillow picture of any mode to RGB, a few rows at a time.
 
-    Conversions take several times the memory of what they convert; so never much at once.
+    Conversions take several times the memory of what they convert, so never much is at once.
+
+    Args:
+        picture: open at the frame that is wanted; its orientation is not applied.
+        value_range: see `read_image`.
+
+    Yields:
+        uint8, (rows, W, 3), from the top downwards.
 
     Raises:
         ImageError: if the picture has no pixels, or none with a value.
@@ -302,7 +309,11 @@ def check_image(image: object) -> None:
 
 
 def array_to_image(array: object, image_id: str = UNNAMED) -> Image:
-    """Wrap an RGB array as an `Image`.
+    """Wrap an RGB array as an `Image`; the pixels are not copied.
+
+    Args:
+        array: uint8, (H, W, 3), RGB.
+        image_id: name of the picture.
 
     Raises:
         ImageError: if it is not uint8 (H, W, 3) with at least one pixel.

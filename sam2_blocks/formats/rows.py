@@ -28,7 +28,15 @@ TRACED_TOGETHER = 2**14
 
 @dataclass(frozen=True)
 class Box:
-    """One row of a detection file, in pixels."""
+    """One row of a detection file.
+
+    Attributes:
+        xyxy: edges in pixels of the picture.
+        class_name: of the object.
+        class_id: of the class; None if the file has only names.
+        confidence: 0 to 1, if known.
+        tracker_id: which object of a video, if known.
+    """
 
     xyxy: tuple[float, float, float, float]
     class_name: str = "object"
