@@ -51,9 +51,16 @@ class EmbeddingCache:
         self._lock = ForkSafeLock()
 
     def get_many(self, keys: Sequence[str], compute: Compute) -> list[Embedding]:
-        """Return the embeddings of these keys; see `ByteCache.get_many`.
+        """Return the embeddings of these keys, computing those that no tier has.
 
-        Looking into the slower tiers is shared by those who ask at once, as computing is.
+        Threads that ask for one key at once share the look into slower tiers and the computing.
+
+        Args:
+            keys: content keys, in any order, duplicates allowed.
+            compute: makes the embeddings of missing keys; see `ByteCache.get_many`.
+
+        Returns:
+            One embedding a key, in order, on the device.
         """
         return self._fast.get_many(keys, partial(self._fetch, compute=compute))
 

@@ -42,7 +42,10 @@ SMALLEST_CROPPED = 256  # H + W
 def logits_to_rles(
     logits: Tensor, image_hw: Hw, *, threshold: float = 0.0
 ) -> tuple[list[Rle], Int64Array]:
-    """Upsample, threshold and run-length encode.
+    """Make exact run lengths of low-resolution logits: upsample, threshold, encode.
+
+    No array of N full-size masks is made: each mask is upsampled inside its own bounds, in batches
+    that fit a budget.
 
     Args:
         logits: float32, (N, h, w), on any device.
@@ -67,7 +70,15 @@ def logits_to_rles(
 def find_crops(logits: Tensor, image_hw: Hw, *, threshold: float = 0.0) -> list[Crop]:
     """Bound the region of each mask where any interpolated logit can exceed the threshold.
 
-    Masks that are surely empty have no crop. Costs one transfer to the host.
+    It costs one transfer to the host.
+
+    Args:
+        logits: float32, (N, h, w).
+        image_hw: size of the original picture in pixels.
+        threshold: of logits.
+
+    Returns:
+        At most one crop a mask, in pixels of the picture; masks that are surely empty have none.
     """
     height, width = image_hw
     # Weights sum to one but for rounding, so a threshold other than 0 needs a little slack.

@@ -60,7 +60,7 @@ class AxisWeights:
     upper_weight: Tensor
 
     def window(self, start: int, stop: int) -> AxisWeights:
-        """Return the weights of some consecutive outputs."""
+        """Return the weights of the outputs from ``start`` to before ``stop``."""
         return AxisWeights(
             self.lower[start:stop],
             self.upper[start:stop],
@@ -96,7 +96,10 @@ def upsample_crop(logits: Tensor, crop: Crop, image_hw: Hw) -> Tensor:
 
 
 def upsample_full(logits: Tensor, crop: Crop, image_hw: Hw) -> Tensor:
-    """Interpolate one mask the official way, then crop it: the reference of `upsample_crop`."""
+    """Interpolate one mask the official way, then crop it: the reference of `upsample_crop`.
+
+    Its arguments, and what it returns, are those of `upsample_crop`; it makes a full-size array.
+    """
     full = F.interpolate(logits[None, None], image_hw, mode="bilinear", align_corners=False)
     return full[0, 0, crop.y0 : crop.y1, crop.x0 : crop.x1]
 
@@ -119,7 +122,12 @@ def crops_are_exact(low_res_hw: Hw) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def axis_weights(n_out: int, n_in: int, device: torch.device) -> AxisWeights:
-    """Compute source indices as ATen does: in float32, as if rounded once.
+    """Compute which inputs make each output along one axis, as ATen does: rounded once to float32.
+
+    Args:
+        n_out: outputs.
+        n_in: inputs.
+        device: where the tensors of the result are.
 
     Source: ATen ``UpSample.h: area_pixel_compute_source_index``.
     """

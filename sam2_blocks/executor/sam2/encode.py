@@ -35,7 +35,15 @@ HASH_THREADS = min(8, os.cpu_count() or 1)
 
 
 def embedding_key(image: Image, model: LoadedModel) -> str:
-    """Name the content of an embedding: pixels, shape, weights, dtype and preprocessing."""
+    """Name the content of an embedding, so that equal names mean equal embeddings.
+
+    Args:
+        image: uint8 RGB.
+        model: names the weights, the dtype and the preprocessing.
+
+    Returns:
+        The model's key, a slash, and a digest of pixels and shape.
+    """
     pixels = image.pixels
     # Processors have instructions for SHA-256: 3.2 ms for 1920x1080, where BLAKE2b takes 6.4.
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype} v{VERSION} ".encode())
@@ -44,7 +52,7 @@ def embedding_key(image: Image, model: LoadedModel) -> str:
 
 
 def embedding_keys(images: Sequence[Image], model: LoadedModel) -> list[str]:
-    """Name the contents of several embeddings; hashing leaves other threads running."""
+    """Name the contents of several embeddings, in threads; see `embedding_key`."""
     if len(images) < 2:
         return [embedding_key(image, model) for image in images]
     with ThreadPoolExecutor(min(len(images), HASH_THREADS)) as pool:
@@ -70,8 +78,10 @@ def embed_images(
         images: the pictures.
         keys: their content keys, as `embedding_key` makes them.
         workers: one core each; None computes all pictures with all cores.
-        alone: whether nothing came with this picture, which then has all cores; others may be
-            known already.
+        alone: whether the caller gave a single picture, which then has all cores.
+
+    Returns:
+        One embedding a picture, in order.
     """
     items = list(zip(images, keys, strict=True))
     found: list[Embedding] = []
@@ -100,7 +110,12 @@ def embed_ahead(model: LoadedModel, image: Image, known: Callable[[str], bool]) 
 
 
 def encodes_ahead(model: LoadedModel, cores: int) -> bool:
-    """Say whether cores are left over for pictures that come next: if they are small."""
+    """Say whether cores are left over to encode pictures that come next.
+
+    Args:
+        model: only a small network leaves cores idle.
+        cores: that compute.
+    """
     return _is_small(model) and count_apart(model, cores, cores) > 0
 
 

@@ -51,7 +51,17 @@ class Follower:
         prompts: Sequence[Prompt],
         earlier: Sequence[ObjectAnswers | None] | None = None,
     ) -> list[ObjectAnswers]:
-        """Answer prompts without memory, beside what was answered to earlier ones of this frame."""
+        """Answer prompts about objects that are not followed yet, without any memory.
+
+        Args:
+            frame: its embedding.
+            prompts: N, one an object.
+            earlier: what was answered to earlier prompts of this frame, one each; their logits are
+                the start of a prompt that has none.
+
+        Returns:
+            N answers, in order.
+        """
         earlier = earlier or [None] * len(prompts)
 
         def answer(row: PromptRow) -> ObjectAnswers:
@@ -70,7 +80,17 @@ class Follower:
         *,
         apart: bool = False,
     ) -> list[ObjectAnswers]:
-        """Find objects again that were seen before."""
+        """Find objects on a frame by what is remembered of them.
+
+        Args:
+            frame: its embedding.
+            memories: N, one an object.
+            step: number of the frame.
+            apart: leave all cores but one to frames that are encoded meanwhile.
+
+        Returns:
+            N answers, in order.
+        """
 
         @torch.inference_mode()
         def answer(chunk: Sequence[MemoryView]) -> list[ObjectAnswers]:
@@ -89,14 +109,30 @@ class Follower:
         prompt: Prompt,
         earlier: ObjectAnswers,
     ) -> ObjectAnswers:
-        """Answer a prompt about an object that was followed to this frame."""
+        """Answer a prompt about an object that was followed to this frame.
+
+        Args:
+            frame: its embedding.
+            memory: what is remembered of the object, without this frame.
+            step: number of the frame.
+            prompt: points or a box.
+            earlier: what was answered on this frame before.
+        """
         features = self._memory.read(frame.image_embed, [self._memory.view(memory, step)])
         points, masks = rows_to_tensors(self._rows(frame, [prompt]), self._model.device)
         masks = _earlier_logits(earlier) if masks is None else masks
         return self._heads.follow(frame, features, points, masks)
 
     def take(self, frame: Embedding, masks: Sequence[Rle]) -> list[ObjectAnswers]:
-        """Take masks as they are."""
+        """Take the masks of objects as they are, so that they can be remembered.
+
+        Args:
+            frame: its embedding.
+            masks: N, of the size of the frame.
+
+        Returns:
+            N answers, in order, whose logits are far above or below the threshold.
+        """
 
         def answer(chunk: Sequence[Rle]) -> list[ObjectAnswers]:
             squares = torch.cat([self._to_square(rle) for rle in chunk])
@@ -112,7 +148,17 @@ class Follower:
         prompted: bool,
         apart: bool = False,
     ) -> list[Tensor]:
-        """Make a memory (h/4 * w/4, D) of each object."""
+        """Make a memory of each object.
+
+        Args:
+            frame: its embedding.
+            answers: N, one an object.
+            prompted: whether the objects were prompted on this frame.
+            apart: as in `follow`.
+
+        Returns:
+            N maps (h/4 * w/4, D).
+        """
 
         @torch.inference_mode()
         def write(chunk: Sequence[ObjectAnswers]) -> list[Tensor]:

@@ -71,9 +71,10 @@ def load_model(
     progress: Progress | None = None,
     calibration: Calibration | None = None,
 ) -> LoadedModel:
-    """Build a network, fill it with weights and move it to its device; arguments as in `load`.
+    """Build a network, fill it with weights and move it to its device.
 
-    Beside them, ``calibration`` is the one to use for ``int8``, instead of what is kept.
+    The arguments are those of `sam2_blocks.executor.load`, but for ``calibration``: what to round
+    by for ``int8``, instead of what was measured on this machine and kept.
 
     Raises:
         ModelError: if any of the arguments cannot be honoured.
@@ -96,13 +97,10 @@ def load_model(
     network = _build(path, seed if seed is not None else 0, input_px)
     if seed is not None:
         weights, images_only = f"seed-{seed}", False
-    elif checkpoint is not None:
-        weights, images_only = _fill(network, checkpoint, sha256_of(checkpoint))
-    elif spec is not None and not spec.embedded:
-        found = ensure_weights(spec, offline=offline, progress=progress)
-        weights, images_only = _fill(network, found, spec.sha256 or "")
     else:
-        weights, images_only = _fill_nano(network)
+        weights, images_only = _fill_from(
+            network, spec, checkpoint, offline=offline, progress=progress
+        )
     dtype_name = str(torch_dtype).removeprefix("torch.")
     made = "packaged" if packages else "compiled" * (compile != "off")
     rounding = _name_rounding(dtype_name, resolved_mode, made, input_px)
@@ -236,7 +234,12 @@ def resolve_device(name: str | torch.device) -> torch.device:
 def resolve_dtype(
     name: str | torch.dtype, mode: Mode | None, device: torch.device
 ) -> tuple[torch.dtype, Mode]:
-    """Agree on dtype and mode; ``auto`` is float32, or in mode ``fast`` bfloat16 if that is faster.
+    """Agree on dtype and mode.
+
+    Args:
+        name: ``auto`` is float32, or in mode ``fast`` bfloat16 where that is faster.
+        mode: ``strict`` or ``fast``; None follows the dtype.
+        device: where the network runs.
 
     Raises:
         ModelError: if either is unknown, or ``strict`` is asked of half precision.
@@ -272,7 +275,11 @@ def store_weights_as(dtype: torch.dtype, network: Any, *, decoder: bool = True) 
 
 
 def resolve_input_px(config: Path, asked: int) -> int:
-    """Return the side of the square a network sees, or 0 if it is the one of its configuration.
+    """Return the side of the square a network sees, in pixels; 0 if it is the one it is built for.
+
+    Args:
+        config: of the network.
+        asked: the side that is asked for; 0 asks for none in particular.
 
     Raises:
         ModelError: if there cannot be a network of this size.
@@ -351,8 +358,29 @@ def _build(config: Path, seed: int, input_px: int) -> nn.Module:
         return build_network(config, input_px=input_px)
 
 
+def _fill_from(
+    network: nn.Module,
+    spec: ModelSpec | None,
+    checkpoint: Path | None,
+    *,
+    offline: bool | None,
+    progress: Progress | None,
+) -> tuple[str, bool]:
+    """Fill with a checkpoint of this machine, else with what the catalogue says; see `_fill`."""
+    if checkpoint is not None:
+        return _fill(network, checkpoint, sha256_of(checkpoint))
+    if spec is not None and not spec.embedded:
+        found = ensure_weights(spec, offline=offline, progress=progress)
+        return _fill(network, found, spec.sha256 or "")
+    return _fill_nano(network)
+
+
 def _fill(network: nn.Module, path: Path, sha256: str) -> tuple[str, bool]:
-    """Fill with a checkpoint; its name, and whether it is for pictures alone."""
+    """Fill with a checkpoint.
+
+    Returns:
+        The name of the weights, and whether they are for pictures alone, without a memory.
+    """
     state = read_checkpoint(path)
     apply_checkpoint(network, state, source=str(path))
     return sha256[:12], lacks_memory(state)

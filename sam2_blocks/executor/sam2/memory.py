@@ -93,7 +93,15 @@ class ObjectMemory:
         return sum(maps.values()) + sum(p.nbytes for _, p in self.pointers if id(p) not in seen)
 
     def add_prompted(self, memory: FrameMemory, bounds: MemoryBounds) -> ObjectMemory:
-        """Remember a frame the object was prompted on, in place of what was tracked on it."""
+        """Remember a frame the object was prompted on, in place of what was tracked on it.
+
+        Args:
+            memory: of the frame.
+            bounds: how many such frames are kept: the first and the newest.
+
+        Returns:
+            What is remembered after it.
+        """
         others = tuple(old for old in self.prompted if old.step != memory.step)
         room = bounds.prompted - 1
         if len(others) > room:
@@ -101,7 +109,15 @@ class ObjectMemory:
         return replace(self._before(memory.step, bounds), prompted=(*others, memory))
 
     def add_tracked(self, memory: FrameMemory, bounds: MemoryBounds) -> ObjectMemory:
-        """Remember a frame the object was tracked on, and forget what nobody will read."""
+        """Remember a frame the object was tracked on, and forget what will not be read again.
+
+        Args:
+            memory: of the frame.
+            bounds: how many frames and pointers are read.
+
+        Returns:
+            What is remembered after it.
+        """
         before = self._before(memory.step, bounds)
         recent = (*before.recent, memory) if bounds.recent else ()
         pointers = (*before.pointers, (memory.step, memory.pointer))
@@ -141,6 +157,11 @@ class MemoryView:
 def memory_bounds(network: Any, max_prompt_frames: int, memory_frames: int | None) -> MemoryBounds:
     """Say how much a network remembers of each object.
 
+    Args:
+        network: with its configuration.
+        max_prompt_frames: see `TrackSettings`.
+        memory_frames: see `TrackSettings`.
+
     Raises:
         ModelError: if its configuration asks for a memory that works in another way.
         ValueError: if more is asked for than it was trained with, or less than one frame.
@@ -176,7 +197,12 @@ class Memory:
         self._may_reduce = model.dtype != torch.float16
 
     def view(self, memory: ObjectMemory, step: int) -> MemoryView:
-        """Arrange what an object remembers for reading a frame, as the network expects it."""
+        """Arrange what is remembered of an object in the order in which the network reads it.
+
+        Args:
+            memory: of the object.
+            step: number of the frame that is read in its light.
+        """
         prompted, oldest_slot = memory.prompted, self._network.num_maskmem - 1
         pointers = [(step - old.step, old.pointer) for old in prompted]
         pointers += [(step - past, pointer) for past, pointer in reversed(memory.pointers)]
