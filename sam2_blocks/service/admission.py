@@ -35,7 +35,7 @@ class Ticket:
         self.nbytes = 0
 
     def take(self, nbytes: int) -> None:
-        """Have so many bytes more.
+        """Count more bytes of the request.
 
         Raises:
             BusyError: if all requests together had too many.
@@ -62,7 +62,7 @@ class Queue:
 
     @contextmanager
     def admitted(self) -> Iterator[Ticket]:
-        """Hold a place as long as the block lasts.
+        """Hold a place in the queue inside this scope, and give it back with all its bytes.
 
         Raises:
             BusyError: if there is none.
@@ -100,10 +100,17 @@ class Strangers(Queue):
         self._reading: dict[Ticket, asyncio.Task[Any]] = {}
 
     async def read(self, ticket: Ticket, body: Coroutine[Any, Any, Result]) -> Result:
-        """Read a body unless others need the place.
+        """Read the body of a request, unless newer requests push it out.
+
+        Args:
+            ticket: the place of the request.
+            body: reads it.
+
+        Returns:
+            What ``body`` returned.
 
         Raises:
-            BusyError: if they do.
+            BusyError: if it was pushed out.
         """
         self._reading[ticket] = task = asyncio.ensure_future(body)
         try:

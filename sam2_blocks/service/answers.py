@@ -30,7 +30,12 @@ BAND_PIXELS = 2**20
 
 
 def keep_confident(prediction: MaskPrediction, min_confidence: float | None) -> MaskPrediction:
-    """Leave out the masks that the model is less sure of."""
+    """Leave out the masks that the model is less sure of.
+
+    Args:
+        prediction: the masks.
+        min_confidence: the least predicted IoU of a mask that stays; None keeps all.
+    """
     if min_confidence is None:
         return prediction
     return prediction.select(_sure(prediction, min_confidence))
@@ -106,7 +111,15 @@ def with_candidates(
 
 
 def indices_asked(prediction: MaskPrediction, skipped: Mapping[int, str]) -> Int64Array:
-    """Of which prompts the masks are, where some were skipped: int64, (N,)."""
+    """Number the prompts that were answered, where some were skipped.
+
+    Args:
+        prediction: N masks, of the prompts that were not skipped.
+        skipped: why the others were, by their number in the request.
+
+    Returns:
+        int64, (N,): the number in the request of the prompt of each mask.
+    """
     count = len(prediction.rles) + len(skipped)
     return np.array([index for index in range(count) if index not in skipped], np.int64)
 
@@ -160,6 +173,10 @@ def _proposals(prediction: MaskPrediction, index: int) -> MaskPrediction:
 def to_npz(prediction: MaskPrediction, *, max_bytes: int) -> bytes:
     """Answer in format ``binary``.
 
+    Args:
+        prediction: N masks.
+        max_bytes: what the logits at the size of the image may take, uncompressed.
+
     Returns:
         npz with ``masks`` float32 (N, H, W), logits at the size of the image, above 0 exactly where
         the mask is; ``low_res_masks`` float32 (N, h, w); and ``confidence`` float32 (N,).
@@ -183,7 +200,11 @@ def to_npz(prediction: MaskPrediction, *, max_bytes: int) -> bytes:
 
 
 def npz_bytes(prediction: MaskPrediction, *, max_bytes: int) -> int:
-    """Tell how large an answer in format ``binary`` will be, nearly.
+    """Tell how large an answer in format ``binary`` will be, but for headers and small arrays.
+
+    Args:
+        prediction: N masks.
+        max_bytes: as in `to_npz`.
 
     Raises:
         TooLargeError: if its logits at the size of the image have more bytes than that.

@@ -115,9 +115,9 @@ class Lane:
         return batches
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run what concerns one request alone where the model runs, to the end.
+        """Run a function in the thread of the model, for work that concerns one request alone.
 
-        Even if nobody waits any more: then this returns once it has ended.
+        It runs to its end even if whoever waits is cancelled, and this returns only then.
         """
         return await to_the_end(self._thread, function)
 
@@ -130,8 +130,12 @@ class Lane:
     def recall(self, key: str, name: str) -> Embedding:
         """Return an embedding made before.
 
+        Args:
+            key: its content key.
+            name: the ``image_id`` that a client asked for, for the message.
+
         Raises:
-            UnknownImageError: if it is no longer, or never, kept.
+            UnknownImageError: if it is not kept, or not any more.
         """
         found = self.find(key)
         if found is None:

@@ -36,7 +36,13 @@ class PromptKey(NamedTuple):
 
 
 def prompt_key(embedding: Embedding, prompt: Prompt, client: str = "") -> PromptKey:
-    """Name a prompt of a client; equal names mean equal prompts."""
+    """Name a prompt of a client, so that equal names mean equal prompts.
+
+    Args:
+        embedding: of the image.
+        prompt: a box, points, or both; the order of points does not count.
+        client: who sent it.
+    """
     box = None if prompt.box_xyxy is None else tuple(prompt.box_xyxy.tolist())
     points: list[Point] = []
     if prompt.point_coords is not None and prompt.point_labels is not None:
@@ -72,7 +78,14 @@ class LogitsCache:
         *,
         client: str = "",
     ) -> None:
-        """Keep the logits of every prompt."""
+        """Keep the logits of every prompt, for `load`.
+
+        Args:
+            embedding: of the image.
+            prompts: N.
+            prediction: what was answered to them, N masks in their order.
+            client: whose prompts they are; nobody else gets their logits.
+        """
         with self._lock:
             for prompt, logits in zip(prompts.prompts, prediction.low_res_logits, strict=True):
                 key = prompt_key(embedding, prompt, client)
@@ -87,6 +100,14 @@ class LogitsCache:
 
         A prior is an earlier prompt on the same image, with the same box, whose points are some but
         not all of the prompt's.
+
+        Args:
+            embedding: of the image.
+            prompts: of the request.
+            client: whose they are; only priors of the same client count.
+
+        Returns:
+            The same prompts in their order, with or without ``mask_input``.
         """
         with self._lock:
             keys = [prompt_key(embedding, prompt, client) for prompt in prompts.prompts]

@@ -62,6 +62,11 @@ class ImageNames:
     def claim(self, name: str, digest: str, *, client: str = "") -> None:
         """Let a name stand for these pixels.
 
+        Args:
+            name: the ``image_id`` of the request.
+            digest: of the pixels, as `pixel_digest` makes it.
+            client: whose name it is; empty where clients are not told apart.
+
         Raises:
             ImageConflictError: if it stands for others, and names are not to be replaced.
         """
@@ -79,7 +84,14 @@ class ImageNames:
                 self._names.popitem(last=False)
 
     def remember(self, name: str, digest: str, embedding: Embedding, *, client: str = "") -> None:
-        """Keep the key of an embedding, unless the name stands for other pixels by now."""
+        """Keep the key of an embedding, unless the name stands for other pixels by now.
+
+        Args:
+            name: as in `claim`.
+            digest: of the pixels that the embedding was made of.
+            embedding: whose key, model and size are kept; not itself.
+            client: as in `claim`.
+        """
         with self._lock:
             named = self._names.get((client, name))
             if named is not None and named.digest == digest:
@@ -87,7 +99,7 @@ class ImageNames:
                 named.hw = embedding.image_hw
 
     def image_hw(self, name: str, *, client: str = "") -> Hw | None:
-        """Return the size of the named image, if an embedding was made of it."""
+        """Return the size of the named image in pixels; None if no embedding was made of it."""
         with self._lock:
             named = self._names.get((client, name))
             return None if named is None else named.hw

@@ -86,10 +86,18 @@ class PipelineRunner:
         return await self._run(pipeline, inputs)
 
     async def run_named(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a pipeline of the operator; see `run`.
+        """Run a pipeline of the operator.
+
+        Args:
+            name: of the pipeline.
+            inputs: as in `run`.
+
+        Returns:
+            As `run`.
 
         Raises:
             UnknownNameError: if there is none of this name.
+            RequestError: if an input is wrong, or a step fails.
         """
         return await self._run(self.named(name), inputs)
 

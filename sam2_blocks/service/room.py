@@ -1,4 +1,4 @@
-"""Room for a number of bytes, or of images: who finds none waits."""
+"""Room for so many bytes or images at once: a request that finds too little waits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 FEW = 16
-"""What is no more than one part in so many of all units is few."""
+"""A request for at most this fraction of all units, 1 / `FEW`, does not queue."""
 
 
 class Room:
-    """So much may be held at once; lives in one event loop.
+    """A number of units that may be held at once; lives in one event loop.
 
-    Who needs several units takes them at once: two that hold some and want more would never end.
-    Who needs few does not queue behind those who need many.
+    All units of a request are taken together: two that hold some and wait for more would wait for
+    ever. A request for few units does not queue behind those for many.
 
     Args:
         size: units there are.
@@ -38,10 +38,13 @@ class Room:
 
     @asynccontextmanager
     async def held(self, units: int) -> AsyncIterator[None]:
-        """Hold some units as long as the block lasts.
+        """Hold units inside this scope; wait until they are free.
+
+        Args:
+            units: how many.
 
         Raises:
-            ValueError: if there are not so many at all.
+            ValueError: if it is more than there are at all.
         """
         if units > self.size:
             raise ValueError(f"{units} units are more than the {self.size} there are")

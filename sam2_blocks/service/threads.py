@@ -65,12 +65,25 @@ class Workers(ThreadPoolExecutor):
 
 
 async def in_thread(threads: Executor, function: Callable[[], Result]) -> Result:
-    """Run work in a thread; if nobody waits any more, it is left alone."""
+    """Run work in a thread, and wait for it.
+
+    If whoever waits is cancelled, the work goes on to its end by itself.
+
+    Args:
+        threads: where to run it.
+        function: the work.
+    """
     return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
 async def while_wanted(threads: Executor, function: Callable[[], Result]) -> Result:
-    """Run work in a thread whose long loops end when nobody waits any more; see `stopping`."""
+    """Run work in a thread, and wait for it; its long loops end if whoever waits is cancelled.
+
+    Args:
+        threads: where to run it.
+        function: the work. Its loops call `sam2_blocks.masks.stopping.look_up`, which raises
+            `GivenUpError` there once nobody waits any more.
+    """
     given_up = threading.Event()
 
     def check() -> None:

@@ -114,7 +114,11 @@ class TrackSessions:
         return await self._answer(track, request, started)
 
     def show(self, session_id: str, client: str = "") -> TrackSessionResponse:
-        """Tell how a session stands.
+        """Tell how a session stands: its frames, objects and memory.
+
+        Args:
+            session_id: as `begin` gave it.
+            client: whose session it is.
 
         Raises:
             UnknownTrackError: if the client has no such session.
@@ -133,10 +137,14 @@ class TrackSessions:
         )
 
     async def end(self, session_id: str, client: str = "") -> TrackSessionResponse:
-        """End a session; frames that are being taken are taken to their end.
+        """End a session; a request for frames that is under way is answered first.
+
+        Args:
+            session_id: as `begin` gave it.
+            client: whose session it is.
 
         Returns:
-            How it stood.
+            How it stood before it ended.
 
         Raises:
             UnknownTrackError: if the client has no such session.
