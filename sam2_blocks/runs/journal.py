@@ -130,7 +130,12 @@ class Journal:
         self._started.start()
 
     def begin_file(self, item: str, file: Path) -> None:
-        """Note a file before it is written; the item is empty for files of all."""
+        """Note a file before it is written.
+
+        Args:
+            item: whose results it holds; empty for a file of all items.
+            file: below the folder of the run.
+        """
         self._started.add(item, self._name(file))
 
     def earlier_files(self, item: str) -> list[Path]:
@@ -139,12 +144,20 @@ class Journal:
         return [self._folder / name for name in entry.files] if entry else []
 
     def gone(self, seen: Collection[str]) -> list[Path]:
-        """Files that the earlier run wrote for items that are none any more."""
+        """List files that the earlier run wrote for items that the source no longer has.
+
+        Args:
+            seen: ids of the items that it has.
+        """
         lost = [name for name in self._entries if name not in seen]
         return [file for name in lost for file in self.earlier_files(name)]
 
     def forget(self, seen: Collection[str]) -> None:
-        """Note that items which are none any more have no files, and that the run is complete."""
+        """Note that the run is complete, and that items which the source no longer has are gone.
+
+        Args:
+            seen: ids of the items that it has.
+        """
         self._started.forget("")
         for name in self._entries:
             if name not in seen:
@@ -159,7 +172,15 @@ class Journal:
         reads: Mapping[str, str] | None = None,
         finished: bool = True,
     ) -> None:
-        """Note the files that hold an item's results, and whether it is finished."""
+        """Note the files that hold an item's results, and whether it is finished.
+
+        Args:
+            item: its id.
+            stamp: of what it stands for; an item without one never counts as finished.
+            files: with its results.
+            reads: stamps of further files that the results depend on, by path.
+            finished: whether a later run may skip it.
+        """
         noted = stamp if finished and stamp else None
         names = [self._name(file) for file in files]
         self._append(Entry(item=item, stamp=noted, files=names, reads=dict(reads or {})))
@@ -219,7 +240,15 @@ class Journal:
 
 
 def describe_run(request: RunRequest, identity: str | None) -> dict[str, Any]:
-    """What must be the same for a run to go on with another."""
+    """Describe a run by all that must be the same for a later run to go on with it.
+
+    Args:
+        request: the run.
+        identity: of its source, see `Source.identity`.
+
+    Returns:
+        Plain data, the first line of the journal.
+    """
     return {
         "version": __version__,
         "pipeline": request.digest,

@@ -78,6 +78,13 @@ def merge_parts(
 def open_rows(address: str | Path, output: str | None = None) -> tuple[Rows, str]:
     """Open the parts of a run that is complete, and find the output with the detections.
 
+    Args:
+        address: the folder or URL of the parts.
+        output: name of the output, where there are several with detections.
+
+    Returns:
+        The rows, and the name of the output.
+
     Raises:
         UsageError: as `merge_parts`.
     """

@@ -79,7 +79,14 @@ class Chain:
 
 
 def open_source(inputs: Any, request: RunRequest) -> Source:
-    """Open what somebody gave as inputs; see `sam2_blocks.run_pipeline`.
+    """Open what somebody gave as inputs.
+
+    Args:
+        inputs: whatever `sam2_blocks.run_pipeline` takes.
+        request: the run.
+
+    Returns:
+        The items, none of them opened yet.
 
     Raises:
         UsageError: if there is nothing, or nothing that can be an input.
@@ -104,7 +111,14 @@ def open_source(inputs: Any, request: RunRequest) -> Source:
 
 
 def open_sink(out: str | Path | Sink | None, request: RunRequest) -> Sink | None:
-    """Open where results go; None if nowhere.
+    """Open where results go.
+
+    Args:
+        out: a folder, a URL or a sink; None if results are only returned.
+        request: the run.
+
+    Returns:
+        The sink, not begun yet; None if results go nowhere.
 
     Raises:
         UsageError: if a step writes files and there is no place for them, or the folder holds

@@ -37,7 +37,7 @@ class Store(Protocol):
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all, in place of one of that name."""
         ...
 
     def note(self, name: str, content: bytes) -> None:

@@ -65,7 +65,12 @@ class EarlierRun:
             (self._folder / JOURNAL_FILE).unlink(missing_ok=True)
 
     def begins(self, item: str, file: Path) -> None:
-        """Note a file before it is written, so that it is known even if this run is killed."""
+        """Note a file before it is written, so that it is known even if this run is killed.
+
+        Args:
+            item: whose results it holds; empty for a file of all items.
+            file: below the folder of the run.
+        """
         if self._journal and (not item or item in self._stamps):  # not a part of an item
             self._journal.begin_file(item, file)
 
@@ -96,7 +101,7 @@ class EarlierRun:
         self._journal.add(item, stamp, files, reads=reads, finished=not failed)
 
     def finish(self) -> None:
-        """Remove what is nobody's, after every item was run."""
+        """Remove files of items that there are no more, after every item was run."""
         if self._journal:
             self._remove(self._journal.gone(self._stamps))
             self._journal.forget(self._stamps)
@@ -125,6 +130,11 @@ class EarlierRun:
 
 def plan_run(folder: Path, request: RunRequest, source: Source) -> EarlierRun:
     """Read what an earlier run noted in a folder, and decide what is to be done.
+
+    Args:
+        folder: of the results.
+        request: the run that is about to begin.
+        source: its items.
 
     Raises:
         UsageError: if the earlier run was another, so that the two would be mixed, or this one

@@ -62,7 +62,12 @@ def suffix_of(address: str) -> str:
 
 
 def join(base: str, text: str) -> str:
-    """Put what a list says after the folder that the list is in, unless it stands for itself."""
+    """Resolve an entry of a list against the folder of the list.
+
+    Args:
+        base: a folder or URL; empty for the working folder.
+        text: a path or URL; an absolute one is returned as it is.
+    """
     if is_remote(text) or os.path.isabs(text) or not base:
         return text
     return f"{base}/{text}" if is_remote(base) else os.path.join(base, text)
@@ -76,7 +81,7 @@ def parent_of(address: str) -> str:
 
 
 def absolute(address: str) -> str:
-    """The address as it is the same from every folder."""
+    """Return an address that means the same from every working folder."""
     return address if is_remote(address) else os.path.abspath(address)
 
 
@@ -124,12 +129,30 @@ def open_binary(address: str) -> AbstractContextManager[BinaryIO]:
 
 
 def read_picture(address: str, image_id: str, request: RunRequest) -> Image:
-    """Read the picture at an address as the request says; see `read_image`."""
+    """Read the picture at an address, in the limits of a run; see `read_image`.
+
+    Args:
+        address: a path or URL.
+        image_id: name of the picture.
+        request: the run: its largest picture and range of values.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
     return decode_picture(read_bytes(address) if is_remote(address) else address, image_id, request)
 
 
 def decode_picture(content: str | bytes, image_id: str, request: RunRequest) -> Image:
-    """Read a picture as the request says; see `read_image`."""
+    """Decode a picture, in the limits of a run; see `read_picture`.
+
+    Args:
+        content: the path of a file of this machine, or the bytes of one.
+        image_id: name of the picture.
+        request: the run.
+
+    Raises:
+        ImageError: if it cannot be decoded.
+    """
     return read_image(
         content,
         image_id=image_id,

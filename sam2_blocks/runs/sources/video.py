@@ -193,7 +193,14 @@ class FolderFrames:
 
 
 def open_video(text: str, request: RunRequest) -> VideoFrames | LiveFrames | None:
-    """Open a text as a video; None if it names none.
+    """Open a video or a camera, if a text names one; see `SourceFactory`.
+
+    Args:
+        text: a path of a video, or the address of a stream.
+        request: the run.
+
+    Returns:
+        Its frames as items; None if the text names no video.
 
     Raises:
         UsageError: if it is a video that cannot be opened.
@@ -207,7 +214,15 @@ def open_video(text: str, request: RunRequest) -> VideoFrames | LiveFrames | Non
 
 
 def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
-    """Number the frames that are wanted of a video."""
+    """Number the frames that are wanted of a video.
+
+    Args:
+        choice: which of them.
+        facts: how many frames there are, and how many a second.
+
+    Raises:
+        UsageError: if a time is given, and the frame rate is unknown.
+    """
     last = choice.last(facts.fps)
     stop = facts.frames if last is None else min(last, facts.frames)
     return range(choice.first(facts.fps), stop, choice.every)
