@@ -88,6 +88,9 @@ def make_offer(
         name_of: makes the block's name there from its id.
         trusted: whether those who write its pipelines may read and write files of its machine.
         reserved: names that inputs and parameters cannot have there.
+
+    Returns:
+        Every block, either with its name in the host or with the reason why it is left out.
     """
     names = {block: name_of(block) for block in plugins.manifests}
     uses = Counter(names.values())
@@ -107,7 +110,7 @@ def make_offer(
 
 
 def offer_in_pipelines(plugins: Plugins, *, trusted: bool) -> Offer:
-    """Choose the blocks for a host that runs whole pipelines of ours; names are those of here.
+    """Choose the blocks for a host that runs whole pipelines of ours, where they keep their ids.
 
     Args:
         plugins: where the blocks are.
@@ -123,7 +126,7 @@ def offer_in_pipelines(plugins: Plugins, *, trusted: bool) -> Offer:
 
 
 def ends_of(pipeline: Pipeline, given: Collection[str] = ()) -> tuple[str, str]:
-    """Find where a picture goes in and its objects come out, for hosts that have one of each.
+    """Find the input for the picture and the output of objects, for hosts that have one of each.
 
     Args:
         pipeline: any.
@@ -154,7 +157,7 @@ def ends_of(pipeline: Pipeline, given: Collection[str] = ()) -> tuple[str, str]:
 
 
 def installed_version(*distributions: str) -> str:
-    """Name and version of the first of these distributions that is installed, or nothing."""
+    """Return name and version of the first of these distributions that is installed, or ``""``."""
     found = ((name, version_of(name)) for name in distributions)
     return next((f"{name} {version}" for name, version in found if version), "")
 
@@ -202,6 +205,9 @@ class BlockBridge:
             before_row: called when a row is read, which is a batch ahead at most; what it raises
                 ends the run and reaches the caller, so that a host can stop us.
 
+        Returns:
+            Outputs by name, one mapping a row, in order.
+
         Raises:
             StepError: if any row fails; a host has no use for half a batch.
             PipelineError: if the rows do not connect what the manifest requires.
@@ -229,6 +235,10 @@ class BlockBridge:
 
     def dump(self, name: str, value: Any) -> Any:
         """Make plain data of an output, by its kind.
+
+        Args:
+            name: of the output.
+            value: as `run` returned it.
 
         Raises:
             TypeError: if it cannot be plain data.

@@ -143,7 +143,17 @@ def images_to_tensor(images: Sequence[Image]) -> Tensor:
 
 
 def tensor_to_masks(masks: Tensor) -> NDArray[np.bool_]:
-    """Make bool masks (N, H, W) of a MASK, (N, H, W) or (H, W); what is above 0.5 is inside."""
+    """Make boolean masks of ComfyUI's MASK.
+
+    Args:
+        masks: float, (N, H, W) or (H, W); what is above 0.5 is inside.
+
+    Returns:
+        bool, (N, H, W).
+
+    Raises:
+        ValueError: if it has another number of axes.
+    """
     if masks.ndim not in (2, 3):
         raise ValueError(f"wants a MASK (N, H, W), got {tuple(masks.shape)}")
     inside: NDArray[np.bool_] = (masks > 0.5).reshape(-1, *masks.shape[-2:]).cpu().numpy()

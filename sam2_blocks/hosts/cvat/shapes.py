@@ -46,7 +46,15 @@ def rle_to_points(rle: Rle) -> list[float]:
 
 
 def rle_to_outlines(rle: Rle, policy: MultipolygonPolicy = "all") -> list[list[float]]:
-    """Trace a mask as the points of a ``polygon`` for each part, without holes."""
+    """Trace a mask as the points of a ``polygon`` for each part, with holes filled.
+
+    Args:
+        rle: the mask.
+        policy: which parts are traced: ``all`` of them or the ``largest``.
+
+    Returns:
+        ``[x0, y0, x1, y1, …]`` in pixels, one list a part; within `TOLERANCE_PX` of the mask.
+    """
     traced = rle_to_polygons(
         rle, hole_policy="fill", multipolygon_policy=policy, tolerance_px=TOLERANCE_PX
     )
@@ -60,7 +68,15 @@ def rle_to_corners(rle: Rle) -> list[float]:
 
 
 def rle_to_shape(rle: Rle, kind: str) -> list[float] | None:
-    """Return the points of a shape of some kind; None if the mask is empty."""
+    """Write a mask as the points of one shape.
+
+    Args:
+        rle: the mask.
+        kind: ``mask``, ``rectangle``, or ``polygon``, which is of the largest part alone.
+
+    Returns:
+        Numbers as CVAT writes such a shape; None if the mask is empty.
+    """
     if not rle_area(rle):
         return None
     if kind == "mask":

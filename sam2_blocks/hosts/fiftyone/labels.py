@@ -56,10 +56,9 @@ def load_labels() -> Any:
 
 
 def to_label_rows(detections: sv.Detections, image_hw: Hw | None = None) -> list[dict[str, Any]]:
-    """Make the fields of ``fiftyone.Detection`` of each row; see `to_fiftyone`.
+    """Make the fields of ``fiftyone.Detection`` of each row.
 
-    Raises:
-        ValueError: as there.
+    Arguments, rows and errors are those of `to_fiftyone`; FiftyOne is not imported.
     """
     if detections.mask is not None or RLE_COLUMN in detections.data:
         rles = to_rles(detections, image_hw)
@@ -95,7 +94,16 @@ def _fields(detections: sv.Detections, index: int) -> dict[str, Any]:
 
 
 def boxes_of(label: Any, image_hw: Hw) -> sv.Detections:
-    """Read ``fiftyone.Detections`` as boxes that prompt; labels and indices are carried over."""
+    """Read ``fiftyone.Detections`` as boxes that prompt.
+
+    Args:
+        label: their boxes are x, y, width and height, as shares of the picture.
+        image_hw: size of the picture in pixels.
+
+    Returns:
+        Boxes in pixels, with the labels as class names, and with the indices as ``tracker_id`` if
+        every one has an index.
+    """
     height, width = image_hw
     given = label.detections
     scale = np.array([width, height, width, height], np.float64)
@@ -114,11 +122,18 @@ def boxes_of(label: Any, image_hw: Hw) -> sv.Detections:
 def prompts_of(label: Any, image_hw: Hw) -> tuple[list[dict[str, Any]], list[str]]:
     """Read ``fiftyone.Keypoints`` as prompts, one an object, and their labels.
 
-    Points that are not there (NaN) are left out, and with the last one the object; all are on it
-    unless an attribute of `POINT_LABELS` says which are beside it.
+    Points that are not there (NaN) are left out, and objects without any other point. All points
+    are foreground unless an attribute named in `POINT_LABELS` has a label for each.
+
+    Args:
+        label: their points are x and y, as shares of the picture.
+        image_hw: size of the picture in pixels.
+
+    Returns:
+        Prompts as `sam2_blocks.prompts.parse_prompts` reads them, and the label of each.
 
     Raises:
-        ValueError: if an object has another number of these than of points.
+        ValueError: if the labels of an object are not one a point.
     """
     height, width = image_hw
     prompts: list[dict[str, Any]] = []
