@@ -164,16 +164,10 @@ def run(
     on_ray.check_options(
         on_ray=on is Where.RAY, form=form.value if form else None, given={**alone, **elsewhere}
     )
-    out.quiet = quiet
-    logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
-    Pil.MAX_IMAGE_PIXELS = max_pixels  # a program of our own may set what a library must not
-    if backend is not None:
-        use_backend(backend)
+    _set_up_process(quiet=quiet, max_pixels=max_pixels, backend=backend)
     plugins, graph = _load(pipeline, strict=strict_plugins)
     values = parse_settings(settings or [], graph)
-    for name, value in (("model", model), ("device", device), ("backend", backend)):
-        if value is not None and (name != "backend" or name in graph.inputs):
-            values[name] = _value_of_option(name, value, graph)
+    values |= _values_of_options(graph, model=model, device=device, backend=backend)
     chosen: dict[str, Any] = {
         "settings": values,
         "resume": resume,
@@ -185,16 +179,12 @@ def run(
         "value_range": value_range,
         "pictures": pictures.value,
     }
-    started = time.perf_counter()
     if on is Where.RAY:
-        from sam2_blocks.hosts.ray.launch import RayOptions, run_on_ray
-
-        options = RayOptions(address, workers or 1, gpus_per_worker)
-        known: dict[str, Any] = {"plugins": plugins, "strict_plugins": strict_plugins}
-        run = run_on_ray(pipeline, inputs, folder, options, **known, **chosen)
-        finished = on_ray.follow(run, folder, quiet=quiet)
-        sum_up(run, finished, folder, seconds=time.perf_counter() - started)
+        cluster = address, workers or 1, gpus_per_worker
+        chosen |= {"plugins": plugins, "strict_plugins": strict_plugins}
+        _run_on_ray(pipeline, inputs, folder, cluster, quiet=quiet, chosen=chosen)
         return
+    started = time.perf_counter()
     under_way = run_pipeline(
         graph,
         inputs,
@@ -210,6 +200,42 @@ def run(
     with _traced(plugins, trace, under_way.clock), _reported(plugins, sheet, under_way, folder):
         finished = _follow(under_way, folder, quiet=quiet, sheet=sheet)
     sum_up(under_way, finished, folder, seconds=time.perf_counter() - started)
+
+
+def _set_up_process(*, quiet: bool, max_pixels: int, backend: str | None) -> None:
+    """Set for the whole process what a program of our own may set, and a library must not."""
+    out.quiet = quiet
+    logging.getLogger("sam2_blocks").setLevel(logging.WARNING if quiet else logging.INFO)
+    Pil.MAX_IMAGE_PIXELS = max_pixels
+    if backend is not None:
+        use_backend(backend)
+
+
+def _run_on_ray(
+    pipeline: Path,
+    inputs: Sequence[str],
+    folder: str,
+    cluster: tuple[str | None, int, int | None],
+    *,
+    quiet: bool,
+    chosen: dict[str, Any],
+) -> None:
+    """Run shards on a cluster, and print what became of them.
+
+    Args:
+        pipeline: its file, which each worker reads for itself.
+        inputs: as they were given.
+        folder: where results go.
+        cluster: the fields of `RayOptions`: address, workers, and GPUs of each.
+        quiet: print no progress.
+        chosen: further arguments of `run_on_ray`.
+    """
+    from sam2_blocks.hosts.ray.launch import RayOptions, run_on_ray
+
+    started = time.perf_counter()
+    run = run_on_ray(pipeline, inputs, folder, RayOptions(*cluster), **chosen)
+    finished = on_ray.follow(run, folder, quiet=quiet)
+    sum_up(run, finished, folder, seconds=time.perf_counter() - started)
 
 
 def _load(pipeline: Path, *, strict: bool) -> tuple[Plugins, Pipeline]:
@@ -248,6 +274,19 @@ def _refuse_more(words: Sequence[str]) -> None:
             f"unexpected {shown}: --input takes one value each time. If the shell replaced a "
             "pattern by file names, quote it (--input 'photos/*.jpg'), or repeat --input."
         )
+
+
+def _values_of_options(pipeline: Pipeline, **options: str | None) -> dict[str, Any]:
+    """Read options that stand for inputs of the pipeline; one without ``backend`` may leave it out.
+
+    Raises:
+        UsageError: if the pipeline has no such input, or it takes no such value.
+    """
+    return {
+        name: _value_of_option(name, text, pipeline)
+        for name, text in options.items()
+        if text is not None and (name != "backend" or name in pipeline.inputs)
+    }
 
 
 def _value_of_option(name: str, text: str, pipeline: Pipeline) -> Any:

@@ -86,15 +86,21 @@ def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> A
             named = {name: _ours(manifest, name, getattr(self, name)) for name in models}
             return [third_party("sam2_blocks", model) for model in named.values()]
 
+    fields = _fields(manifest, engine)
+    return create_model(_class_name(manifest, "Manifest"), __base__=Described, **fields)
+
+
+def _fields(manifest: Manifest, engine: Engine) -> dict[str, Any]:
+    """The fields of a step: its type, inputs and parameters, and how predictions are handed on."""
     type_names = (workflow_type(manifest.id), manifest.id)
     fields: dict[str, Any] = {"type": (Literal[type_names], ...)}
-    fields |= {name: _field(manifest, name, engine) for name in names}
+    fields |= {name: _field(manifest, name, engine) for name in manifest.names}
     if _predicts(manifest.outputs.values()):
         fields |= {
             name: (bool, Field(Form._field_defaults[name], description=text))
             for name, text in FORM_FIELDS.items()
         }
-    return create_model(_class_name(manifest, "Manifest"), __base__=Described, **fields)
+    return fields
 
 
 def _problems(
