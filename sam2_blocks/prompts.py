@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sam2_blocks.errors import PromptWarning
+from sam2_blocks.prompt_arrays import to_box, to_labels, to_mask_input, to_points
 from sam2_blocks.values import (
     AutomaticMasks,
     Float32Array,
@@ -266,12 +266,12 @@ def _parse_prompt(index: int, row: Mapping[str, Any]) -> Prompt:
     if not isinstance(name, str | None) or name == "":
         raise ValueError(f"{where}: class_name wants a text, got {name!r}")
     try:
-        box = _box_of(row["box_xyxy"], where) if "box_xyxy" in row else None
+        box = to_box(row["box_xyxy"], where) if "box_xyxy" in row else None
         if "point_coords" not in row:
             return Prompt(box_xyxy=box, class_name=name)
-        coords = _coords_of(row["point_coords"], where)
+        coords = to_points(row["point_coords"], where)
         labels = row.get("point_labels", np.ones(len(coords)))
-        checked = _checked_labels(labels, len(coords), where, "labels are")
+        checked = to_labels(labels, len(coords), where, "labels are")
         return Prompt(box, coords, checked, class_name=name)
     except (TypeError, ValueError, OverflowError) as error:
         message = str(error)
@@ -315,16 +315,16 @@ def _checked(prompt: Prompt, where: str, image_hw: Hw) -> Prompt:
     coords = labels = None
     if prompt.point_coords is not None and len(prompt.point_coords):
         coords = _checked_points(prompt.point_coords, where, image_hw)
-        labels = _checked_labels(prompt.point_labels, len(coords), where)
+        labels = to_labels(prompt.point_labels, len(coords), where)
     box = None if prompt.box_xyxy is None else _checked_box(prompt.box_xyxy, where, image_hw)
-    logits = None if prompt.mask_input is None else _checked_mask_input(prompt.mask_input, where)
+    logits = None if prompt.mask_input is None else to_mask_input(prompt.mask_input, where)
     if box is None and coords is None and logits is None:
         raise ValueError(f"{where} is empty; give a box, points or mask_input")
     return Prompt(box, coords, labels, logits, prompt.class_name)
 
 
 def _checked_box(box_xyxy: object, where: str, image_hw: Hw) -> Float32Array:
-    box = _box_of(box_xyxy, where)
+    box = to_box(box_xyxy, where)
     x_min, y_min, x_max, y_max = edges = box.tolist()
     height, width = image_hw
     if not all(map(math.isfinite, edges)):
@@ -371,32 +371,8 @@ def _is_outside(low: float, high: float, size: int) -> bool:
     return low >= size or (low < 0 and high <= 0)
 
 
-def _box_of(box_xyxy: object, where: str) -> Float32Array:
-    box = _float32(box_xyxy)
-    if box.shape != (4,):
-        hint = ""
-        if box.ndim == 1 and len(box) > 4:
-            hint = " The rest is probably confidence and class: give the four edges alone."
-        raise ValueError(f"{where}: a box wants 4 numbers, got shape {box.shape}.{hint}")
-    return box
-
-
-def _coords_of(point_coords: object, where: str) -> Float32Array:
-    coords = _float32(point_coords)
-    if coords.shape == (0,):
-        return coords.reshape(0, 2)
-    if coords.ndim != 2 or coords.shape[1] != 2:
-        hint = ""
-        if coords.ndim == 2 and coords.shape[1] == 3:
-            hint = " The third column is probably the label: give it as point_labels."
-        elif coords.ndim == 1:
-            hint = " For one point give [[x, y]]."
-        raise ValueError(f"{where}: point_coords wants shape (P, 2), got {coords.shape}.{hint}")
-    return coords
-
-
 def _checked_points(point_coords: object, where: str, image_hw: Hw) -> Float32Array:
-    coords = _coords_of(point_coords, where)
+    coords = to_points(point_coords, where)
     height, width = image_hw
     last = np.array([width, height], np.float32)
     inside = (coords >= 0).all() and (coords <= last).all()  # False for NaN
@@ -410,28 +386,6 @@ def _checked_points(point_coords: object, where: str, image_hw: Hw) -> Float32Ar
             f"{width}x{height} image"
         )
     return np.clip(coords, 0, last)
-
-
-def _checked_labels(
-    point_labels: object, count: int, where: str, wanted: str = "point_labels must be"
-) -> NDArray[np.int32]:
-    labels = np.asarray(point_labels)
-    if labels.shape != (count,):
-        raise ValueError(f"{where}: point_labels wants {count} labels, got shape {labels.shape}")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError(
-            f"{where}: {wanted} 1 (foreground) or 0 (background), got {labels.tolist()}"
-        )
-    return labels.astype(np.int32)
-
-
-def _checked_mask_input(mask_input: object, where: str) -> Float32Array:
-    logits = _float32(mask_input)
-    if logits.ndim != 3 or logits.shape[0] != 1 or logits.size == 0:
-        raise ValueError(f"{where}: mask_input wants logits (1, h, w), got shape {logits.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError(f"{where}: mask_input has values that are not finite")
-    return logits
 
 
 def _reaches_outside(prompt: Prompt, image_hw: Hw) -> bool:
@@ -489,11 +443,6 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _float32(values: object) -> Float32Array:
-    with np.errstate(over="ignore"):  # becomes inf, which is refused with the prompt's name
-        return np.asarray(values).astype(np.float32)
 
 
 def _shown(values: Sequence[float]) -> str:
