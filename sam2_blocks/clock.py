@@ -46,7 +46,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let stages within add to this clock; a copied context takes it to other threads."""
+        """Let stages inside this scope add to this clock, in threads with a copied context too."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -72,7 +72,13 @@ class Clock:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say which stage this is, to the clock of the run, if there is one; a decorator, too."""
+    """Count the time inside this scope as a stage of the run, if a clock is running.
+
+    It is a decorator, too: ``@stage("read")``.
+
+    Args:
+        name: of the stage, such as ``read`` or ``embed``.
+    """
     clock = _CURRENT.get()
     if clock is None:
         yield
@@ -82,7 +88,14 @@ def stage(name: str) -> Iterator[None]:
 
 
 def shares(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Parts of the work that are each stage's, the largest first; waiting is none."""
+    """Divide the work of a run among its stages.
+
+    Args:
+        seconds: by stage, as `Clock.seconds`.
+
+    Returns:
+        Shares by stage that add up to 1, the largest first; waiting is no work.
+    """
     work = {name: spent for name, spent in seconds.items() if name != WAITING}
     total = sum(work.values())
     largest = sorted(work, key=lambda name: -work[name])

@@ -67,7 +67,11 @@ def _without_serializer(schema: Any) -> Any:
 
 
 def refuse_near_misses(given: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse keys that look like slips of known ones.
+    """Refuse keys that look like misspelt known ones; other unknown keys are let through.
+
+    Args:
+        given: what a client sent.
+        known: the keys that are read.
 
     Raises:
         ValueError: naming the key that was meant.

@@ -22,10 +22,14 @@ def read_switch(name: str) -> bool:
 
 
 def read_count(name: str, default: int) -> int:
-    """Read a variable that is a number of things.
+    """Read a variable that is a whole number, 0 or more.
+
+    Args:
+        name: of the variable.
+        default: what it is where it is not set.
 
     Raises:
-        Sam2BlocksError: if it is none.
+        Sam2BlocksError: if it is no such number.
     """
     text = os.environ.get(name, "").strip()
     if text and not text.isdecimal():

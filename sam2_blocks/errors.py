@@ -167,11 +167,11 @@ class StepError(Sam2BlocksError):
 
 
 class ForeignError(Sam2BlocksError):
-    """Other people's code raised what is no error, such as ``SystemExit``; see `as_error`."""
+    """Other people's code raised something that is no `Exception`, such as ``SystemExit``."""
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, or its type where it says nothing or cannot."""
+    """Return what an error says, or the name of its type where it says nothing or cannot."""
     try:
         text = str(error)
     except KeyboardInterrupt:

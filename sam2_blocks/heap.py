@@ -15,22 +15,21 @@ from collections.abc import Callable
 LARGEST_LEARNED = 2**25 - 2**16
 """Just below what glibc asks of the system however large the blocks before were."""
 
-
-def give_back() -> None:
-    """Give back what is free, where the system's allocator can; it takes some milliseconds."""
-    trim = _find_trim()
-    if trim is not None:
-        trim(0)
-
-
 TIDY_S = 1.0
 """Least seconds from one look of `tidy` to the next, which takes 10 to 20 ms."""
 
 _tidied = 0.0
 
 
+def give_back() -> None:
+    """Give free memory back to the system, where the allocator can; it takes some milliseconds."""
+    trim = _find_trim()
+    if trim is not None:
+        trim(0)
+
+
 def tidy() -> None:
-    """Give back what is free now and then, for who calls this after each piece of large work."""
+    """Give back free memory, at most once in `TIDY_S`; call it after each large piece of work."""
     global _tidied
     now = time.monotonic()
     if now - _tidied >= TIDY_S:
