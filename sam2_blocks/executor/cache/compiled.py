@@ -38,15 +38,22 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def compiled_path(identity: str, folder: str = OPENVINO) -> Path:
-    """Return where the file is that this text says everything about, or would be."""
+    """Return the path of a compiled file, whether or not it is there.
+
+    Args:
+        identity: everything that the content depends on; equal texts mean equal content.
+        folder: below the cache of this user.
+    """
     name = hashlib.blake2b(f"v{VERSION}, {identity}".encode(), digest_size=16).hexdigest()
     return cache_dir() / folder / f"{name}{SUFFIX}"
 
 
 def map_compiled(path: Path) -> UInt8Array | None:
-    """Return what was exported, or None if it is not there or not what was written.
+    """Map a compiled file into memory.
 
-    It is a mapping of the file; what somebody writes to it stays with this process.
+    Returns:
+        uint8, (bytes,), the file's content, privately: writes to it do not reach the file. None if
+        there is no file, or its checksum differs from what was written.
     """
     try:
         with path.open("rb") as file:
@@ -76,7 +83,12 @@ def page_out(mapped: UInt8Array) -> None:
 
 
 def write_compiled(path: Path, exported: bytes) -> None:
-    """Keep what was exported for the next process, or say why not."""
+    """Keep what was exported for the next process; the log says why, where that cannot be.
+
+    Args:
+        path: as `compiled_path` names it.
+        exported: the content.
+    """
     if len(exported) > MAX_BYTES:
         return
     try:
@@ -86,7 +98,11 @@ def write_compiled(path: Path, exported: bytes) -> None:
 
 
 def keep_compiled(path: Path, exported: bytes) -> None:
-    """Keep what was exported; the files used least recently go first.
+    """Keep what was exported; the least recently used files make room for it.
+
+    Args:
+        path: as `compiled_path` names it.
+        exported: the content.
 
     Raises:
         OSError: if it cannot be written; nothing is left behind.
@@ -115,7 +131,12 @@ def describe_unkept(path: Path, error: OSError) -> str:
 
 
 def discard_compiled(path: Path, reason: str) -> None:
-    """Delete a file that is of no use, if that can be; the network is compiled again."""
+    """Delete a file that cannot be used; the network is compiled again.
+
+    Args:
+        path: the file.
+        reason: why not, for the log, which also says if it cannot be deleted.
+    """
     try:
         path.unlink(missing_ok=True)  # another process may have been faster
     except OSError as error:

@@ -24,7 +24,12 @@ def bucket_size(count: int, most: int) -> int:
 
 
 def fill_bucket(items: Sequence[Item], most: int) -> list[Item]:
-    """Repeat the last item until the batch has one of the few sizes of `bucket_size`."""
+    """Repeat the last item until the batch has one of the few sizes of `bucket_size`.
+
+    Args:
+        items: one or more, at most ``most``.
+        most: items in the largest batch.
+    """
     return [*items, *[items[-1]] * (bucket_size(len(items), most) - len(items))]
 
 
@@ -49,6 +54,9 @@ def map_chunks(
         function: maps a chunk to one result an item.
         items: any number of items.
         size: items in a chunk, at least 1.
+
+    Returns:
+        The results of all items, in order.
 
     Raises:
         ModelError: if not even one item fits.

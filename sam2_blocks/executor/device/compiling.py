@@ -40,7 +40,11 @@ after_fork(_compile_alone)
 
 
 def check_level(level: str, mode: str) -> None:
-    """Check a level before it is used.
+    """Check a level of compiling before it is used.
+
+    Args:
+        level: one of `PARTS`.
+        mode: of the model, ``strict`` or ``fast``.
 
     Raises:
         ModelError: if there is no such level, or the mode forbids it.
@@ -55,7 +59,11 @@ def check_level(level: str, mode: str) -> None:
 
 
 def prepare_compiler(level: str, device: torch.device) -> None:
-    """See that something can be compiled, and keep what is compiled for the next process.
+    """Try the compiler once, and choose the folder that keeps its results for later processes.
+
+    Args:
+        level: that was asked for, for the message.
+        device: to compile for.
 
     Raises:
         ModelError: if nothing can be compiled here.

@@ -52,7 +52,17 @@ def segment_chunk(
     *,
     return_candidates: bool = False,
 ) -> list[SegmentedPrompt]:
-    """Answer prompts of equal shape; safe to call from several threads."""
+    """Answer prompts of equal shape; safe to call from several threads.
+
+    Args:
+        decoder: of the model.
+        rows: N of one `PromptRow.shape_key`; pictures may differ.
+        options: of the masks.
+        return_candidates: also keep all masks that were proposed.
+
+    Returns:
+        One answer a row, on the host.
+    """
     with torch.inference_mode():
         logits, iou = decoder.decode(rows, multimask_output=options.multimask_output)
         chosen = logits[torch.arange(len(rows), device=iou.device), iou.argmax(1)]  # (N, h, w)
@@ -73,7 +83,15 @@ def gather_prediction(
     *,
     return_candidates: bool = False,
 ) -> MaskPrediction:
-    """Gather the answers of one image, of which there may be none."""
+    """Gather the answers of one image, of which there may be none.
+
+    Args:
+        answers: N, in the order of the prompts.
+        image_hw: size of the original picture in pixels.
+        low_res_hw: of the logits, whose array has this size even for N = 0.
+        options: that the prompts were answered with.
+        return_candidates: whether they have candidates.
+    """
     masks = 3 if options.multimask_output else 1
     iou = _stack([answer.iou for answer in answers], (masks,))
     candidates = None

@@ -52,7 +52,15 @@ Load = Callable[..., LoadedModel]
 
 @dataclass(frozen=True)
 class Gate:
-    """What masks must keep for int8 to be used: that of half precision in the benchmarks."""
+    """How near masks of int8 must be to those of float32 for int8 to be used.
+
+    Half precision keeps as much in the benchmarks.
+
+    Attributes:
+        mean_iou: the least mean IoU.
+        p1_iou: the least first percentile of IoU.
+        flipped: the largest share of a picture's pixels that change sides, 0 to 1.
+    """
 
     mean_iou: float = 0.95
     p1_iou: float = 0.8
@@ -115,6 +123,9 @@ def calibrate(
         input_px: side of the square it sees; see `load`.
         force: keep it whatever was found.
 
+    Returns:
+        Times and masks of float32, of mode ``fast`` and of int8, and whether int8 is kept.
+
     Raises:
         ModelError: if there are too few pictures, the model cannot be loaded, or what is kept
             cannot be written.
@@ -138,14 +149,25 @@ def calibrate(
 
 
 def measure_calibration(strict: LoadedModel, pictures: Sequence[Path]) -> Calibration:
-    """Measure what a network in float32, computed by torch, reads on pictures."""
+    """Measure the ranges of what the linear layers of the encoder read.
+
+    Args:
+        strict: the network in float32, computed by torch.
+        pictures: that it reads.
+    """
     batches = (_batch_of(strict, read_image(path)) for path in pictures)
     ranges = measure_ranges(strict.network.image_encoder, strict.encode_frame, batches)
     return Calibration(strict.weights, ranges, len(pictures), {})
 
 
 def split_pictures(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Take pictures evenly from all, and hold every other one out.
+    """Take at most `MOST_PICTURES` evenly from all, and hold every other one out.
+
+    Args:
+        pictures: in any order that mixes what is in them.
+
+    Returns:
+        The pictures to measure ranges on, and those to compare masks on.
 
     Raises:
         ModelError: if there are too few.
@@ -161,7 +183,15 @@ def split_pictures(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def find_problems(int8: Measured, otherwise: Measured) -> tuple[str, ...]:
-    """Say why int8 is not worth it; nothing if it is."""
+    """Say why int8 is not worth it.
+
+    Args:
+        int8: as it was measured.
+        otherwise: the same of what mode ``fast`` is without it.
+
+    Returns:
+        One sentence a reason; none if it is worth it.
+    """
     problems = []
     if int8.cpu_ms > FASTER * otherwise.cpu_ms:
         problems.append(

@@ -20,7 +20,12 @@ from sam2_blocks.executor.sam2.two_way import ImageSide, attend, read_prompt
 
 
 def is_worth_it(transformer: Any, tokens: int) -> bool:
-    """Say whether so many prompt tokens take fewer products this way."""
+    """Say whether this way takes fewer products than `two_way`.
+
+    Args:
+        transformer: a ``TwoWayTransformer``.
+        tokens: T, learned and prompt tokens of one prompt.
+    """
     attention = transformer.final_attn_token_to_image
     return bool(tokens * attention.num_heads < attention.internal_dim)
 
@@ -28,7 +33,10 @@ def is_worth_it(transformer: Any, tokens: int) -> bool:
 def transform(
     transformer: Any, image: ImageSide, prompt_tokens: Tensor, pe: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run the two-way transformer from its projected layer 0; see `two_way.transform`."""
+    """Run the two-way transformer from its projected layer 0.
+
+    Arguments and results are those of its reference, `two_way.transform`.
+    """
     first = transformer.layers[0]
     queries = read_prompt(first, prompt_tokens, prompt_tokens)
     to_image = first.cross_attn_token_to_image

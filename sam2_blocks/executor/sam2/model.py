@@ -93,7 +93,15 @@ class LoadedModel:
         return self.accelerate(self._encode, "encoder")
 
     def accelerate(self, function: TensorFunction, part: Part) -> TensorFunction:
-        """Make of a pure function of tensors what this mode runs: compiled, recorded, or itself."""
+        """Make of a pure function of tensors what this mode runs.
+
+        Args:
+            function: part of the network.
+            part: which, ``encoder`` or ``decoder``.
+
+        Returns:
+            It compiled, as a CUDA graph, both, or itself.
+        """
         if part in PARTS[self.compile]:
             function = compile_function(function)
         return self._graphed(function)

@@ -53,6 +53,12 @@ def propose_chunk(
 ) -> list[list[Proposal]]:
     """Decode clicks on one image and filter their masks; safe to call from several threads.
 
+    Args:
+        decoder: of the model.
+        rows: clicks, all on one picture.
+        settings: thresholds of the filters.
+        return_logits: keep the low-resolution logits.
+
     Returns:
         For each row the masks that passed, in the order of the mask tokens.
     """
@@ -109,7 +115,14 @@ def gather_proposals(
     image_hw: Hw,
     low_res_hw: Hw,
 ) -> AutomaticMasks:
-    """Gather the proposals of one image, of which there may be none, given for each point."""
+    """Gather the proposals of one image, of which there may be none.
+
+    Args:
+        proposals: the masks of each point that passed the filters.
+        points_xy: float32, (P, 2), the points, pixels of the original picture.
+        image_hw: size of the original picture in pixels.
+        low_res_hw: of the logits; (0, 0) where they were not kept.
+    """
     found = [proposal for of_point in proposals for proposal in of_point]
     prediction = MaskPrediction(
         image_hw=image_hw,

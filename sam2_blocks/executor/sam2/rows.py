@@ -50,7 +50,15 @@ class PromptRow:
 def prompts_to_rows(
     items: Sequence[tuple[Embedding, PromptSet]], *, image_size: int, low_res_hw: Hw
 ) -> list[PromptRow]:
-    """Scale prompts, as `sam2_blocks.prompts.check_prompts` lets them through, to the square.
+    """Scale prompts to the encoder's square.
+
+    Args:
+        items: pictures with prompts that `sam2_blocks.prompts.check_prompts` let through.
+        image_size: side of the square in pixels.
+        low_res_hw: size of the logits that a prompt may start from.
+
+    Returns:
+        One row a prompt, in the order of the items and of their prompts.
 
     Raises:
         ValueError: if a mask has another size than the model's low-resolution grid.

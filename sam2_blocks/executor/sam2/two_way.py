@@ -63,7 +63,13 @@ def is_known(decoder: Any) -> bool:
 
 
 def project_image(layer: Any, tokens: Tensor, pe: Tensor) -> ImageSide:
-    """Project image tokens (b, h/4 * w/4, C) with their positions (1, h/4 * w/4, C)."""
+    """Project image tokens once, for all prompts of a picture.
+
+    Args:
+        layer: a ``TwoWayAttentionBlock``.
+        tokens: (b, h/4 * w/4, C).
+        pe: (1, h/4 * w/4, C), positions of the tokens.
+    """
     placed = tokens + pe
     return ImageSide(
         tokens=tokens,
@@ -98,7 +104,16 @@ def transform(
 
 
 def upscale(decoder: Any, features: Tensor, high_res_feats: Sequence[Tensor]) -> Tensor:
-    """Upscale image features (N, C, h/4, w/4) to (N, C/8, h, w), adding finer ones on the way."""
+    """Upscale image features to the grid of low-resolution masks, adding finer ones on the way.
+
+    Args:
+        decoder: a ``MaskDecoder``.
+        features: (N, C, h/4, w/4), after attention.
+        high_res_feats: (1 or N, C/8, h, w) and (1 or N, C/4, h/2, w/2).
+
+    Returns:
+        (N, C/8, h, w).
+    """
     deconv1, norm, activate1, deconv2, activate2 = decoder.output_upscaling
     finest, finer = high_res_feats
     features = activate1(layer_norm_2d(norm, deconv1(features).add_(finer)))
@@ -107,7 +122,12 @@ def upscale(decoder: Any, features: Tensor, high_res_feats: Sequence[Tensor]) ->
 
 
 def layer_norm_2d(norm: Any, x: Tensor) -> Tensor:
-    """Run ``LayerNorm2d.forward`` on (N, C, h, w), centring once and in place."""
+    """Run ``LayerNorm2d.forward``, centring once and in place.
+
+    Args:
+        norm: a ``LayerNorm2d``.
+        x: (N, C, h, w); not changed.
+    """
     x = x - x.mean(1, keepdim=True)
     variance = x.pow(2).mean(1, keepdim=True)
     x = x.div_(torch.sqrt(variance + norm.eps))
@@ -129,7 +149,13 @@ def _run_layer(
 
 
 def read_prompt(layer: Any, queries: Tensor, prompt_pe: Tensor) -> Tensor:
-    """Let prompt tokens (N, T, C) read each other: how a layer begins."""
+    """Let prompt tokens read each other: how a layer begins.
+
+    Args:
+        layer: a ``TwoWayAttentionBlock``.
+        queries: (N, T, C), tokens so far.
+        prompt_pe: (N, T, C), tokens as they were at first.
+    """
     if layer.skip_first_layer_pe:
         queries = layer.self_attn(q=queries, k=queries, v=queries)
     else:
@@ -140,7 +166,17 @@ def read_prompt(layer: Any, queries: Tensor, prompt_pe: Tensor) -> Tensor:
 
 
 def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Run ``Attention.forward`` on projected inputs; a batch of 1 is shared by all."""
+    """Run ``Attention.forward`` on projected inputs; a batch of 1 is shared by all.
+
+    Args:
+        attention: an ``Attention``.
+        q: (N or 1, Q, C').
+        k: (N or 1, K, C').
+        v: (N or 1, K, C').
+
+    Returns:
+        (N, Q, C), projected back.
+    """
     n = max(len(q), len(k))
     queries, keys, values = (
         x.view(*x.shape[:2], attention.num_heads, -1).transpose(1, 2).expand(n, -1, -1, -1)
