@@ -30,14 +30,33 @@ def polygons_to_rle(rings: Iterable[NDArray[np.floating]], size: Hw) -> Rle:
 
 
 def fill_parts(parts: Sequence[Sequence[NDArray[np.floating]]], size: Hw) -> Rle:
-    """Fill the rings of each part by the even-odd rule; what any part covers is inside."""
+    """Fill the rings of each part by the even-odd rule; what any part covers is inside.
+
+    Args:
+        parts: each a list of rings: float, (P, 2), xy pixels.
+        size: (H, W) of the image.
+
+    Raises:
+        ValueError: as `polygons_to_rle`.
+    """
     return fill_masks([parts], [size])[0]
 
 
 def fill_masks(
     masks: Sequence[Sequence[Sequence[NDArray[np.floating]]]], sizes: Sequence[Hw]
 ) -> list[Rle]:
-    """Fill the parts of each mask, see `fill_parts`; many small ones cost little more than one."""
+    """Fill the parts of each mask, as `fill_parts` does; many small ones cost little more than one.
+
+    Args:
+        masks: N masks, each a list of parts.
+        sizes: N times (H, W) of the image.
+
+    Returns:
+        N masks, in order.
+
+    Raises:
+        ValueError: as `polygons_to_rle`.
+    """
     sizes_hw = np.array(sizes, np.int64).reshape(-1, 2)
     # Pixels of all masks stand in one row, with a gap after each that keeps runs apart.
     ends = np.cumsum(sizes_hw.prod(axis=1) + 1)
@@ -91,7 +110,11 @@ def column_crossings(
         width: number of columns; or int64, (P,), for the edge from each corner on.
 
     Returns:
-        The column, the y there, and the number of the corner where the crossing edge starts.
+        Of each crossing the column, int64, (C,); the y there, float64, (C,); and the number of the
+        corner where the crossing edge starts, int64, (C,).
+
+    Raises:
+        ValueError: if a corner is not finite, or too far away.
     """
     points = points.astype(np.float64)
     if not (np.abs(points) < _FAR).all():
@@ -113,7 +136,15 @@ def column_crossings(
 
 
 def split_rings(points: NDArray[Any], lengths: Int64Array) -> list[NDArray[Any]]:
-    """The points of each ring, where they stand one after another; views, not copies."""
+    """Split points of rings that stand one after another into rings.
+
+    Args:
+        points: (P, …).
+        lengths: int64, (R,), points of each ring.
+
+    Returns:
+        R views of the points.
+    """
     stops = lengths.cumsum().tolist()
     return [points[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 

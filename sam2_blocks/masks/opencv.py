@@ -37,7 +37,11 @@ def outer_contours(mask: UInt8Array) -> list[Contour]:
 
 
 def simplify_contour(contour: Contour, tolerance_px: float) -> Contour:
-    """Leave points out of a closed contour, which stays as near as the tolerance.
+    """Leave points out of a closed contour.
+
+    Args:
+        contour: int32, (P, 1, 2), xy pixels.
+        tolerance_px: how far the points left out may be from the new contour.
 
     Source: ``cv2.approxPolyDP``.
     """
