@@ -49,7 +49,12 @@ def wrong_constants(
 
 
 def checked_inputs(pipeline: Pipeline, checks: Mapping[str, ValueCheck]) -> frozenset[str]:
-    """Inputs of the pipeline whose values are names that can be checked before they are used."""
+    """Name the inputs whose values can be checked before they are used, such as names of models.
+
+    Args:
+        pipeline: the pipeline.
+        checks: by the format of a parameter.
+    """
     return frozenset(
         selector.name
         for step in pipeline.steps

@@ -83,7 +83,12 @@ def parse_yaml(text: str, source: str = "<text>") -> Document:
 
 
 def data_document(data: object, source: str = "<data>") -> Document:
-    """Wrap plain data that never was YAML text, such as a decoded JSON body."""
+    """Wrap plain data that never was YAML text, such as a decoded JSON body.
+
+    Args:
+        data: as YAML would have given it.
+        source: what messages call it; they have no lines.
+    """
     return Document(source, data)
 
 

@@ -14,7 +14,11 @@ from sam2_blocks.language.selectors import iter_selectors
 
 
 def unless_selector(annotation: Any) -> Any:
-    """Check a value of a step, unless it is a selector or has one inside."""
+    """Annotate a field of a step so that it is checked unless it holds a selector.
+
+    Args:
+        annotation: what a value that is written out must be.
+    """
 
     def validate(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         return value if any(iter_selectors(value)) else check(value)
@@ -23,7 +27,16 @@ def unless_selector(annotation: Any) -> Any:
 
 
 def written_value(names: Iterable[str], kinds: Mapping[str, Kind], *, required: bool) -> Any:
-    """A value that is written out where a selector may stand; of one of these kinds."""
+    """Annotate an input of a step: a selector, or a value of one of its kinds.
+
+    Args:
+        names: of the input's kinds.
+        kinds: those that exist.
+        required: whether None is refused.
+
+    Returns:
+        A type for pydantic, which refuses values of kinds that cannot be written out.
+    """
     wanted = " or ".join(names)
     accepted = [kind for kind in kinds_named(names, kinds) if kind.literal]
 
@@ -41,7 +54,16 @@ def written_value(names: Iterable[str], kinds: Mapping[str, Kind], *, required: 
 
 
 def checked_value(names: Iterable[str], kinds: Mapping[str, Kind], *, many: bool) -> Any:
-    """A value at run time; of one of these kinds, or with ``many`` a list of such."""
+    """Annotate an input of an item at run time: a value of one of its kinds.
+
+    Args:
+        names: of the input's kinds.
+        kinds: those that exist.
+        many: whether it is a list of such values, one at least.
+
+    Returns:
+        A type for pydantic.
+    """
     checked: Any = Annotated[Any, AfterValidator(_kind_checker(kinds_named(names, kinds)))]
     if many:
         return Annotated[list.__class_getitem__(checked), Field(min_length=1)]
@@ -49,7 +71,12 @@ def checked_value(names: Iterable[str], kinds: Mapping[str, Kind], *, many: bool
 
 
 def class_name(block_id: str, suffix: str) -> str:
-    """A name for the model of a block."""
+    """Name a pydantic model of a block, such as ``Sam2SegmentV1Item``.
+
+    Args:
+        block_id: such as ``sam2/segment@v1``.
+        suffix: what the model is of: ``Step`` or ``Item``.
+    """
     return "".join(part.title() for part in re.split(r"\W|_", block_id)) + suffix
 
 

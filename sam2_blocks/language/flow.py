@@ -86,7 +86,12 @@ def condition_values(conditions: Sequence[Condition]) -> list[Any]:
 
 
 def rewire_condition(condition: Condition, change: Callable[[Any], Any]) -> Condition:
-    """Replace the values of a condition."""
+    """Replace the values that a condition compares.
+
+    Args:
+        condition: with whatever parts.
+        change: returns what takes the place of a value.
+    """
     if isinstance(condition, Comparison):
         return Comparison(change(condition.value), condition.operator, change(condition.to))
     if isinstance(condition, Not):
@@ -121,11 +126,24 @@ class Wires(Protocol):
         ...
 
     def report(self, path: DocumentPath, message: str) -> None:
-        """Note a problem."""
+        """Note a problem.
+
+        Args:
+            path: where in the document.
+            message: what is wrong and what to do.
+        """
         ...
 
     def kinds_given(self, path: DocumentPath, selector: Selector) -> tuple[str, ...]:
-        """Kinds of what a selector names; reports and returns nothing where it names nothing."""
+        """Return the kinds of what a selector stands for; report a selector of nothing.
+
+        Args:
+            path: where the selector is.
+            selector: of the document.
+
+        Returns:
+            Names of kinds; none if it stands for nothing.
+        """
         ...
 
 
@@ -152,7 +170,13 @@ def read_condition(declared: WhenDeclaration) -> Condition | None:
 
 
 def check_condition(declared: WhenDeclaration, path: DocumentPath, wires: Wires) -> None:
-    """Report what is wrong with a condition; see the module."""
+    """Report what is wrong with a condition, and with each of its parts.
+
+    Args:
+        declared: as it is written.
+        path: where in the document.
+        wires: knows the kinds of what is compared, and collects problems.
+    """
     if _forms_given(declared) != 1:
         wires.report(path, "a condition is one of: 'value' with 'is', 'all', 'any', 'not'.")
         return

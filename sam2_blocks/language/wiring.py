@@ -69,7 +69,7 @@ class Wiring:
         return {name: self._made[StepRef(step, name)] for name in names}
 
     def kinds_of(self, selector: Any) -> Kinds:
-        """Kinds of what a selector names; nothing where it names nothing."""
+        """Return the kinds of what a selector stands for; none if it stands for nothing."""
         if isinstance(selector, InputRef):
             declared = self._written.inputs.get(selector.name)
             return () if declared is None else declared.kinds
@@ -80,7 +80,15 @@ class Wiring:
         return self._made.get(selector, ())
 
     def kinds_given(self, path: DocumentPath, selector: Selector) -> Kinds:
-        """Kinds of what a selector names; reports and returns nothing where it names nothing."""
+        """Return the kinds of what a selector stands for; report a selector of nothing.
+
+        Args:
+            path: where the selector is.
+            selector: of the document.
+
+        Returns:
+            Names of kinds; none if it stands for nothing.
+        """
         if isinstance(selector, InputRef):
             if selector.name and selector.name not in self._written.inputs:
                 hint = did_you_mean(selector.name, self._written.inputs)
@@ -94,7 +102,12 @@ class Wiring:
         return self.kinds_of(selector)
 
     def check_loop(self, path: DocumentPath, loop: EachRef) -> None:
-        """Report what a step cannot be repeated over."""
+        """Report a ``for_each`` over something that is no list.
+
+        Args:
+            path: where it is.
+            loop: the element, with the selector of the list.
+        """
         kinds = self.kinds_given(path, loop.of)
         if kinds and not _elements(kinds):
             self._report(path, f"'for_each' wants a list, but {loop.of} is {' or '.join(kinds)}.")
