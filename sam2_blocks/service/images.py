@@ -110,7 +110,14 @@ class ImageReader:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Put the field before what is wrong with its image."""
+    """Scope in which errors about an image get the name of the field that it came in.
+
+    Args:
+        field: of the request, such as ``image`` or ``frames[2].image``.
+
+    Raises:
+        RequestError: that names the field, of the same class as the error inside.
+    """
     try:
         yield
     except RequestError as error:

@@ -102,7 +102,11 @@ def check_frame(
 
 
 def apply_frame(session: TrackSession, wanted: CheckedFrame) -> Tracks:
-    """Let a session do what is wanted.
+    """Let a session take a frame, with the prompts, corrections and removals that came with it.
+
+    Args:
+        session: of the video.
+        wanted: what `check_frame` let through; without an image it is about the last frame.
 
     Returns:
         All objects on the frame, as they are in the end.

@@ -53,7 +53,12 @@ class Watch(Protocol):
 
 
 def watched(model: Loaded, run: Watch) -> Loaded:
-    """Return what a run may use of a model."""
+    """Return what a run may use of a model: its known abilities, and nothing else.
+
+    Args:
+        model: any.
+        run: asked before each call, so that a run that nobody waits for ends.
+    """
     parts = [part for ability, part in PARTS.items() if isinstance(model, ability)]
     made: Loaded = type("Watched", (*parts, _Watched), {})(model, run)
     return made

@@ -26,7 +26,10 @@ class ApiKeys:
         return bool(self._keys)
 
     def check_head(self, request: Request) -> str | None:
-        """Look at what is there before the body.
+        """Check the key of a request by its headers and address, before the body is read.
+
+        Args:
+            request: the request.
 
         Returns:
             The key; empty where none is needed, None if the body has to show it.
@@ -40,7 +43,11 @@ class ApiKeys:
         return self._find(given) if given else None
 
     def check(self, request: Request, body: Mapping[str, Any] | None = None) -> str:
-        """Look everywhere.
+        """Check the key of a request, wherever it is.
+
+        Args:
+            request: its headers and address.
+            body: what was read; its ``api_key`` counts, too.
 
         Returns:
             The key; empty where none is needed.

@@ -58,7 +58,12 @@ def load_blocks() -> list[type[Any]]:
 
 
 def find_offer(plugins: Plugins, kinds: Collection[str]) -> Offer:
-    """Choose the blocks that can work in an engine with these kinds."""
+    """Choose the blocks that can work in an engine.
+
+    Args:
+        plugins: where the blocks are.
+        kinds: names of the kinds that the engine has.
+    """
     return make_offer(plugins, kinds=kinds, name_of=workflow_type, trusted=False, reserved=RESERVED)
 
 

@@ -40,13 +40,22 @@ UNPROMPTED_CLASS = "foreground"
 
 
 def workflow_type(block_id: str) -> str:
-    """The name of a block in a workflow."""
+    """Return the name of a block in a workflow: ``sam2_blocks/segment@v1``."""
     namespace, _, name = block_id.partition("/")
     return f"sam2_blocks/{name if namespace == 'sam2' else f'{namespace}_{name}'}"
 
 
 def workflow_manifest(manifest: Manifest, plugins: Plugins, engine: Engine) -> Any:
-    """Make the class that the engine checks a step with."""
+    """Make the class that the engine checks a step with.
+
+    Args:
+        manifest: the block.
+        plugins: where it comes from.
+        engine: the engine that is installed.
+
+    Returns:
+        A pydantic model, a ``WorkflowBlockManifest`` of the engine.
+    """
     names = list(manifest.names)
     models = [name for name, param in manifest.params.items() if param.format == "model"]
     outputs = [
@@ -219,7 +228,16 @@ def _unprompted(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Promp
 
 
 def workflow_block(manifest: Manifest, plugins: Plugins, engine: Engine) -> type[Any]:
-    """Make the class that the engine runs a step with."""
+    """Make the class that the engine runs a step with.
+
+    Args:
+        manifest: the block.
+        plugins: where it comes from.
+        engine: the engine that is installed.
+
+    Returns:
+        A ``WorkflowBlock`` of the engine; its instances want ``resources``.
+    """
     described = workflow_manifest(manifest, plugins, engine)
     prompts = [name for name, socket in manifest.inputs.items() if "prompts" in socket.kinds]
     clickable = find_clickable(manifest)

@@ -72,10 +72,14 @@ def _is_point(value: Any) -> bool:
 
 
 def split_clicks(row: Row, sockets: Clickable | None) -> list[Row]:
-    """Of a row with clicks and boxes make one with the boxes, and one with the clicks.
+    """Split a row with boxes and clicks into one with the boxes and one with the clicks.
+
+    Args:
+        row: values by input; an empty list of clicks beside boxes counts as no clicks.
+        sockets: the inputs for boxes and clicks; None if the block has not both.
 
     Returns:
-        One row, or two. No clicks at all beside boxes are none.
+        One row, or two.
     """
     if sockets is None:
         return [row]

@@ -80,7 +80,16 @@ class TracedEmbedding:
 
 
 def row_to_ours(row: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """Values as our blocks want them."""
+    """Convert the values of one row from the engine's types to those of our blocks.
+
+    Args:
+        row: values by input or parameter.
+        engine: whose types they are.
+
+    Returns:
+        The same names; pictures are `Image` in RGB, embeddings are without their lineage, and
+        everything else is as it was.
+    """
     return {name: _value_to_ours(value, engine) for name, value in row.items()}
 
 
@@ -110,7 +119,15 @@ def _frame_of(picture: Any) -> VideoFrame | None:
 
 
 def value_to_theirs(value: Any, row: Mapping[str, Any], engine: Engine, form: Form = PLAIN) -> Any:
-    """One output as the engine's blocks want it."""
+    """Convert one output of our blocks to the engine's types.
+
+    Args:
+        value: of the output.
+        row: what the block was given, in the engine's types: where pictures and detections are
+            from is read from there.
+        engine: whose types are made.
+        form: how predictions are handed on.
+    """
     import supervision as sv
 
     picture = next((v for v in row.values() if isinstance(v, engine.base.WorkflowImageData)), None)
