@@ -54,7 +54,11 @@ class SegmentOptions:
 
 
 def check_finite(name: str, value: object) -> None:
-    """Check a number, Python's or numpy's.
+    """Check that a value is a finite number, Python's or numpy's.
+
+    Args:
+        name: of the option, for the message.
+        value: anything.
 
     Raises:
         ValueError: if it is none, or not finite.
@@ -64,7 +68,12 @@ def check_finite(name: str, value: object) -> None:
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Check a whole number, Python's or numpy's, of at most 32 bits.
+    """Check that a value is a whole number, Python's or numpy's, below 2^31.
+
+    Args:
+        name: of the option, for the message.
+        value: anything.
+        least: the smallest that is allowed.
 
     Raises:
         ValueError: if it is none, or less than ``least``.
@@ -75,7 +84,12 @@ def check_whole(name: str, value: object, least: int) -> None:
 
 
 def settings_of(of: type[Settings], item: object) -> Settings:
-    """Read a dataclass of settings from whatever has an attribute for each of its fields."""
+    """Gather a dataclass of settings from an item of a block.
+
+    Args:
+        of: the dataclass, such as `SegmentOptions`.
+        item: has an attribute for each of its fields.
+    """
     names = [field.name for field in fields(of)]  # type: ignore[arg-type]
     return of(**{name: getattr(item, name) for name in names})
 

@@ -148,10 +148,15 @@ class ExecutorSpec(NamedTuple):
 
 
 def full_name(model: str, family: str) -> str:
-    """Return the name of a model with its family, which ``sam2`` needs not; a prefix stays single.
+    """Return the name of a model with the prefix of its family; names of ``sam2`` have none.
 
-    >>> full_name("base", "mine"), full_name("mine:base", "mine"), full_name("sam2:nano", "sam2")
-    ('mine:base', 'mine:base', 'nano')
+    Args:
+        model: with or without its prefix.
+        family: the one that loads it.
+
+    Example:
+        >>> full_name("base", "mine"), full_name("mine:base", "mine"), full_name("nano", "sam2")
+        ('mine:base', 'mine:base', 'nano')
     """
     bare = model.removeprefix(f"{family}:")
     return bare if family == DEFAULT_FAMILY else f"{family}:{bare}"

@@ -124,7 +124,12 @@ class ClassNumbers:
         return KnownClasses(ids, sorted(self._listed))
 
     def number(self, name: str, class_id: int | None) -> int:
-        """Return the number of a class that a mask has.
+        """Return the number of the class of a mask, giving new names the next one.
+
+        Args:
+            name: of the class.
+            class_id: what its detector calls it by, if anything; numbers follow these ids at the
+                end, if each class has one.
 
         Raises:
             ValueError: if ``classes`` does not list it.
@@ -183,7 +188,12 @@ def numbers_in(text: str) -> set[int]:
 
 
 def renumber(text: str, numbers: Mapping[int, int]) -> str:
-    """Give the classes in a label file new numbers."""
+    """Give the classes in a label file new numbers.
+
+    Args:
+        text: of the file, one object a line.
+        numbers: new numbers by old, where they differ.
+    """
     lines = (line.partition(" ") for line in text.splitlines())
     return "".join(f"{numbers.get(int(n), int(n))}{space}{rest}\n" for n, space, rest in lines)
 

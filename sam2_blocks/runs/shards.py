@@ -122,7 +122,7 @@ class ShardFiles:
 
     @property
     def current(self) -> Manifest:
-        """The manifest, once there is one."""
+        """The manifest of this run, after `take`."""
         if self.manifest is None:
             raise RuntimeError("take() comes first")
         return self.manifest
@@ -158,7 +158,12 @@ class ShardFiles:
                 self.store.delete(name)
 
     def add(self, content: bytes, rows: int, *, errors: bool = False) -> Part:
-        """Write a part; it counts when `save` is called.
+        """Write a part, which counts once `save` is called.
+
+        Args:
+            content: of the Parquet file.
+            rows: how many it has.
+            errors: whether they are of items that failed.
 
         Raises:
             OSError: if it cannot be written.

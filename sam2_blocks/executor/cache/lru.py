@@ -125,7 +125,12 @@ class ByteCache(Generic[Value]):
             return key in self._entries
 
     def put(self, key: str, value: Value) -> None:
-        """Keep a value that was made elsewhere."""
+        """Keep a value that was made elsewhere, if it is within the bounds.
+
+        Args:
+            key: its name.
+            value: it; others may go for it.
+        """
         with self._lock:
             self._store(key, value)
 

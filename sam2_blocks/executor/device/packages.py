@@ -88,6 +88,10 @@ class Package:
 def open_package(content: bytes, device: torch.device) -> Package:
     """Open what `packaging.compile_package` made.
 
+    Args:
+        content: of the file.
+        device: that it was compiled for.
+
     Raises:
         RuntimeError: if it is none, or of another torch.
     """

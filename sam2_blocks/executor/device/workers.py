@@ -68,7 +68,15 @@ class Workers:
         return pool
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """Begin to apply a function to one item, as soon as a core is free."""
+        """Apply a function to one item, as soon as a core is free.
+
+        Args:
+            function: called in one of the threads.
+            item: what it is given.
+
+        Returns:
+            What becomes of it; this does not wait.
+        """
         return self._started_pool().submit(function, item)
 
     def map_chunks(

@@ -98,8 +98,14 @@ def interpolate_columns(
 def deviation(device: torch.device, low_res_hw: Hw) -> float:
     """Measure how far `interpolate_columns` is from ``F.interpolate`` on this device.
 
-    Relative to the largest logit; 0.0 where they are equal bit for bit. Takes some milliseconds,
-    once.
+    It takes some milliseconds, once.
+
+    Args:
+        device: where masks are made.
+        low_res_hw: size of the logits.
+
+    Returns:
+        The largest difference, as a share of the largest logit; 0.0 if all are equal bit for bit.
     """
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(1, *low_res_hw, generator=generator) * 10).to(device)

@@ -42,7 +42,11 @@ def run_plain(layers: Any, rows: Tensor) -> Tensor:
 
 
 def run_padded(layers: Any, rows: Tensor) -> Tensor:
-    """Run layers on rows (N, C) so that each comes out the same whoever is beside it."""
+    """Run layers on rows (N, C) so that each comes out the same however many are beside it.
+
+    Products of other numbers of rows are rounded in other ways, so N is rounded up to a multiple
+    of `ROWS_AT_ONCE` with rows of zeros.
+    """
     padded = F.pad(rows, (0, 0, 0, -len(rows) % ROWS_AT_ONCE))
     return run_plain(layers, padded)[: len(rows)]
 
@@ -102,9 +106,16 @@ class Decoder:
         return int(max(1, budget // (LIVE_TOKENS * tokens_bytes)))
 
     def chunk_sizes(self, count: int, cores: int) -> list[int]:
-        """Return how many of ``count`` prompts each call decodes where each core takes calls.
+        """Divide prompts into calls of the decoder, which several cores take.
 
         In OpenVINO full chunks are faster, so all cores take full ones as often as they can.
+
+        Args:
+            count: prompts.
+            cores: that take calls.
+
+        Returns:
+            How many prompts each call decodes; they add up to ``count``.
         """
         if not isinstance(self._forward, OpenVinoDecoder):
             return even_sizes(count, self.chunk_size, cores)
@@ -123,7 +134,10 @@ class Decoder:
         self._image_sides.forget_unused()
 
     def forget(self) -> None:
-        """Drop what is kept of pictures if nothing shall be; call it when prompts are answered."""
+        """Drop what was derived from pictures, unless there is a cache for it.
+
+        Call it when the prompts of a request are answered.
+        """
         if not self._keeps:
             self._image_sides.clear()
 

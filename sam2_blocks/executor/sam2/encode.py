@@ -205,9 +205,13 @@ def _is_small(model: LoadedModel) -> bool:
 
 
 def own_levels(model: LoadedModel, image: Image, key: str, levels: Sequence[Tensor]) -> Embedding:
-    """Own the storage: a slice would keep its whole batch alive, and be an inference tensor.
+    """Make an embedding with storage of its own: slices would keep their whole batch alive.
 
-    Channels last is how the decoder reads them.
+    Args:
+        model: that made the levels.
+        image: the picture.
+        key: its content key.
+        levels: (1, C', h', w') each, finest first; copied to channels last, as the decoder reads.
     """
     *high_res_feats, image_embed = (
         level.clone(memory_format=torch.channels_last) for level in levels

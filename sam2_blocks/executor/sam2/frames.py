@@ -27,7 +27,15 @@ FRAME_VERSION = 1  # part of every frame's key: raise it when the numbers change
 
 
 def frame_key(image: Image, model: LoadedModel) -> str:
-    """Name the content of a frame's embedding; no picture's embedding has this name."""
+    """Name the content of a frame's embedding, which is not that of the same picture.
+
+    Args:
+        image: the frame.
+        model: the network.
+
+    Returns:
+        A key like that of `embedding_key`, which no picture's embedding has.
+    """
     made_by, _, digest = embedding_key(image, model).rpartition("/")
     return f"{made_by}/frame{FRAME_VERSION}/{digest}"
 
@@ -65,7 +73,15 @@ def embed_frame(
 
 @torch.inference_mode()
 def frames_to_batch(frames: Sequence[UInt8Array], model: LoadedModel) -> Tensor:
-    """Resize and normalise frames: float32, (B, 3, S, S)."""
+    """Resize and normalise frames as the official video predictor does.
+
+    Args:
+        frames: B times uint8, (H, W, 3), RGB.
+        model: says the side S of the square.
+
+    Returns:
+        float32, (B, 3, S, S), on the model's device.
+    """
     side = (model.image_size, model.image_size)
     resized = [
         np.asarray(Pil.fromarray(pixels).resize(side, Pil.Resampling.BICUBIC)) for pixels in frames

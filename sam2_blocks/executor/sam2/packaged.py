@@ -75,9 +75,16 @@ def find_encoder(code: EncoderCode) -> dict[int, Package]:
 
 
 def open_encoder(path: Path, device: torch.device) -> Package | None:
-    """Open a package; None if it is not there, or cannot be opened, which the log says.
+    """Open a package of the encoder.
 
-    It is deleted if it is of no use, and kept where there is no room for temporary files.
+    A file that is of no use is deleted; it is kept where only room for temporary files is missing.
+
+    Args:
+        path: of the file.
+        device: that it was compiled for.
+
+    Returns:
+        The package; None if there is none, or it cannot be opened, which the log says.
     """
     content = map_compiled(path)
     if content is None:
@@ -125,7 +132,12 @@ class PackagedEncoder:
 
 
 def run_packages(packages: Mapping[int, Package], network: nn.Module) -> TensorFunction:
-    """Return the function of a batch that is one of the packages', with a network's weights."""
+    """Return a function that encodes a batch with the package of its size.
+
+    Args:
+        packages: by their size of batch.
+        network: whose weights they run with.
+    """
     weights = list(encoder_weights(network).values())
     return lambda batch: packages[len(batch)](batch, *weights)
 

@@ -194,14 +194,17 @@ def with_retries(
     pause_s: float = PAUSE_S,
     sleep: Callable[[float], None] | None = None,
 ) -> Read:
-    """Call something that reads from afar; once more after a pause, if it may go better then.
+    """Call something that reads over a network, again after a pause where that may help.
 
     Args:
         read: raises OSError, or `UnansweredError`, when it fails for now.
         tries: calls at most; what the last one raises is raised.
         pause_s: before the second call; twice as long before each further one, and up to half as
             long again, so that many workers do not come back at once.
-        sleep: waits.
+        sleep: waits so many seconds; `time.sleep` if not given.
+
+    Raises:
+        OSError: what the last call raised, or the first that cannot go better.
     """
     for number in range(tries - 1):
         try:
