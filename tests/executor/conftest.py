@@ -6,9 +6,11 @@ What asks for `nano` runs on every backend that is installed, and with OpenVINO 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from tempfile import TemporaryDirectory
@@ -113,6 +115,18 @@ def calibrate_on_noise(**options: Any) -> Calibration:
         found = Calibration(strict.weights, ranges, 2, {})
         keep_calibration(found)
     return found
+
+
+def wait_for(child: int) -> int | None:
+    """Return how a process ended; None if it had to be ended."""
+    for _ in range(600):
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ IDLE_S = 5.0
 """Seconds without a call after which a compiled function needs no more than its weights."""
 
 _converting = ForkSafeLock()
+_of_parents: list[Any] = []  # to free these would wait for threads that are not here
 
 
 @dataclass(frozen=True)
@@ -100,27 +101,47 @@ class CompiledFunction:
         self._idle: deque[Any] = deque()
         self._ended = 0.0
         self._paged_out = False
-        self._start_afresh()
+        self._orphaned = False
+        self._begin()
         after_fork(self._start_afresh)
 
-    def _start_afresh(self) -> None:
-        """Start again in a forked child, which has neither the watch nor who holds the lock."""
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._calls = 0  # that run
         self._watched = False
 
+    def _start_afresh(self) -> None:
+        """Start again in a forked child, which has neither the watch nor who holds the lock.
+
+        Nor the threads of several streams; a single one computes in that of the caller.
+        """
+        self._begin()
+        self._orphaned = self._settings["NUM_STREAMS"] != 1
+
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Return float32 tensors of the caller's own."""
         with self._running():
-            try:
-                request = self._idle.pop()
-            except IndexError:
-                request = self._compiled.create_infer_request()
+            request = self._take_request()
             arrays = [x.detach().to(torch.float32).contiguous().numpy() for x in inputs]
             outputs = request.infer(arrays, share_inputs=True).values()
             self._idle.append(request)
             self._let_go_of_file()
             return [torch.from_numpy(output) for output in outputs]
+
+    def _take_request(self) -> Any:
+        if self._orphaned:
+            self._import_anew()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
+
+    def _import_anew(self) -> None:
+        with self._lock:
+            if self._orphaned:
+                _of_parents.extend((self._compiled, self._idle))
+                self._compiled, self._idle = _import(self._exported, self._settings), deque()
+                self._orphaned = False
 
     def split(self, calls: int) -> CompiledFunction:
         """Return the same for so many calls at a time, with one core each."""
@@ -201,10 +222,13 @@ def compile_plan(plan: Plan) -> CompiledFunction:
 
 
 def _imported(exported: UInt8Array, settings: Mapping[str, object]) -> CompiledFunction:
+    return CompiledFunction(_import(exported, settings), exported, settings)
+
+
+def _import(exported: UInt8Array, settings: Mapping[str, object]) -> Any:
     """Take what was exported as it is: its weights are not copied."""
     tensor = openvino().Tensor(exported, shared_memory=True)
-    compiled = core().import_model(tensor, "CPU", dict(settings))
-    return CompiledFunction(compiled, exported, settings)
+    return core().import_model(tensor, "CPU", dict(settings))
 
 
 def _identity(plan: Plan) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of what is converted, and how: raise it when either changes here."""
 
 DECODED_AT_ONCE = 8
@@ -151,9 +150,7 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
         RuntimeError: if OpenVINO cannot do it.
     """
     side = model.image_size
-    function: TensorFunction = model.encode_frame
-    if nested.is_known(model.network.image_encoder):
-        function = partial(nested.encode, model.network)
+    function = _restated(model)
     if model.calibration is not None:
         function = with_int8(function, model.network.image_encoder, model.calibration.ranges)
     plan = Plan(
@@ -166,6 +163,14 @@ def openvino_encoder(model: LoadedModel) -> OpenVinoEncoder:
     )
     with without_positions(model.network.image_encoder):
         return OpenVinoEncoder(compile_plan(plan))
+
+
+def _restated(model: LoadedModel) -> TensorFunction:
+    """Return what computes `LoadedModel.encode_frame`, with fewer copies if that is known."""
+    network = model.network
+    if not nested.is_known(network.image_encoder, model.image_size):
+        return model.encode_frame
+    return lambda batch: nested.encode(network, batch)[-network.num_feature_levels :]
 
 
 class OpenVinoDecoder:

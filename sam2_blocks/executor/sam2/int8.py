@@ -8,7 +8,7 @@ those, too, left one mask in a hundred with less than half of its pixels (benchm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -73,12 +73,10 @@ def with_int8(
         ranges: of what they read, as `measure_ranges` returns them.
     """
     layers = linear_layers(encoder)
-    by_weight = {
-        id(layers[name].weight): _Rounding.of(layers[name], found) for name, found in ranges.items()
-    }
+    roundings = [_Rounding.of(layers[name], found) for name, found in ranges.items()]
 
     def rounded(*inputs: Tensor) -> Any:
-        with _RoundedProducts(by_weight):
+        with _RoundedProducts(roundings):
             return function(*inputs)
 
     return rounded
@@ -88,11 +86,13 @@ class _Rounding(NamedTuple):
     """How a layer is rounded; constants, for whoever traces it.
 
     Attributes:
+        weight: the layer's, (outputs, inputs).
         scale: a step of what it reads.
         zero: which step is zero.
         weight_scales: a step of the weights, for each output.
     """
 
+    weight: Tensor
     scale: float
     zero: int
     weight_scales: Tensor
@@ -102,34 +102,36 @@ class _Rounding(NamedTuple):
         """Spread the steps over a range and over each output's weights."""
         least, greatest = found
         scale = max((greatest - least) / STEPS, SMALLEST_SCALE)
-        largest = layer.weight.detach().abs().amax(1)
-        weight_scales = (largest / LARGEST_WEIGHT).clamp(min=SMALLEST_SCALE)
-        return cls(scale, round(-least / scale), weight_scales)
+        weight = layer.weight.detach()
+        weight_scales = (weight.abs().amax(1) / LARGEST_WEIGHT).clamp(min=SMALLEST_SCALE)
+        return cls(weight, scale, round(-least / scale), weight_scales)
+
+    def holds(self, weight: Tensor) -> bool:
+        """Say whether these weights are the layer's, all of them or some rows."""
+        return 0 <= self._bytes_before(weight) < self.weight.nbytes
+
+    def _bytes_before(self, weight: Tensor) -> int:
+        # Views of what was loaded in inference mode do not know what they are views of.
+        return weight.data_ptr() - self.weight.data_ptr()
 
     def round_inputs(self, x: Tensor) -> Tensor:
         """Round what the layer reads; what is beyond the range becomes its end."""
         return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, STEPS)
 
     def round_weight(self, weight: Tensor) -> Tensor:
-        """Round (outputs, inputs), all of the layer's or some rows of them."""
-        most, before = LARGEST_WEIGHT, weight.storage_offset() - _whole(weight).storage_offset()
-        first = before // weight.stride(0)
+        """Round (outputs, inputs) that the layer `holds`."""
+        first = self._bytes_before(weight) // self.weight[0].nbytes
         scales = self.weight_scales[first : first + len(weight)]
-        zeros = torch.zeros(len(scales), dtype=torch.int32)
+        zeros, most = torch.zeros(len(scales), dtype=torch.int32), LARGEST_WEIGHT
         return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
-
-
-def _whole(weight: Tensor) -> Tensor:
-    """Return a layer's weights, of which these may be some rows."""
-    return weight if weight._base is None else weight._base
 
 
 class _RoundedProducts(TorchFunctionMode):
     """Scope in which linear layers round their weights and what they read."""
 
-    def __init__(self, by_weight: Mapping[int, _Rounding]) -> None:
+    def __init__(self, roundings: Sequence[_Rounding]) -> None:
         super().__init__()
-        self._by_weight = by_weight
+        self._roundings = roundings
 
     def __torch_function__(
         self,
@@ -139,8 +141,11 @@ class _RoundedProducts(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Round where the layer is one of those with a range."""
-        rounding = self._by_weight.get(id(_whole(args[1]))) if func is F.linear else None
+        rounding = self._find(args[1]) if func is F.linear else None
         if rounding is not None:
             x, weight, *rest = args
             args = (rounding.round_inputs(x), rounding.round_weight(weight), *rest)
         return func(*args, **(kwargs or {}))
+
+    def _find(self, weight: Tensor) -> _Rounding | None:
+        return next((known for known in self._roundings if known.holds(weight)), None)

@@ -2,10 +2,10 @@
 
 Upstream cuts the picture into windows and joins it again in each block, turns channels to the front
 and back for each pool, and takes queries, keys and values apart after one product: an eighth of the
-time, and of the memory, is for copies. Here tokens stay in rows of one window each for as long as
-blocks have the same windows, and the four that a pool takes the greatest of lie a quarter of a row
-apart. Queries, keys and values are three products, and two convolutions of one pixel in a row are
-one. Sums are rounded in another order than upstream's.
+time, and a fifth of the memory, is for copies. Here tokens lie in rows, one window each, for as
+long as blocks have the same windows, and in each row so that a pool needs no copy either: see
+`_Order`. Queries, keys and values are three products, and two convolutions of one pixel in a row
+are one. Sums are rounded in another order than upstream's, so features differ in the last bits.
 Source: sam2 ``modeling/backbones/hieradet.py``, ``modeling/backbones/image_encoder.py``, and
 ``modeling/sam2_base.py: forward_image``.
 """
@@ -21,24 +21,36 @@ from torch import Tensor, nn
 from sam2_blocks.executor.sam2 import trunk
 
 
-def is_known(encoder: Any) -> bool:
-    """Say whether an image encoder is one restated here."""
+def is_known(encoder: Any, image_size: int) -> bool:
+    """Say whether an image encoder is one restated here, for squares of so many pixels."""
     return (
         trunk.is_known(encoder)
-        and all(_is_known_pool(block) for block in encoder.trunk.blocks)
-        and all(convolution.conv.kernel_size == (1, 1) for convolution in encoder.neck.convs)
+        and _are_known_pools(encoder.trunk, image_size)
+        and all(_is_of_one_pixel(convolution.conv) for convolution in encoder.neck.convs)
     )
 
 
-def _is_known_pool(block: Any) -> bool:
-    if not block.q_stride:
-        return True
-    window = int(block.window_size)
-    return tuple(block.q_stride) == (2, 2) and window > 0 and window % 2 == 0
+def _are_known_pools(encoder: Any, image_size: int) -> bool:
+    """Say whether each pool takes whole squares of four tokens, of windows as of pictures."""
+    sides = trunk.count_patches(encoder, image_size)
+    for block in encoder.blocks:
+        if not block.q_stride:
+            continue
+        window = int(block.window_size)
+        whole = window > 0 and not any(side % 2 for side in (window, *sides))
+        if not whole or tuple(block.q_stride) != (2, 2) or block.dim == block.dim_out:
+            return False
+        sides = sides[0] // 2, sides[1] // 2
+    return True
+
+
+def _is_of_one_pixel(convolution: nn.Conv2d) -> bool:
+    shape = convolution.kernel_size, convolution.stride, convolution.padding
+    return shape == ((1, 1), (1, 1), (0, 0))
 
 
 def encode(network: Any, batch: Tensor) -> list[Tensor]:
-    """Run ``SAM2Base.forward_image``: its feature maps, finest first.
+    """Run ``SAM2Base.forward_image``: its feature maps (B, C, h, w), finest first.
 
     Args:
         network: one whose image encoder `is_known`.
@@ -51,12 +63,23 @@ def encode(network: Any, batch: Tensor) -> list[Tensor]:
 
 
 class _Order(NamedTuple):
-    """How the tokens of pictures lie in rows (N, L, C).
+    """How the tokens of pictures lie in rows (N, L, C), all of one window in each.
+
+    Windows are nested. A pool makes one token of each square of four, and these lie a quarter of a
+    row apart; what is left of a row, a quarter, is a window of half the side in the same order, so
+    that the next pool finds its squares, too. Places in the row of a window of four by four::
+
+         0  4  1  5
+         8 12  9 13
+         2  6  3  7
+        10 14 11 15
+
+    A pool takes the greatest of places 0, 4, 8 and 12 to place 0, and leaves places 0 1 over 2 3.
 
     Attributes:
         height: of a picture, in tokens.
         width: of a picture, in tokens.
-        window: side of the window that is a row, in tokens; 0 where a picture is one, line by line.
+        window: side of a window, in tokens; 0 where a row is a whole picture, line by line.
     """
 
     height: int
@@ -68,7 +91,7 @@ class _Order(NamedTuple):
         return not self.window or not any(side % self.window for side in self[:2])
 
     def pooled(self) -> _Order:
-        """Return the order of a quarter of the tokens."""
+        """Return the order in which `_pool` leaves the rows."""
         return _Order(*(side // 2 for side in self))
 
     def cut(self, tokens: Tensor) -> Tensor:
@@ -95,10 +118,14 @@ class _Order(NamedTuple):
         return tokens.reshape(-1, height, width, channels)[:, : self.height, : self.width]
 
     def _axes(self) -> tuple[list[int], list[int]]:
-        """Return how each side is cut, down and across, and in which order the axes lie in rows.
+        """Return how pictures are cut, and in which order what is cut lies in rows.
 
-        A side is windows, and a window is halved as often as it can be. The last halves, of which
-        a pool takes the greatest, come first; those of pictures and of channels keep their places.
+        Each side is cut into windows, and these in halves as often as can be. In a row the last
+        halves come first, those of neighbours: they are what a pool makes one.
+
+        Returns:
+            The lengths into which height and then width are cut, and the order of all axes, those
+            of pictures (0) and of channels (the last) among them.
         """
         halvings = (self.window & -self.window).bit_length() - 1
         inside = [self.window >> halvings, *[2] * halvings]
@@ -109,7 +136,7 @@ class _Order(NamedTuple):
 
 
 def _pool(rows: Tensor) -> Tensor:
-    """Take the greatest of each four tokens of rows (N, L, C)."""
+    """Take the greatest of each square of four tokens of rows (N, L, C): (N, L / 4, C)."""
     count, length, channels = rows.shape
     quarters = rows.reshape(count, 4, length // 4 * channels)
     return quarters.amax(1).reshape(count, length // 4, channels)
@@ -134,7 +161,11 @@ def _run_trunk(encoder: Any, batch: Tensor) -> list[Tensor]:
 
 
 def _best_order(block: Any, order: _Order) -> _Order:
-    """Return the order to have tokens in while a block runs: that of its windows if they fit."""
+    """Return the order to have tokens in while a block runs: that of its windows if they fit.
+
+    If they do not, what they have beyond the picture is only there while the block attends, and
+    a pool needs no more than squares of four.
+    """
     if not block.window_size:
         return order
     wanted = order._replace(window=block.window_size)
@@ -154,8 +185,8 @@ def _run_block(block: Any, rows: Tensor, order: _Order) -> tuple[Tensor, _Order]
 
 
 def _attend_windows(block: Any, rows: Tensor, order: _Order) -> tuple[Tensor, _Order]:
-    """Run a block's attention but for its last product, and say how its rows lie."""
-    if not block.window_size:  # in whatever order
+    """Run a block's attention but for its last product, and say how the rows lie after it."""
+    if not block.window_size:  # all of a picture, in whatever order
         whole = rows.reshape(-1, order.height * order.width, rows.shape[-1])
         return _attend(block.attn, whole).reshape(rows.shape[0], rows.shape[1], -1), order
     own = order._replace(window=block.window_size)

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sam2_blocks.values import Hw
+
 
 def is_known(encoder: Any) -> bool:
     """Say whether an image encoder is the one restated here."""
@@ -54,11 +56,17 @@ class _NoPositions(nn.Module):
         return level.new_zeros(0)
 
 
-def place_patches(trunk: Any, image_size: int) -> Tensor:
-    """Resize the learned places of patches for squares of one size: (1, h, w, C)."""
+def count_patches(trunk: Any, image_size: int) -> Hw:
+    """Return how many patches squares of one size are cut into, down and across."""
     convolution = trunk.patch_embed.proj
     sides = zip(convolution.kernel_size, convolution.stride, convolution.padding, strict=True)
     height, width = ((image_size + 2 * pad - kernel) // step + 1 for kernel, step, pad in sides)
+    return height, width
+
+
+def place_patches(trunk: Any, image_size: int) -> Tensor:
+    """Resize the learned places of patches for squares of one size: (1, h, w, C)."""
+    height, width = count_patches(trunk, image_size)
     with torch.inference_mode(), torch.autocast(trunk.pos_embed.device.type, enabled=False):
         places: Tensor = trunk._get_pos_embed((height, width)).contiguous()
     return places

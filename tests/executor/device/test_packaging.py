@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from sam2_blocks.errors import ModelError
 from sam2_blocks.executor.device import packaging
 from sam2_blocks.executor.device.packages import open_package
 from sam2_blocks.executor.device.packaging import compile_package
+from tests.executor.conftest import wait_for
 
 # Torch's own modules, imported by its compiler.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -85,21 +84,9 @@ def test_a_forked_child_waits_for_no_threads_of_its_parent():
         if child == 0:
             torch.set_num_threads(1)  # as `Workers` does
             os._exit(0 if package(rows)[1].item() == len(rows) else 1)
-        assert _wait_for(child) == 0
+        assert wait_for(child) == 0
     finally:
         torch.set_num_threads(threads)
-
-
-def _wait_for(child: int) -> int | None:
-    """Return how a process ended; None if it had to be ended."""
-    for _ in range(300):
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status
-        time.sleep(0.1)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
 
 
 def test_a_function_with_tensors_of_its_own_is_refused(tensors):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from sam2_blocks.executor.cache.compiled import compiled_path
 from sam2_blocks.executor.openvino import functions
 from sam2_blocks.executor.openvino.functions import Plan, compile_plan
 from sam2_blocks.executor.weights.download import CACHE_VARIABLE
+from tests.executor.conftest import wait_for
 
 pytest.importorskip("openvino")
 
@@ -104,6 +106,21 @@ def test_it_computes_with_as_many_threads_as_are_asked_for(plan, folder):
     assert run._compiled.get_property("NUM_STREAMS") == 1
     assert_equal(run(*inputs()), plan.function(*inputs()))
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_forked_child_goes_on_with_what_its_parent_has_used(plan, streams):
+    """The threads of streams are not there: it would wait for them for ever."""
+    run = compile_plan(replace(plan, streams=streams))
+    expected = run(*inputs())
+    child = os.fork()
+    if child == 0:
+        found = [run(*inputs()) for _ in range(2)]
+        os._exit(0 if all(map(torch.equal, expected * 2, found[0] + found[1])) else 1)
+    assert wait_for(child) == 0
+    assert_equal(run(*inputs()), expected)
 
 
 PROCESS = """

@@ -67,12 +67,24 @@ def test_converting_leaves_no_position_encodings_behind(tmp_path, monkeypatch):
 def test_an_encoder_that_nobody_restated_is_followed_as_it_is(tmp_path, monkeypatch):
     batch = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     restated = load("nano", device="cpu", backend="openvino").model.frame_encoder(batch)
-    monkeypatch.setattr(nested, "is_known", lambda encoder: False)
+    monkeypatch.setattr(nested, "is_known", lambda encoder, image_size: False)
     monkeypatch.setattr(nested, "encode", None)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing was converted before
     found = load("nano", device="cpu", backend="openvino").model.frame_encoder(batch)
     for ours, theirs in zip(found, restated, strict=True):
         assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("high_res", [True, False])
+def test_what_is_followed_gives_the_levels_that_the_network_uses(monkeypatch, high_res):
+    model = load("nano", device="cpu", seed=SEED).model
+    monkeypatch.setattr(model.network, "use_high_res_features_in_sam", high_res)
+    monkeypatch.setattr(model.network, "num_feature_levels", 3 if high_res else 1)
+    batch = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found, expected = backend._restated(model)(batch), model.encode_frame(batch)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() < 5e-6 * theirs.abs().max()
 
 
 @NEEDS_OPENVINO

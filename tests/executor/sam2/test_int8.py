@@ -80,6 +80,20 @@ def test_some_rows_of_a_layer_are_rounded_as_the_layer_is(encoder):
     assert not torch.allclose(torch.cat(in_parts(INPUTS), -1), whole, atol=1e-4)
 
 
+def test_rows_of_a_layer_that_was_made_in_inference_mode_are_rounded(encoder):
+    """They do not know of which layer they are."""
+    with torch.inference_mode():
+        same = Encoder()
+    results = []
+    for one in (encoder, same):
+        layer = one.trunk[0]
+        function = lambda x, layer=layer: [F.linear(x, layer.weight[1:], layer.bias[1:])]  # noqa: E731
+        with torch.no_grad():
+            results += with_int8(function, one, {"0": (-1.0, 3.0)})(INPUTS)
+    assert torch.equal(*results)
+    assert not torch.allclose(results[0], encoder.trunk[0](INPUTS)[:, 1:], atol=1e-4)
+
+
 def test_what_is_beyond_the_range_becomes_its_end(encoder):
     layer = encoder.trunk[0]
     run = with_int8(lambda x: [layer(x)], encoder, {"0": (-1.0, 3.0)})

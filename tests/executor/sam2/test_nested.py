@@ -34,8 +34,8 @@ def assert_as_upstream(network, batch: Tensor) -> None:
 def test_numbers_are_those_of_the_module(name):
     """With 224 and 288 px, windows of 4, 7, 8, 14 and 16 tokens do not all fill the picture."""
     network = load(name, device="cpu", seed=7).model.network
-    assert nested.is_known(network.image_encoder)
     for count, side in ((1, 256), (2, 224), (1, 288)):
+        assert nested.is_known(network.image_encoder, side)
         assert_as_upstream(network, noise(count, side))
 
 
@@ -65,22 +65,33 @@ def test_a_batch_is_left_as_it_is(network):
         (1, "q_stride", (4, 4)),
         (1, "window_size", 0),
         (1, "window_size", 7),
+        (1, "dim_out", 96),
     ],
 )
 def test_another_pool_is_not_known(network, block, name, value, monkeypatch):
     blocks = network.image_encoder.trunk.blocks
     pooling = [block for block in blocks if block.q_stride]
     monkeypatch.setattr(pooling[block], name, value)
-    assert not nested.is_known(network.image_encoder)
+    assert not nested.is_known(network.image_encoder, 256)
+
+
+@pytest.mark.parametrize(("side", "known"), [(32, True), (96, True), (240, False), (250, False)])
+def test_a_pool_of_part_of_a_square_is_not_known(network, side, known):
+    """Of 240 px, the last pool would take 15 by 15 tokens."""
+    assert nested.is_known(network.image_encoder, side) == known
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kernel_size", (3, 3)), ("stride", (2, 2)), ("padding", (1, 1))]
+)
+def test_another_convolution_of_the_pyramid_is_not_known(network, name, value, monkeypatch):
+    monkeypatch.setattr(network.image_encoder.neck.convs[0].conv, name, value)
+    assert not nested.is_known(network.image_encoder, 256)
 
 
 def test_another_pyramid_is_not_known(network, monkeypatch):
-    assert nested.is_known(network.image_encoder)
-    monkeypatch.setattr(network.image_encoder.neck.convs[0].conv, "kernel_size", (3, 3))
-    assert not nested.is_known(network.image_encoder)
-    monkeypatch.undo()
     monkeypatch.setattr(network.image_encoder.neck, "fuse_type", "avg")
-    assert not nested.is_known(network.image_encoder)
+    assert not nested.is_known(network.image_encoder, 256)
 
 
 SIDES = [(16, 16, 8), (32, 16, 16), (16, 24, 4), (12, 20, 2), (28, 28, 14), (7, 7, 7), (6, 10, 0)]
@@ -94,6 +105,12 @@ def test_what_is_cut_is_joined_again(order):
     assert torch.equal(order.join(rows), tokens)
     assert order.fits() == (rows.numel() == tokens.numel())
     assert rows.sum() == pytest.approx(float(tokens.sum()), abs=1e-3)  # zeros, beyond
+
+
+def test_places_in_a_row_are_those_that_are_drawn():
+    drawn = [[0, 4, 1, 5], [8, 12, 9, 13], [2, 6, 3, 7], [10, 14, 11, 15]]
+    places = torch.tensor(drawn).view(1, 4, 4, 1)
+    assert _Order(4, 4, 4).cut(places).flatten().tolist() == list(range(16))
 
 
 @pytest.mark.parametrize("order", [_Order(*sides) for sides in SIDES if sides[2] > 2])
