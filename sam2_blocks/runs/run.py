@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 from sam2_blocks.clock import Clock
+from sam2_blocks.engine.intake import name_failures
 from sam2_blocks.engine.places import (
     FrameChoice,
     RunRequest,
@@ -294,7 +295,7 @@ class Run(Iterator[ItemResult]):
     def _items(self, done: Collection[str]) -> Iterator[Item]:
         checked = _name_check(self._request)
         seen: set[str] = set()
-        for place, item in enumerate(self._source.items()):
+        for place, item in enumerate(name_failures(self._source.items())):
             if item.id in seen:
                 raise UsageError(
                     f"two items are called {item.id!r}; name them apart: in a column 'id' of a "

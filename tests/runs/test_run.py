@@ -5,11 +5,12 @@ import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import Exporter, Image, Item, hookimpl, load_executor, run_pipeline
-from sam2_blocks.errors import PipelineError, PluginError, UsageError
+from sam2_blocks.errors import PipelineError, PluginError, SourceError, UsageError
 from sam2_blocks.executors import Family
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.testing import FakeExecutor
@@ -221,6 +222,41 @@ def test_what_no_picture_is_is_named(start):
 def test_two_items_of_one_name_are_refused(start):
     with pytest.raises(UsageError, match="two items are called 'a'"):
         list(start(iter([Image(PIXELS, "a"), Image(PIXELS, "a")])))
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet", None])
+def test_pictures_before_an_error_of_a_generator_are_given_and_written(start, tmp_path, form):
+    def camera():
+        for _ in range(5):
+            yield PIXELS
+        raise OSError("unplugged")
+
+    out = tmp_path / "out" if form else None
+    run = start(camera(), out=out, form=form, batch_size=3)
+    ids: list[str] = []
+    message = "^inputs: item 6, after '4', cannot be had, .* raised OSError: unplugged"
+    with pytest.raises(SourceError, match=message):
+        ids.extend(result.id for result in run)
+    assert ids == list("01234")
+    if form == "folder":
+        assert [(out / name / "found.json").is_file() for name in ids] == [True] * 5
+    elif form == "parquet":
+        [part] = out.glob("part-*.parquet")
+        assert pq.read_table(part)["id"].to_pylist() == ids
+
+
+def test_rows_before_a_torn_one_are_written_and_gone_on_from(start, folder, tmp_path):
+    table, row = tmp_path / "rows.csv", b"a%d,in/a.png\n"
+    good = b"id,image\n" + b"".join(row % number for number in range(300))
+    table.write_bytes(good + b'"b"b,in/b.png\n')
+    run = start(table, out=tmp_path / "out", form="parquet")
+    ids: list[str] = []
+    with pytest.raises(UsageError, match="is no CSV table"):
+        ids.extend(result.id for result in run)
+    assert len(ids) == 300
+    table.write_bytes(good + b"b,in/b.png\n")
+    rest = [r.id for r in start(table, out=tmp_path / "out", form="parquet", resume=True)]
+    assert [*ids, *rest] == [*(f"a{number}" for number in range(300)), "b"]
 
 
 def test_models_are_shared_with_other_runs(start, plugins, tmp_path):
