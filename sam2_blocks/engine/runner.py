@@ -41,7 +41,8 @@ Settle = Callable[[list[ItemResult]], list[ItemResult]]
 """Takes the results of a micro-batch, and returns what is given on in their place."""
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
-"""Causes that no item can escape: they end the run instead of failing item by item."""
+"""Causes that no item can escape: they end the run instead of failing item by item, but for items
+that say themselves which model they want."""
 
 
 class Block(Protocol):
@@ -171,7 +172,8 @@ class Runner:
 
         Raises:
             PipelineError: if an item lacks a required input or has an unknown one.
-            StepError: if a model cannot be loaded, which no item would survive.
+            StepError: if a model cannot be loaded, which no item would survive that does not name
+                one of its own.
             SourceError: if who gives the items fails. This, and what is wrong with the names of an
                 item's inputs, comes after the results of all items before it.
             OSError: if a block that writes files found no room on the disk.
@@ -226,7 +228,7 @@ class Runner:
     @stage("decode")
     def _read(self, item: Item) -> Progress:
         self._check_names(item)
-        progress = Progress(item.id)
+        progress = Progress(item.id, own=item.own)
         # One reason may fail several: of a picture that is not there its boxes say so, too.
         failed: dict[str, tuple[list[str], Exception]] = {}
         for name, declared in self.pipeline.inputs.items():
@@ -327,7 +329,7 @@ class Runner:
         if not work:
             return [None] * len(tasks)
         self._notify("before_step", step, item_ids=[task.id for task, _ in work])
-        results = iter(self._call(step, [item for _, item in work]))
+        results = iter(self._call(step, work))
         answers = [
             self._accept(step, task, next(results)) if item else None
             for task, item in zip(tasks, validated, strict=True)
@@ -352,19 +354,23 @@ class Runner:
             self._fail(step, task, message_of(cause), cause)
         return None
 
-    def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
+    def _call(
+        self, step: Step, work: Sequence[tuple[Task, BaseModel]]
+    ) -> Sequence[Outputs | Exception]:
+        items = [item for _, item in work]
         try:
             results = self._block(step).run(items)
             if len(results) != len(items):
                 raise RuntimeError(f"returned {len(results)} results for {len(items)} items")
             return list(results)  # a sequence of a plugin's own may fail when it is read
-        except FATAL as error:
-            raise StepError(step.id, step.manifest.id, message_of(error)) from error
         except BaseException as error:  # a block may fail in any way; find the item that did it
             cause = as_error(error)
+            own = any(self._plans[step.id].has_own_model(task.progress) for task, _ in work)
+            if isinstance(cause, FATAL) and not own:
+                raise StepError(step.id, step.manifest.id, message_of(cause)) from cause
             if len(items) == 1:
                 return [cause]
-            return [result for item in items for result in self._call(step, [item])]
+            return [result for one in work for result in self._call(step, [one])]
 
     def _accept(self, step: Step, task: Task, result: Outputs | Exception) -> Outputs | None:
         """Check what a block returned for one item or element; None if it failed."""

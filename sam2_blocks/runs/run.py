@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -138,7 +137,7 @@ def run_pipeline(
     _check_settings(request)
     sink = open_sink(out, request)
     # The files are this run's; what others keep of pictures is not for it to forget.
-    own = copy.copy(resources) if resources else plugins.resources(pictures_pass=True)
+    own = (resources or plugins.resources(pictures_pass=True)).of_a_run()
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
     source = open_source(inputs, request)
     if request.shard:
@@ -306,7 +305,7 @@ class Run(Iterator[ItemResult]):
                 place = place if item.place is None else item.place
                 self._under_way[item.id] = replace(item, inputs={}, place=place)
                 inputs = {**self._request.settings, **checked(item.inputs)}
-                yield replace(item, inputs=inputs, place=place)
+                yield replace(item, inputs=inputs, place=place, own=frozenset(item.inputs))
 
 
 def _write_all(sink: Sink, results: Sequence[ItemResult]) -> None:

@@ -10,7 +10,14 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import Exporter, Image, Item, hookimpl, load_executor, run_pipeline
-from sam2_blocks.errors import PipelineError, PluginError, SourceError, UsageError
+from sam2_blocks.errors import (
+    ModelError,
+    PipelineError,
+    PluginError,
+    SourceError,
+    StepError,
+    UsageError,
+)
 from sam2_blocks.executors import Family
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.testing import FakeExecutor
@@ -74,6 +81,65 @@ def test_the_name_of_no_model_fails_the_item_it_comes_with(start):
     assert (error.step, error.cause) == ("inputs", "ValueError")
     expected = "input 'model': as 'model' of step 'find': there is no model 'nanno'. Did you mean"
     assert error.message.startswith(expected)
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Models called ``nano`` load; all others cannot be downloaded."""
+    asked: list[str] = []
+
+    def load(name, **options):
+        asked.append(name)
+        if options.get("device") == "cuda:7":
+            raise RuntimeError("there is no cuda:7")
+        if name != "nano":
+            raise ModelError(f"{name} cannot be downloaded: no network")
+        return FakeExecutor(name, **options)
+
+    monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", load)
+    return asked
+
+
+def choosing(**inputs):
+    """`SEGMENT`, whose model and device are inputs."""
+    given = {"model": {"kind": "string", "default": "nano"}, **inputs}
+    find = SEGMENT["steps"]["find"]
+    values = {**find["with"], **{name: f"$inputs.{name}" for name in given}}
+    inputs = {**SEGMENT["inputs"], **given}
+    return {**SEGMENT, "inputs": inputs, "steps": {"find": {**find, "with": values}}}
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_rows_that_name_it(far, start):
+    names = ["nano", "hiera_large", None, "nano", "hiera_large", None, "hiera_large"]
+    rows = [{"image": PIXELS, **({"model": name} if name else {})} for name in names]
+    results = list(start(rows, choosing(), batch_size=4))
+    assert [len(result.outputs.get("found", ())) for result in results] == [
+        int(name != "hiera_large") for name in names
+    ]
+    errors = [error for result in results for error in result.errors]
+    assert {(e.step, e.cause, e.message) for e in errors} == {
+        ("find", "ModelError", "hiera_large cannot be downloaded: no network")
+    }
+    assert far.count("hiera_large") == 1  # and not a download a row
+    assert len(errors) == 3
+
+
+@pytest.mark.parametrize("settings", [{"model": "hiera_large"}, {}])
+def test_a_model_of_the_whole_run_that_cannot_be_loaded_ends_it(far, start, settings):
+    pipeline = choosing(min_confidence={"kind": "float", "default": 0.1})
+    if not settings:
+        pipeline["inputs"]["model"]["default"] = "hiera_large"
+    rows = [{"image": PIXELS, "min_confidence": 0.5}, {"image": PIXELS}]
+    with pytest.raises(StepError, match=r"step 'find' \(sam2/segment@v1\): hiera_large cannot be"):
+        list(start(rows, pipeline, settings=settings))
+
+
+def test_a_device_that_is_not_there_fails_the_row_that_names_it(far, start):
+    pipeline = choosing(device={"kind": "string", "default": "cpu"})
+    rows = [{"image": PIXELS}, {"image": PIXELS, "device": "cuda:7"}, {"image": PIXELS}]
+    results = list(start(rows, pipeline))
+    assert [len(result.errors) for result in results] == [0, 1, 0]
+    assert "there is no cuda:7" in results[1].errors[0].message
 
 
 @pytest.mark.parametrize("block", ["export/yolo@v1", "export/coco@v1"])
