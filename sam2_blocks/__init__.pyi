@@ -18,6 +18,7 @@ from .errors import ModelError as ModelError
 from .errors import PipelineError as PipelineError
 from .errors import PluginError as PluginError
 from .errors import Sam2BlocksError as Sam2BlocksError
+from .errors import SourceError as SourceError
 from .errors import StepError as StepError
 from .executor import load_executor as load_executor
 from .formats.images import read_image as read_image

@@ -166,6 +166,24 @@ class StepError(Sam2BlocksError):
         super().__init__(f"step {step!r} ({block}): {message}")
 
 
+class SourceError(Sam2BlocksError):
+    """What gives the items of a run failed half-way; all before it were run.
+
+    Example:
+        >>> def pictures():
+        ...     yield "examples/pictures/coins.jpg"
+        ...     raise ValueError("the camera is gone")
+        >>> run = run_pipeline("examples/quickstart.yaml", pictures())
+        >>> [next(run).id]
+        ['examples/pictures/coins.jpg']
+        >>> try:
+        ...     next(run)
+        ... except SourceError as error:
+        ...     print(str(error).partition(" raised ")[2])
+        ValueError: the camera is gone. All before it were run.
+    """
+
+
 class ForeignError(Sam2BlocksError):
     """Other people's code raised something that is no `Exception`, such as ``SystemExit``."""
 

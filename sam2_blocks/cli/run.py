@@ -19,7 +19,7 @@ from sam2_blocks.cli.late import import_supervision, load_plugins
 from sam2_blocks.cli.options import INTERRUPTED, PipelineFile, Strict, use_backend
 from sam2_blocks.cli.screen import err, out, safe, safe_name
 from sam2_blocks.cli.summary import sum_up
-from sam2_blocks.errors import UsageError, did_you_mean
+from sam2_blocks.errors import SourceError, UsageError, did_you_mean
 from sam2_blocks.formats.images import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -382,6 +382,11 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
                     sheet.add(result)
                 print_result(result, brief=total != 1)
                 shown += len(result.errors)  # those of what comes next may be known, too
+    except UsageError as wrong:
+        if not finished:
+            raise
+        done = f"{finished} before it are in {folder}, and --resume goes on from there."
+        raise SourceError(f"{wrong} {done}") from wrong
     except KeyboardInterrupt:
         screen.print_interrupted(finished, under_way.total, folder)
         raise typer.Exit(INTERRUPTED) from None

@@ -7,7 +7,7 @@ skipped, and what needs it is neither run nor covered up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from sam2_blocks.language.flow import (
     Not,
     condition_values,
 )
+from sam2_blocks.language.manifest import Manifest
 from sam2_blocks.language.pipeline import EACH, Pipeline, Step
 from sam2_blocks.language.selectors import (
     DefaultRef,
@@ -38,6 +39,10 @@ from sam2_blocks.language.selectors import (
 
 ABSENT = object()
 """Stands for a value that is not there."""
+
+
+HOW_LOADED = frozenset({"dtype", "input_px", "revision"})
+"""Parameters, beside those whose format says so, that change what is loaded."""
 
 
 class Absence(NamedTuple):
@@ -57,6 +62,7 @@ class Progress:
         absent: why a step's outputs are not there, by step.
         errors: what failed.
         skipped: what did not run.
+        own: inputs whose values are of this item alone; see `Item`.
     """
 
     id: str
@@ -64,6 +70,7 @@ class Progress:
     absent: dict[str, Absence] = field(default_factory=dict)
     errors: list[ErrorRecord] = field(default_factory=list)
     skipped: list[SkipRecord] = field(default_factory=list)
+    own: Collection[str] = ()
 
     def look_up(self, selector: Any, index: int | None = None) -> Any:
         """What a selector stands for, or `ABSENT`; what is no selector stands for itself.
@@ -148,8 +155,17 @@ class Plan:
         self._asked = list(iter_selectors(condition_values(step.when)))
         self._needs = [one for one in iter_selectors([once, _list_of(step)]) if not _is_index(one)]
         varies = {key for key, value in once.items() if any(map(_varies, iter_selectors(value)))}
+        choosing = [step.values[key] for key in step.values if _chooses(step.manifest, key)]
+        self._choosing = list(iter_selectors(choosing))
         self._varying = {key: once[key] for key in varies}
         self._same = {key: value for key, value in once.items() if key not in varies}
+
+    def has_own_model(self, progress: Progress) -> bool:
+        """Whether an item itself says which model is loaded, or how, and not the whole run."""
+        return bool(progress.own) and any(
+            of.name in progress.own if isinstance(of, InputRef) else not _is_index(of)
+            for of in map(_without_default, self._choosing)
+        )
 
     def why_not(self, progress: Progress) -> Absence | None:
         """Why the step does not run for an item; None if it does.
@@ -283,6 +299,17 @@ def _none_of(progress: Progress, selectors: Sequence[Selector]) -> Absence | Non
 
 def _list_of(step: Step) -> Any:
     return None if step.for_each is None else step.for_each.of
+
+
+def _chooses(manifest: Manifest, key: str) -> bool:
+    """Whether a parameter says which model is loaded, or how."""
+    param = manifest.params.get(key)
+    named = param is not None and param.format in ("model", "device", "backend")
+    return named or key in HOW_LOADED
+
+
+def _without_default(selector: Selector) -> Selector:
+    return selector.of if isinstance(selector, DefaultRef) else selector
 
 
 def _varies(selector: Selector) -> bool:

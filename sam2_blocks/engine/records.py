@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ class Item:
             to the next, such as the frames of a video; empty for items on their own.
         source: the path or URL of what the item stands for, where there is one.
         place: its number among all items of its source, from 0; None until it is counted.
+        own: inputs whose values are of this item, where others have other ones. If a model that one
+            of them names, or says the device of, cannot be loaded, this item fails alone; else the
+            run ends.
 
     Example:
         >>> item = Item("dark.png", {"image": "pictures/dark.png"})  # the kind reads the file
@@ -38,6 +41,7 @@ class Item:
     group: str = ""
     source: str = field(default="", kw_only=True)
     place: int | None = field(default=None, kw_only=True)
+    own: Collection[str] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import os
@@ -99,6 +100,16 @@ class Resources:
         self._loads: Loads[Asked, Loaded] = Loads()
         self._memory = ModelMemory(budget_of)
         self._pictures_pass = pictures_pass
+        self._refused: dict[Asked, str] | None = None
+
+    def of_a_run(self) -> Resources:
+        """Return a copy with the same models, but files of its own, for one run.
+
+        A model that cannot be loaded is asked for once in it, and not by every item that names it.
+        """
+        own = copy.copy(self)
+        own._refused = {}
+        return own
 
     @property
     def out_dir(self) -> Path:
@@ -196,7 +207,14 @@ class Resources:
         if not self._local_models:
             _check_stranger(registered, name, family)
         asked = _ask(registered, Asked(full_name(name, family), device, dtype, backend, input_px))
-        found = self._loads.get(asked, lambda: self._load(registered, name, family, asked))
+        if self._refused and asked in self._refused:
+            raise ModelError(self._refused[asked])
+        try:
+            found = self._loads.get(asked, lambda: self._load(registered, name, family, asked))
+        except ModelError as error:
+            if self._refused is not None:
+                self._refused[asked] = str(error)
+            raise
         self._make_room(found)
         return found
 

@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
 from sam2_blocks.clock import WAITING, stage
 from sam2_blocks.engine.flow import ABSENT, Absence, Plan, Progress, Task
+from sam2_blocks.engine.intake import Intake, name_failures
 from sam2_blocks.engine.plugins import Plugins
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult, Outputs, SkipRecord
 from sam2_blocks.engine.resources import Resources
@@ -40,7 +40,8 @@ Settle = Callable[[list[ItemResult]], list[ItemResult]]
 """Takes the results of a micro-batch, and returns what is given on in their place."""
 
 FATAL = (ModelError, MissingExtraError, DocumentError)
-"""Causes that no item can escape: they end the run instead of failing item by item."""
+"""Causes that no item can escape: they end the run instead of failing item by item, but for items
+that say themselves which model they want."""
 
 
 class Block(Protocol):
@@ -175,36 +176,42 @@ class Runner:
 
         Raises:
             PipelineError: if an item lacks a required input or has an unknown one.
-            StepError: if a model cannot be loaded, which no item would survive.
+            StepError: if a model cannot be loaded, which no item would survive that does not name
+                one of its own.
+            SourceError: if who gives the items fails. This, and what is wrong with the names of an
+                item's inputs, comes after the results of all items before it.
             OSError: if a block that writes files found no room on the disk.
         """
-        source = iter(items)
+        intake = Intake(name_failures(items))
+        wrong: Exception | None = None
         behind: Future[list[ItemResult]] = Future()
         behind.set_result([])
         with (
-            ThreadPoolExecutor(self._readers, "sam2-blocks-reader") as readers,
+            _Readers(self._readers, "sam2-blocks-reader") as readers,
             ThreadPoolExecutor(1, "sam2-blocks-follower") as follower,
         ):
-            upcoming = self._read_batch(readers, source)
+            upcoming = self._read_batch(readers, intake)
             while upcoming:
                 current = upcoming
                 try:
-                    upcoming = self._read_batch(readers, source)
-                    with stage(WAITING):
-                        batch = [future.result() for future in current]
+                    upcoming = self._read_batch(readers, intake)
+                    batch, wrong = _read_until_wrong(current)
                     self._run_steps(self._leading, batch)
                     self.resources.end_batch()
                 finally:  # also if interrupted: what is complete is not lost
                     yield from _results_of(behind)
                 complete = copy_context().run  # long loops there end when this run shall
                 behind = follower.submit(complete, self._complete, batch, settle)
+                if wrong is not None:
+                    break
             yield from _results_of(behind)
+        if wrong is not None:
+            raise wrong
+        intake.check()
 
-    def _read_batch(
-        self, pool: ThreadPoolExecutor, items: Iterator[Item]
-    ) -> list[Future[Progress]]:
-        with stage("list"), foreign_code():  # a source may be a plugin's
-            batch = list(islice(items, self._batch_size))
+    def _read_batch(self, pool: ThreadPoolExecutor, intake: Intake[Item]) -> list[Future[Progress]]:
+        with stage("list"):
+            batch = intake.take(self._batch_size)
         read = self._read_ahead if len(batch) > 1 else self._read
         return [pool.submit(copy_context().run, read, item) for item in batch]
 
@@ -225,7 +232,7 @@ class Runner:
     @stage("decode")
     def _read(self, item: Item) -> Progress:
         self._check_names(item)
-        progress = Progress(item.id)
+        progress = Progress(item.id, own=item.own)
         # One reason may fail several: of a picture that is not there its boxes say so, too.
         failed: dict[str, tuple[list[str], Exception]] = {}
         for name, declared in self.pipeline.inputs.items():
@@ -273,7 +280,7 @@ class Runner:
     def _complete(self, batch: Sequence[Progress], settle: Settle | None) -> list[ItemResult]:
         self._run_steps(self._following, batch)
         results = [self._result_of(progress) for progress in batch]
-        return settle(results) if settle else results
+        return settle(results) if settle and results else results
 
     def _result_of(self, progress: Progress) -> ItemResult:
         found = {
@@ -292,7 +299,7 @@ class Runner:
     def _run_step_on(self, step: Step, batch: Sequence[Progress]) -> None:
         planned = [(progress, self._tasks(step, progress)) for progress in batch]
         tasks = [task for _, tasks in planned for task in tasks or ()]
-        size = self._elements if step.repeated else len(batch)
+        size = self._elements if step.repeated else len(tasks) or 1
         answers: list[Outputs | None] = []
         for start in range(0, len(tasks), size):
             answers += self._run_tasks(step, tasks[start : start + size])
@@ -326,7 +333,7 @@ class Runner:
         if not work:
             return [None] * len(tasks)
         self._notify("before_step", step, item_ids=[task.id for task, _ in work])
-        results = iter(self._call(step, [item for _, item in work]))
+        results = iter(self._call(step, work))
         answers = [
             self._accept(step, task, next(results)) if item else None
             for task, item in zip(tasks, validated, strict=True)
@@ -351,19 +358,23 @@ class Runner:
             self._fail(step, task, message_of(cause), cause)
         return None
 
-    def _call(self, step: Step, items: Sequence[BaseModel]) -> Sequence[Outputs | Exception]:
+    def _call(
+        self, step: Step, work: Sequence[tuple[Task, BaseModel]]
+    ) -> Sequence[Outputs | Exception]:
+        items = [item for _, item in work]
         try:
             results = self._block(step).run(items)
             if len(results) != len(items):
                 raise RuntimeError(f"returned {len(results)} results for {len(items)} items")
             return list(results)  # a sequence of a plugin's own may fail when it is read
-        except FATAL as error:
-            raise StepError(step.id, step.manifest.id, message_of(error)) from error
         except BaseException as error:  # a block may fail in any way; find the item that did it
             cause = as_error(error)
+            own = any(self._plans[step.id].has_own_model(task.progress) for task, _ in work)
+            if isinstance(cause, FATAL) and not own:
+                raise StepError(step.id, step.manifest.id, message_of(cause)) from cause
             if len(items) == 1:
                 return [cause]
-            return [result for item in items for result in self._call(step, [item])]
+            return [result for one in work for result in self._call(step, [one])]
 
     def _accept(self, step: Step, task: Task, result: Outputs | Exception) -> Outputs | None:
         """Check what a block returned for one item or element; None if it failed."""
@@ -408,6 +419,27 @@ class Runner:
         if step.id not in self._blocks:
             self._blocks[step.id] = step.manifest.load_entry()(self.resources)
         return self._blocks[step.id]
+
+
+class _Readers(ThreadPoolExecutor):
+    """Threads that read; at the end of a run nobody waits for what they have not begun."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(cancel_futures=True)
+
+
+@stage(WAITING)
+def _read_until_wrong(
+    reading: Sequence[Future[Progress]],
+) -> tuple[list[Progress], Exception | None]:
+    """Wait for items that are being read, up to one that ends the run, and say why it does."""
+    read: list[Progress] = []
+    try:
+        for future in reading:
+            read.append(future.result())
+    except Exception as error:
+        return read, error
+    return read, None
 
 
 def _results_of(batch: Future[list[ItemResult]]) -> Iterator[ItemResult]:

@@ -11,12 +11,13 @@ and the same one twice practically never.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
+from sam2_blocks.engine.intake import Intake
 from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
 from sam2_blocks.runs.stores import LocalStore, Store
 
@@ -106,16 +107,10 @@ class Flight:
             yield from items
             return
         groups = {suspect.group for suspect in self._note.suspects.values()} - {""}
-        window: list[Item] = []
-        for item in items:
-            if item.group in groups or self._is_suspect(item):
-                self._held.append(item)
-                continue
-            window.append(item)
-            if len(window) >= self._window:
-                yield from self._announce(window)
-                window = []
-        yield from self._announce(window)
+        intake = Intake(item for item in items if not self._holds_back(item, groups))
+        while window := intake.take(self._window):
+            yield from self._announce(window)
+        intake.check()
 
     def held(self) -> Iterator[Item | ItemResult]:
         """Give the others one by one, when all else is done; the result of those set aside."""
@@ -142,6 +137,12 @@ class Flight:
         if self._place is not None:
             with suppress(OSError):  # a full disk: what ends the run is said elsewhere
                 self._write()
+
+    def _holds_back(self, item: Item, groups: Collection[str]) -> bool:
+        held = item.group in groups or self._is_suspect(item)
+        if held:
+            self._held.append(item)
+        return held
 
     def _announce(self, items: list[Item]) -> list[Item]:
         for item in items:

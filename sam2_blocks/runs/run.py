@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from sam2_blocks.clock import Clock
+from sam2_blocks.engine.intake import name_failures
 from sam2_blocks.engine.places import (
     FrameChoice,
     RunRequest,
@@ -136,7 +136,7 @@ def run_pipeline(
     _check_settings(request)
     sink = open_sink(out, request)
     # The files are this run's; what others keep of pictures is not for it to forget.
-    own = copy.copy(resources) if resources else plugins.resources(pictures_pass=True)
+    own = (resources or plugins.resources(pictures_pass=True)).of_a_run()
     runner = Runner(graph, plugins, resources=own, batch_size=batch_size)
     source = open_source(inputs, request)
     if request.shard:
@@ -288,7 +288,7 @@ class Run(Iterator[ItemResult]):
     def _items(self, done: Collection[str]) -> Iterator[Item]:
         checked = _name_check(self._request)
         seen: set[str] = set()
-        for place, item in enumerate(self._source.items()):
+        for place, item in enumerate(name_failures(self._source.items())):
             if item.id in seen:
                 raise UsageError(
                     f"two items are called {item.id!r}; name them apart: in a column 'id' of a "
@@ -299,7 +299,7 @@ class Run(Iterator[ItemResult]):
                 place = place if item.place is None else item.place
                 self._under_way[item.id] = replace(item, inputs={}, place=place)
                 inputs = {**self._request.settings, **checked(item.inputs)}
-                yield replace(item, inputs=inputs, place=place)
+                yield replace(item, inputs=inputs, place=place, own=frozenset(item.inputs))
 
 
 def _write_all(sink: Sink, results: Sequence[ItemResult]) -> None:

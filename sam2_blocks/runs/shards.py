@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from sam2_blocks.engine.intake import name_failures
 from sam2_blocks.engine.places import Shard, Source
 from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import UsageError
@@ -60,7 +61,7 @@ class ShardOf:
     def items(self) -> Iterator[Item]:
         """List the items, each with its place among those of all shards."""
         unit, last = -1, ""
-        for place, item in enumerate(self._source.items()):
+        for place, item in enumerate(name_failures(self._source.items())):
             unit += not item.group or item.group != last
             last = item.group
             if unit % self._shard.count == self._shard.number - 1:

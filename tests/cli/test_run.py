@@ -452,3 +452,13 @@ def test_results_inside_the_input_folder_are_not_inputs(call, folder):
         code, out, _ = call("run", QUICKSTART, "-i", folder, "-o", folder / "out")
         assert code == 0
         assert "2 of 2 done" in out
+
+
+def test_an_input_that_ends_half_way_keeps_what_came_before(call, folder, tmp_path):
+    table, out = tmp_path / "rows.csv", tmp_path / "out"
+    rows = [f"{number},pictures/a.jpg\n" for number in range(260)]
+    table.write_text("".join(["id,image\n", *rows, '"b"b,pictures/a.jpg\n']))
+    code, _, err = call("run", QUICKSTART, "-i", table, "-o", out, "--format", "parquet", "-q")
+    assert code == options.STOPPED
+    assert "rows.csv, line 262: is no CSV table" in err
+    assert f"260 before it are in {out}, and --resume goes on from there" in " ".join(err.split())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sam2_blocks import Item, Runner, hookimpl, load_pipeline, read_image
+from sam2_blocks.engine.flow import Plan, Progress
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.trace import TraceRecorder
 from sam2_blocks.errors import PipelineError
 from sam2_blocks.language.documents import parse_yaml
 from sam2_blocks.language.manifest import load_manifest
+from sam2_blocks.language.selectors import StepRef
 from sam2_blocks.testing import FakeExecutor, run_block
 from tests.conftest import PICTURES
 from tests.engine.conftest import MANIFEST, Double
@@ -361,3 +364,29 @@ def test_for_each_over_crops_equals_a_run_for_each_crop(plugins, model):
             pixels += found.mask.size
     assert pixels > 10_000
     assert different <= (0 if model == "fake" else pixels / 1e5)
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "expected"),
+    [
+        ("$inputs.model", ("model",), True),
+        ("$inputs.model", ("image",), False),
+        ("$inputs.model", (), False),
+        ("nano", ("image", "model"), False),
+        (None, ("image",), True),
+    ],
+)
+def test_an_item_that_names_its_model_is_known(plugins, model, own, expected):
+    document = {
+        "pipeline_version": 1,
+        "inputs": {"image": {"kind": "image"}, "model": {"kind": "string", "default": "nano"}},
+        "steps": {"embed": {"use": "sam2/embed@v1", "with": {"image": "$inputs.image"}}},
+        "outputs": {"embedding": "$steps.embed.embedding"},
+    }
+    if model:
+        document["steps"]["embed"]["with"]["model"] = model
+    pipeline = load_pipeline(document, plugins.manifests, plugins.kinds)
+    [step] = pipeline.steps
+    if not model:  # a step that chooses one for each picture
+        step = replace(step, values={**step.values, "model": StepRef("first", "model")})
+    assert Plan(step, pipeline).has_own_model(Progress("a", own=own)) is expected

@@ -164,3 +164,30 @@ def test_what_a_family_does_not_let_be_chosen_is_refused():
         resources.executor("mine:a", backend="openvino")
     with pytest.raises(ModelError, match=r"has no 'input_px', and 512 is asked for. Leave"):
         resources.executor("mine:a", input_px=512)
+
+
+def test_a_run_asks_once_for_a_model_that_cannot_be_loaded():
+    asked: list[str] = []
+
+    def load(name, **options):
+        asked.append(name)
+        raise ModelError(f"{name}: no network")
+
+    shared = Resources({"sam2": load})
+    of_a_run = shared.of_a_run()
+    for _ in range(3):
+        with pytest.raises(ModelError, match=r"^far: no network$"):
+            of_a_run.executor("far")
+    assert asked == ["far"]
+    for resources in (shared, shared, shared.of_a_run()):  # the network may be back
+        with pytest.raises(ModelError, match="no network"):
+            resources.executor("far")
+    assert asked == ["far"] * 4
+
+
+def test_a_run_has_the_models_of_others_but_files_of_its_own():
+    shared = Resources({"sam2": FakeExecutor})
+    of_a_run = shared.of_a_run()
+    assert of_a_run.executor("nano") is shared.executor("nano")
+    of_a_run.files = None
+    assert shared.files is not None

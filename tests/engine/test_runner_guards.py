@@ -9,7 +9,7 @@ import pytest
 
 from sam2_blocks import Item, Kind, Runner, load_pipeline
 from sam2_blocks.engine.resources import Resources
-from sam2_blocks.errors import ForeignError
+from sam2_blocks.errors import ForeignError, SourceError
 from sam2_blocks.files.claims import OutputFiles
 from sam2_blocks.testing import FakeExecutor, sample_image
 from tests.engine.conftest import Double
@@ -135,7 +135,7 @@ def test_items_that_leave_end_the_run_with_an_error(doubling, raised):
         raise raised
 
     with (
-        pytest.raises(ForeignError, match=type(raised).__name__),
+        pytest.raises(SourceError, match=f"item 2, after 'a', .*{type(raised).__name__}"),
         Runner(doubling.pipeline, doubling.plugins) as runner,
     ):
         list(runner.run(items()))

@@ -69,6 +69,18 @@ def test_an_interruption_or_an_error_is_no_death(tmp_path):
     assert [item.id for item in open_flight(tmp_path).note(items("ab"))] == ["a", "b"]
 
 
+def test_items_before_an_error_of_the_source_are_given_first(tmp_path):
+    def torn():
+        yield from items("abc")
+        raise ValueError("torn")
+
+    given: list[str] = []
+    flight = open_flight(tmp_path)
+    with pytest.raises(ValueError, match="torn"):
+        given.extend(item.id for item in flight.note(torn()))
+    assert given == ["a", "b", "c"]  # windows have two, and the second one is not full
+
+
 def test_who_dies_alone_twice_is_set_aside(tmp_path):
     die_in(open_flight(tmp_path), items("abcd"), 2)
     for _ in range(2):

@@ -5,11 +5,19 @@ import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import Exporter, Image, Item, hookimpl, load_executor, run_pipeline
-from sam2_blocks.errors import PipelineError, PluginError, UsageError
+from sam2_blocks.errors import (
+    ModelError,
+    PipelineError,
+    PluginError,
+    SourceError,
+    StepError,
+    UsageError,
+)
 from sam2_blocks.executors import Family
 from sam2_blocks.files.claims import JOURNAL_FILE, OutputFiles
 from sam2_blocks.testing import FakeExecutor
@@ -73,6 +81,65 @@ def test_the_name_of_no_model_fails_the_item_it_comes_with(start):
     assert (error.step, error.cause) == ("inputs", "ValueError")
     expected = "input 'model': as 'model' of step 'find': there is no model 'nanno'. Did you mean"
     assert error.message.startswith(expected)
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Models called ``nano`` load; all others cannot be downloaded."""
+    asked: list[str] = []
+
+    def load(name, **options):
+        asked.append(name)
+        if options.get("device") == "cuda:7":
+            raise RuntimeError("there is no cuda:7")
+        if name != "nano":
+            raise ModelError(f"{name} cannot be downloaded: no network")
+        return FakeExecutor(name, **options)
+
+    monkeypatch.setattr("sam2_blocks.engine.builtin.load_sam2", load)
+    return asked
+
+
+def choosing(**inputs):
+    """`SEGMENT`, whose model and device are inputs."""
+    given = {"model": {"kind": "string", "default": "nano"}, **inputs}
+    find = SEGMENT["steps"]["find"]
+    values = {**find["with"], **{name: f"$inputs.{name}" for name in given}}
+    inputs = {**SEGMENT["inputs"], **given}
+    return {**SEGMENT, "inputs": inputs, "steps": {"find": {**find, "with": values}}}
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_rows_that_name_it(far, start):
+    names = ["nano", "hiera_large", None, "nano", "hiera_large", None, "hiera_large"]
+    rows = [{"image": PIXELS, **({"model": name} if name else {})} for name in names]
+    results = list(start(rows, choosing(), batch_size=4))
+    assert [len(result.outputs.get("found", ())) for result in results] == [
+        int(name != "hiera_large") for name in names
+    ]
+    errors = [error for result in results for error in result.errors]
+    assert {(e.step, e.cause, e.message) for e in errors} == {
+        ("find", "ModelError", "hiera_large cannot be downloaded: no network")
+    }
+    assert far.count("hiera_large") == 1  # and not a download a row
+    assert len(errors) == 3
+
+
+@pytest.mark.parametrize("settings", [{"model": "hiera_large"}, {}])
+def test_a_model_of_the_whole_run_that_cannot_be_loaded_ends_it(far, start, settings):
+    pipeline = choosing(min_confidence={"kind": "float", "default": 0.1})
+    if not settings:
+        pipeline["inputs"]["model"]["default"] = "hiera_large"
+    rows = [{"image": PIXELS, "min_confidence": 0.5}, {"image": PIXELS}]
+    with pytest.raises(StepError, match=r"step 'find' \(sam2/segment@v1\): hiera_large cannot be"):
+        list(start(rows, pipeline, settings=settings))
+
+
+def test_a_device_that_is_not_there_fails_the_row_that_names_it(far, start):
+    pipeline = choosing(device={"kind": "string", "default": "cpu"})
+    rows = [{"image": PIXELS}, {"image": PIXELS, "device": "cuda:7"}, {"image": PIXELS}]
+    results = list(start(rows, pipeline))
+    assert [len(result.errors) for result in results] == [0, 1, 0]
+    assert "there is no cuda:7" in results[1].errors[0].message
 
 
 @pytest.mark.parametrize("block", ["export/yolo@v1", "export/coco@v1"])
@@ -221,6 +288,41 @@ def test_what_no_picture_is_is_named(start):
 def test_two_items_of_one_name_are_refused(start):
     with pytest.raises(UsageError, match="two items are called 'a'"):
         list(start(iter([Image(PIXELS, "a"), Image(PIXELS, "a")])))
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet", None])
+def test_pictures_before_an_error_of_a_generator_are_given_and_written(start, tmp_path, form):
+    def camera():
+        for _ in range(5):
+            yield PIXELS
+        raise OSError("unplugged")
+
+    out = tmp_path / "out" if form else None
+    run = start(camera(), out=out, form=form, batch_size=3)
+    ids: list[str] = []
+    message = "^inputs: item 6, after '4', cannot be had, .* raised OSError: unplugged"
+    with pytest.raises(SourceError, match=message):
+        ids.extend(result.id for result in run)
+    assert ids == list("01234")
+    if form == "folder":
+        assert [(out / name / "found.json").is_file() for name in ids] == [True] * 5
+    elif form == "parquet":
+        [part] = out.glob("part-*.parquet")
+        assert pq.read_table(part)["id"].to_pylist() == ids
+
+
+def test_rows_before_a_torn_one_are_written_and_gone_on_from(start, folder, tmp_path):
+    table, row = tmp_path / "rows.csv", b"a%d,in/a.png\n"
+    good = b"id,image\n" + b"".join(row % number for number in range(300))
+    table.write_bytes(good + b'"b"b,in/b.png\n')
+    run = start(table, out=tmp_path / "out", form="parquet")
+    ids: list[str] = []
+    with pytest.raises(UsageError, match="is no CSV table"):
+        ids.extend(result.id for result in run)
+    assert len(ids) == 300
+    table.write_bytes(good + b"b,in/b.png\n")
+    rest = [r.id for r in start(table, out=tmp_path / "out", form="parquet", resume=True)]
+    assert [*ids, *rest] == [*(f"a{number}" for number in range(300)), "b"]
 
 
 def test_models_are_shared_with_other_runs(start, plugins, tmp_path):

@@ -63,7 +63,7 @@ class PipelineStage:
         found = {name: find_column(of) for name, of in kinds.items() if "image" not in of}
         _check_fits_stage(self._pipeline, errors_column, found)
         self._typed = {name: column for name, column in found.items() if column is not None}
-        resources = plugins.resources(pictures_pass=True)
+        resources = plugins.resources(pictures_pass=True).of_a_run()
         self._runner = Runner(self._pipeline, plugins, resources=resources)
         self._columns = {name: name for name in self._pipeline.inputs} | dict(columns or {})
         self._id_column = id_column
@@ -119,7 +119,7 @@ class PipelineStage:
         if missing:
             raise Sam2BlocksError(f"the data set lacks the columns {missing}; it has {list(batch)}")
         item_id = row if self._id_column is None else batch[self._id_column][row]
-        return Item(str(item_id), given)
+        return Item(str(item_id), given, own=frozenset(given))
 
 
 class VideoStage(PipelineStage):
@@ -177,7 +177,7 @@ class VideoStage(PipelineStage):
             key: partial(_read_frame, value, name, frame) if key in self._pictures else value
             for key, value in item.inputs.items()
         }
-        return Item(name, inputs, group=video)
+        return Item(name, inputs, group=video, own=item.own)
 
     @property
     def _pictures(self) -> list[str]:

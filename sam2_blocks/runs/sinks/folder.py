@@ -28,7 +28,7 @@ from sam2_blocks.engine.exporters import (
 )
 from sam2_blocks.engine.places import RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
-from sam2_blocks.errors import UsageError, as_error, message_of
+from sam2_blocks.errors import UsageError, as_error, is_full, message_of
 from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.claims import ERRORS_FILE, FLIGHT_FILE, LOCK_FILE, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
@@ -36,9 +36,8 @@ from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 from sam2_blocks.runs.stores import LocalStore, Store
 
 WRITERS = 2
-HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
-"""Errors of the folder, not of one item: they end the run."""
-
+CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""Errors of a folder that nobody may write to; like those of a full disk they end the run."""
 
 UNUSUAL = re.compile(r"(^|/)\.{0,2}(/|$)")
 """In ids that are not their own relative paths; so may be those that are not `SHORT`."""
@@ -180,7 +179,7 @@ class FolderSink:
         while self._waiting and (len(self._waiting) > may_wait or self._waiting[0][2].done()):
             result, place, future = self._waiting.popleft()
             written, error = future.result()[place]
-            if isinstance(error, OSError) and error.errno in HOPELESS:
+            if error and (is_full(error) or _is_closed(error)):
                 raise error
             if error:
                 cause = type(error).__name__
@@ -249,6 +248,10 @@ class FolderSink:
         for name, formats in self._formats.items():
             for one in formats:
                 yield from one.found(place, name)
+
+
+def _is_closed(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in CLOSED
 
 
 def _number_of(result: ItemResult) -> int:

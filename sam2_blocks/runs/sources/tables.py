@@ -13,6 +13,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any, NoReturn
@@ -35,6 +36,9 @@ from sam2_blocks.runs.sources.addresses import (
 
 ID_COLUMN = "id"
 ROWS_AT_ONCE = 256
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""Stands for bytes that are no UTF-8, where they are read all the same."""
+
 TEXT_KINDS = frozenset({"string", "image"})
 
 Row = Mapping[str, Any]
@@ -167,20 +171,31 @@ _BROKEN = "\0broken"
 def _read_csv(address: str, columns: Collection[str] | None) -> Iterator[Row]:
     with (
         open_binary(address) as file,
-        io.TextIOWrapper(file, "utf-8-sig", newline="") as lines,
+        io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as lines,
     ):
+        rows = csv.reader(lines, strict=True)
         try:
-            rows = csv.reader(lines, strict=True)
             names = next(rows, [])
+            if any(map(_is_not_utf8, names)):
+                raise UsageError(f"{address}: is no CSV table in UTF-8: its first line is not.")
             yield from (
                 _named(names, row, f"{address}, line {rows.line_num}") for row in rows if any(row)
             )
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UsageError(f"{address}: is no CSV table in UTF-8: {error}.") from error
+        except csv.Error as error:
+            raise UsageError(
+                f"{address}, line {rows.line_num}: is no CSV table from here on: {error}. Put a "
+                "cell with commas or quotes into quotes, and write a quote in it twice."
+            ) from error
+
+
+def _is_not_utf8(text: str) -> bool:
+    return not text.isascii() and NOT_UTF8.search(text) is not None
 
 
 def _named(names: Sequence[str], cells: Sequence[str], where: str) -> Row:
     """A row of CSV; cells that are missing at its end are empty."""
+    if any(map(_is_not_utf8, cells)):
+        return {_BROKEN: f"{where}: is no UTF-8; save the table as UTF-8"}
     if any(cells[len(names) :]):
         return {
             _BROKEN: f"{where}: has {len(cells)} cells, the first line names {len(names)}. Put a "

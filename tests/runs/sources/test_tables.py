@@ -104,6 +104,22 @@ def test_a_row_that_is_wrong_is_wrong_alone(folder, asked, read):
     assert read(good).hw == (6, 8)
 
 
+def test_a_row_that_is_no_utf8_is_wrong_alone(folder, asked, read):
+    (folder / "t.csv").write_bytes("id,image\nä,a.png\n".encode() + b"\xe4,a.png\nb,a.png\n")
+    good, bad, other = TableRows(str(folder / "t.csv"), asked).items()
+    assert (good.id, other.id) == ("ä", "b")
+    with pytest.raises(ValueError, match=r"t\.csv, line 3: is no UTF-8; save the table as UTF-8"):
+        read(bad)
+
+
+def test_a_quote_that_is_wrong_ends_a_table_there(folder, asked):
+    (folder / "t.csv").write_text("image\n" + "a.png\n" * 300 + '"a"b.png\n')
+    items = TableRows(str(folder / "t.csv"), asked).items()
+    assert [next(items).id for _ in range(300)] == ["a.png"] * 300
+    with pytest.raises(UsageError, match=r"t\.csv, line 302: is no CSV table from here on: .*twic"):
+        next(items)
+
+
 def test_a_number_is_no_picture(folder, asked, read):
     (item,) = TableRows(write(folder / "t.jsonl", [{"image": 7}]), asked).items()
     with pytest.raises(ValueError, match="wants a path or a URL of a picture, got 7"):
@@ -124,13 +140,14 @@ def test_a_table_that_does_not_fit_is_refused(folder, asked):
         ("t.csv", "imge,boxes\na,b\n", r"has no column 'image', which the pipeline needs.*'imge'"),
         ("t.csv", "", "the table is empty"),
         ("t.csv", "image;boxes\na.png;3\n", "wants commas between the columns, got 'image;boxes'"),
+        ("t.csv", "image\n".encode("utf-16"), "is no CSV table in UTF-8"),
         ("t.jsonl", '{"image"\n', r"t\.jsonl, line 1: is no JSON"),
         ("t.jsonl", "{}\n", "no row names an input"),
         ("t.parquet", "PAR1 no", "is no whole Parquet file"),
         ("gone.csv", None, r"gone\.csv: cannot be read"),
     ):
         if content is not None:
-            (folder / name).write_text(content)
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(UsageError, match=message):
             open_table(str(folder / name), asked)
     assert open_table("photos", asked) is None
