@@ -99,7 +99,11 @@ def run(
         Names, typer.Option(help="Call folders of results like the picture, or by its stem.")
     ] = Names.ID,
     as_video: Annotated[
-        bool, typer.Option("--as-video", help="A folder of pictures is a video, each a frame.")
+        bool,
+        typer.Option(
+            "--as-video",
+            help="A folder of pictures is a video, each a frame; so is a picture that moves.",
+        ),
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Every n-th frame of a video.")] = 1,
     start: Annotated[

@@ -93,7 +93,7 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
-                yield ImageError(f"{path}: cannot be decoded here: {error}"), None
+                yield ImageError(f"{path}: cannot be decoded here: {_reason(error)}"), None
                 continue
             for frame in frames:
                 yield _upright(frame), frame.time
@@ -278,7 +278,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, av.error.ExitError):
         return f"nothing came for {MOST_SILENT_S:g} s"
-    return str(error)
+    return getattr(error, "strerror", None) or str(error)  # without a number that nobody knows
 
 
 def _upright(frame: AvFrame) -> UInt8Array:

@@ -90,3 +90,12 @@ def test_a_folder_of_that_name(export, tmp_path):
     (tmp_path / "a.mp4").mkdir()
     [result] = export([frame(0)])
     assert "is a folder, of results perhaps; choose another 'path'" in result.errors[0].message
+
+
+def test_two_videos_of_one_name_are_not_mixed(export, tmp_path):
+    frames = [frame(0, "walk.gif"), frame(1, "walk.webp"), frame(2, "walk.gif")]
+    results = export(frames)
+    message = results[1].errors[0].message
+    assert "walk.mp4 is that of 'walk.gif', and 'walk.webp' would be mixed with it" in message
+    assert read_facts(tmp_path / "walk.mp4").frames == 2
+    assert not any(result.errors for result in export(frames, path="all.mp4"))

@@ -156,7 +156,9 @@ def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path, which):
 def test_what_is_no_video(tmp_path):
     path = tmp_path / "notes.mp4"
     path.write_text("no video")
-    with pytest.raises(ImageError, match=r"notes.mp4: is no video that can be opened here"):
+    with pytest.raises(
+        ImageError, match=r"notes.mp4: is no video that can be opened here: Invalid data found"
+    ):
         read_facts(path)
 
 
