@@ -46,7 +46,7 @@ class ExportVideo:
         try:
             path = self._outputs.claim(_path_of(item), self)
             self._check_video(path, item)
-            self._open(path, item).add(item.image.pixels)
+            self._open(path, item).add(item.image.pixels, _time_of(item))
         except (OSError, ValueError, UsageError) as error:  # PyAV's errors are of these
             return error
         return {"path": str(path)}
@@ -75,6 +75,11 @@ class ExportVideo:
                 ending=path.suffix,
             )
         return self._files[path]
+
+
+def _time_of(item: ExportVideoItem) -> float | None:
+    """When the frame is shown in its video, unless frames are to follow at a rate of their own."""
+    return None if item.fps or item.image.video is None else item.image.video.timestamp_s
 
 
 def _path_of(item: ExportVideoItem) -> str:

@@ -305,9 +305,9 @@ def _fail(error: ImageError) -> Image:
 
 def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
     """Number the frames that are wanted of a video."""
-    last = choice.last(facts.fps)
+    last = choice.last(facts.fps, facts.times_s)
     stop = facts.frames if last is None else min(last, facts.frames)
-    return range(choice.first(facts.fps), stop, choice.every)
+    return range(choice.first(facts.fps, facts.times_s), stop, choice.every)
 
 
 def _as_frame(read: Callable[[], Image], frame: VideoFrame) -> Image:

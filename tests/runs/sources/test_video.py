@@ -20,10 +20,16 @@ from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ImageError, UsageError
-from sam2_blocks.formats.video import VideoFile
+from sam2_blocks.formats.video import VideoFacts, VideoFile
 from sam2_blocks.runs.opening import open_source
 from sam2_blocks.runs.run import run_pipeline
-from sam2_blocks.runs.sources.video import FolderFrames, LiveFrames, VideoFrames, open_video
+from sam2_blocks.runs.sources.video import (
+    FolderFrames,
+    LiveFrames,
+    VideoFrames,
+    choose_frames,
+    open_video,
+)
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import VideoFrame
 from tests.conftest import ROOT
@@ -68,7 +74,7 @@ def test_every_frame_is_an_item(tmp_path, request_for):
         ({"every": 3}, [0, 3, 6, 9]),
         ({"start": "7"}, [7, 8, 9]),
         ({"stop": "2"}, [0, 1]),
-        ({"start": "0.25s", "stop": "0.6s"}, [2, 3, 4, 5]),
+        ({"start": "0.25s", "stop": "0.6s"}, [3, 4, 5]),
         ({"start": "1", "stop": "99", "every": 4}, [1, 5, 9]),
     ],
 )
@@ -420,3 +426,17 @@ def test_a_picture_that_moves_is_a_video(tmp_path, request_for):
     assert [image.video for _, image in frames_of(both)] == [
         VideoFrame(name, n) for name in ("run.gif", "walk.gif") for n in range(3)
     ]
+
+
+def test_seconds_of_a_video_whose_frames_are_not_evenly_spaced(tmp_path, request_for):
+    """Such as of a telephone: its average rate says nothing of where a second begins."""
+    path = write(tmp_path / "clip.mp4", times_s=[0, 0.04, 0.08, 2, 2.1, 9])
+    source = VideoFrames(path, request_for(start="2s"))
+    assert [image.video.index for _, image in frames_of(source)] == [3, 4, 5]
+    source = VideoFrames(path, request_for(start="0.04s", stop="9s"))
+    assert [image.video.index for _, image in frames_of(source)] == [1, 2, 3, 4]
+
+
+def test_seconds_of_a_video_without_times():
+    choice = FrameChoice(start="0.5s", stop="0.8s")
+    assert list(choose_frames(choice, VideoFacts(10, 10.0))) == [5, 6, 7]
