@@ -29,6 +29,7 @@ class ExportVideo:
     def __init__(self, resources: Resources) -> None:
         self._outputs = resources.files
         self._files: dict[Path, VideoFile] = {}
+        self._of: dict[Path, str] = {}
 
     def run(self, items: Sequence[ExportVideoItem]) -> Sequence[Mapping[str, Any] | Exception]:
         """See the manifest."""
@@ -44,10 +45,22 @@ class ExportVideo:
     def _add_or_error(self, item: ExportVideoItem) -> Mapping[str, Any] | Exception:
         try:
             path = self._outputs.claim(_path_of(item), self)
-            self._open(path, item).add(item.image.pixels)
+            self._check_video(path, item)
+            self._open(path, item).add(item.image.pixels, _time_of(item))
         except (OSError, ValueError, UsageError) as error:  # PyAV's errors are of these
             return error
         return {"path": str(path)}
+
+    def _check_video(self, path: Path, item: ExportVideoItem) -> None:
+        """Refuse a second video where each has a file of its own, and both have one name."""
+        if item.image.video is None or "{video}" not in item.path:
+            return
+        video = item.image.video.video_id
+        if (first := self._of.setdefault(path, video)) != video:
+            raise ValueError(
+                f"{path} is that of {first!r}, and {video!r} would be mixed with it; run them one "
+                "by one, each with an --out of its own, or name them otherwise"
+            )
 
     def _open(self, path: Path, item: ExportVideoItem) -> VideoFile:
         if path not in self._files:
@@ -62,6 +75,11 @@ class ExportVideo:
                 ending=path.suffix,
             )
         return self._files[path]
+
+
+def _time_of(item: ExportVideoItem) -> float | None:
+    """When the frame is shown in its video, unless frames are to follow at a rate of their own."""
+    return None if item.fps or item.image.video is None else item.image.video.timestamp_s
 
 
 def _path_of(item: ExportVideoItem) -> str:

@@ -114,7 +114,8 @@ class Track:
         if frame is None:
             raise ValueError(
                 f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
-                "folder of frames with --as-video, or an Image with video=VideoFrame(…)."
+                "folder of frames or a picture that moves with --as-video, or an Image with "
+                "video=VideoFrame(…)."
             )
         video = self._video_of(item, frame, key)
         wanted = _wanted_of(item)

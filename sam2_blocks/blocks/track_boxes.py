@@ -82,7 +82,8 @@ class TrackBoxes:
         if frame is None:
             raise ValueError(
                 f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
-                "folder of frames with --as-video, or an Image with video=VideoFrame(…)."
+                "folder of frames or a picture that moves with --as-video, or an Image with "
+                "video=VideoFrame(…)."
             )
         asked = (item.tracker, item.lost_after, item.min_frames, item.match_iou)
         key = (frame.video_id, *asked)

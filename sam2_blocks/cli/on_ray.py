@@ -56,6 +56,7 @@ def follow(under_way: RayRun, folder: str, *, quiet: bool) -> int:
     """
     on = out if out.is_terminal else err
     told = 0
+    failures = screen.Failures(folder)
     try:
         with (
             under_way,
@@ -65,13 +66,15 @@ def follow(under_way: RayRun, folder: str, *, quiet: bool) -> int:
             for beat in under_way:
                 progress.update(task, completed=under_way.done)
                 for error in beat.errors:
-                    screen.print_failure(error)
+                    failures.show(error)
                 if not quiet:
                     screen.print_notes(under_way.notes[told:])
                 told = len(under_way.notes)
     except KeyboardInterrupt:
         screen.print_interrupted(under_way.done, under_way.total, folder)
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        failures.show_rest()
     if under_way.done_before:
         out.print(f"{under_way.done_before} of {under_way.done} were done before")
     return under_way.done - under_way.done_before

@@ -99,7 +99,11 @@ def run(
         Names, typer.Option(help="Call folders of results like the picture, or by its stem.")
     ] = Names.ID,
     as_video: Annotated[
-        bool, typer.Option("--as-video", help="A folder of pictures is a video, each a frame.")
+        bool,
+        typer.Option(
+            "--as-video",
+            help="A folder of pictures is a video, each a frame; so is a picture that moves.",
+        ),
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Every n-th frame of a video.")] = 1,
     start: Annotated[
@@ -365,6 +369,7 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
     """Show results as they come, and return how many came."""
     on = out if out.is_terminal else err
     finished = shown = 0
+    failures = screen.Failures(folder)
     try:
         with (
             under_way,
@@ -380,7 +385,7 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
                 progress.advance(task)
                 if sheet:
                     sheet.add(result)
-                print_result(result, brief=total != 1)
+                print_result(result, failures, brief=total != 1)
                 shown += len(result.errors)  # those of what comes next may be known, too
     except UsageError as wrong:
         if not finished:
@@ -392,16 +397,17 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
         raise typer.Exit(INTERRUPTED) from None
     finally:
         for error in under_way.errors[shown:]:
-            screen.print_failure(error)
+            failures.show(error)
+        failures.show_rest()
     return finished
 
 
-def print_result(result: ItemResult, *, brief: bool) -> None:
+def print_result(result: ItemResult, failures: screen.Failures, *, brief: bool) -> None:
     """Print a table of every output with detections, or their number if there are many items."""
     from sam2_blocks.cli.tables import count_detections, detections_table
 
     for error in result.errors:
-        screen.print_failure(error)
+        failures.show(error)
     for skip in [] if brief else result.skipped:
         element = "" if skip.index is None else f"[{skip.index}]"
         note = f"{safe_name(result.id)}: {skip.step}{element} did not run: {safe(skip.reason)}"

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.engine.records import ErrorRecord
+
+MOST_ALIKE = 3
+"""Failures of one reason that are shown."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -53,10 +57,37 @@ def print_result(what: Any) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
 
 
-def print_failure(error: ErrorRecord) -> None:
-    """Print why an item failed."""
-    where = safe_name(error.item) + (safe(f", step {error.step!r}") if error.block else "")
-    err.print(f"[red]failed:[/] {where}: {safe(error.message)}", soft_wrap=True)
+class Failures:
+    """Prints why items fail; of those that fail alike, the first few, and how many more there are.
+
+    All frames of a long clip may fail for one reason, such as a file that is not beside it.
+
+    Args:
+        folder: where all of them are written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._alike: Counter[tuple[str, str]] = Counter()
+        self._first: dict[tuple[str, str], str] = {}
+
+    def show(self, error: ErrorRecord) -> None:
+        """Print why an item failed, unless that was said of others often enough."""
+        sort = error.step, error.message.replace(error.item, "")
+        self._alike[sort] += 1
+        self._first.setdefault(sort, error.item)
+        if self._alike[sort] <= MOST_ALIKE:
+            where = safe_name(error.item) + (safe(f", step {error.step!r}") if error.block else "")
+            err.print(f"[red]failed:[/] {where}: {safe(error.message)}", soft_wrap=True)
+
+    def show_rest(self) -> None:
+        """Print how many more there were of each sort, once all have come."""
+        for sort, count in self._alike.items():
+            if (more := count - MOST_ALIKE) > 0:
+                first, folder = safe_name(self._first[sort]), safe(self._folder)
+                told = f"{more} more like {first}; the errors in {folder} name them all"
+                err.print(f"[red]failed:[/] {told}", soft_wrap=True)
+        self._alike.clear()
 
 
 def print_interrupted(finished: int, total: int | None, folder: str) -> None:

@@ -66,7 +66,7 @@ def new_block(
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         write_text(folder / place, text)
     out.print(
-        f"{safe(folder)} has the block {block}@v1. Next, in that folder:\n"
+        f"{safe(folder)} has the block {namespace}/{name}@v1. Next, in that folder:\n"
         "  pip install -e '.\\[dev]'\n"
         "  python -m pytest\n"
         "  sam2-blocks run pipeline.yaml --input PICTURE",

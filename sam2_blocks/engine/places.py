@@ -8,6 +8,7 @@ between them (`sam2_blocks.runs.run`) knows no folder. A plugin brings its own b
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sam2_blocks.engine.plugins import Plugins
     from sam2_blocks.engine.records import ErrorRecord, Item, ItemResult
     from sam2_blocks.language.pipeline import Pipeline
+
+ROUNDING_S = 1e-6  # of times that were computed
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,34 @@ class FrameChoice:
     stop: str | None = None
     as_video: bool = False
 
-    def first(self, fps: float | None) -> int:
+    def first(self, fps: float | None, times_s: Sequence[float] | None = None) -> int:
         """Number of the first frame.
+
+        Args:
+            fps: frames a second, if known.
+            times_s: when each is shown, if known; else ``fps`` says it.
 
         Raises:
             UsageError: if ``start`` is a time, and nobody knows how many frames a second has.
         """
-        return _frame_number(self.start, fps, "--from") or 0
+        return _frame_number(self.start, fps, "--from", times_s) or 0
 
-    def last(self, fps: float | None) -> int | None:
+    def last(self, fps: float | None, times_s: Sequence[float] | None = None) -> int | None:
         """Number after that of the last frame; None is to the end.
+
+        Args:
+            fps: as `first`.
+            times_s: as `first`.
 
         Raises:
             UsageError: as `first`.
         """
-        return _frame_number(self.stop, fps, "--to")
+        return _frame_number(self.stop, fps, "--to", times_s)
 
 
-def _frame_number(text: str | None, fps: float | None, name: str) -> int | None:
+def _frame_number(
+    text: str | None, fps: float | None, name: str, times_s: Sequence[float] | None
+) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)s", text)
@@ -90,6 +103,8 @@ def _frame_number(text: str | None, fps: float | None, name: str) -> int | None:
         )
     if found[1]:
         return int(found[1])
+    if times_s is not None:  # they need not be evenly spaced
+        return bisect_left(times_s, float(found[2]) - ROUNDING_S)
     if not fps:
         raise UsageError(f"{name} {text}: nobody knows how long a frame is here; give its number")
     return round(float(found[2]) * fps)

@@ -320,12 +320,36 @@ def array_to_image(array: object, image_id: str = UNNAMED) -> Image:
     """
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
         got = f"{array.dtype} array" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ImageError(f"image {image_id!r}: wants a uint8 array (H, W, 3) in RGB, got {got}.")
+        raise ImageError(
+            f"image {image_id!r}: wants a uint8 array (H, W, 3) in RGB, got {got}."
+            f"{_advice_on_type(array)}"
+        )
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ImageError(
             f"image {image_id!r}: wants shape (H, W, 3) with H, W >= 1, got {array.shape}."
+            f"{_advice_on_shape(array.shape)}"
         )
     return Image(array, image_id)
+
+
+def _advice_on_type(array: object) -> str:
+    if hasattr(array, "detach"):
+        return " Of a tensor give tensor.cpu().numpy()."
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        return " Of numbers from 0 to 1 give (255 * array).round().astype('uint8')."
+    return ""
+
+
+def _advice_on_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return " Of a grey picture give np.stack([array] * 3, axis=-1)."
+    if len(shape) == 4:
+        return " Give the pictures of a batch one by one."
+    if len(shape) == 3 and shape[0] == 3:
+        return " Where the channels come first give array.transpose(1, 2, 0)."
+    if len(shape) == 3 and shape[2] == 4:
+        return " Where the fourth is transparency give array[..., :3]."
+    return ""
 
 
 def _refuse_bomb(picture: Pil.Image, label: str, max_pixels: int) -> None:

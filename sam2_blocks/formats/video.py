@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ ANIMATED = {".webp": ("libwebp_anim",)}
 FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 """Names of containers that are not those of their endings."""
 DEFAULT_FPS = Fraction(25)
+TICK_S = Fraction(1, 60000)  # of written times: what 24, 25, 30, 29.97 and 60 fps are multiples of
 MOST_SILENT_S = 20.0  # that an address may stay silent when it is opened, and between two frames
 
 _of_parents: list[object] = []  # closing a decoder waits for its threads, which no fork has
@@ -43,10 +45,12 @@ class VideoFacts:
     Attributes:
         frames: how many packets it has, usually one a frame.
         fps: frames a second on average, if known.
+        times_s: when each is shown, in seconds from the first one; None if not all are known.
     """
 
     frames: int
     fps: float | None
+    times_s: Sequence[float] | None = None
 
 
 def read_facts(path: str | Path) -> VideoFacts:
@@ -57,9 +61,18 @@ def read_facts(path: str | Path) -> VideoFacts:
     """
     with _open(path) as container:
         stream = container.streams.video[0]
-        frames = sum(packet.size > 0 for packet in container.demux(stream))
+        marks = [packet.pts for packet in container.demux(stream) if packet.size > 0]
         rate = stream.average_rate
-        return VideoFacts(frames, float(rate) if rate else None)
+        times_s = _times_of(marks, stream.time_base)
+        return VideoFacts(len(marks), float(rate) if rate else None, times_s)
+
+
+def _times_of(marks: Sequence[int | None], base: Fraction | None) -> Sequence[float] | None:
+    """Times in the order of showing, which is not that of the packets."""
+    known = sorted(mark for mark in marks if mark is not None)
+    if not known or base is None or len(known) < len(marks):
+        return None
+    return array("d", (float((mark - known[0]) * base) for mark in known))
 
 
 def decode_frames(path: str | Path) -> Iterator[Decoded]:
@@ -93,7 +106,7 @@ def decode_frames(path: str | Path) -> Iterator[Decoded]:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
-                yield ImageError(f"{path}: cannot be decoded here: {error}"), None
+                yield ImageError(f"{path}: cannot be decoded here: {_reason(error)}"), None
                 continue
             for frame in frames:
                 yield _upright(frame), frame.time
@@ -184,7 +197,7 @@ class VideoFile:
     Args:
         file: where to write.
         ending: names the container, such as ``.mp4``; that of ``file`` if not given.
-        fps: frames a second.
+        fps: frames a second, where their times are not given.
         codec: name of an encoder; the best there is for H.264 if not given.
     """
 
@@ -203,9 +216,15 @@ class VideoFile:
         self._container: Any = None
         self._stream: Any = None
         self._hw = (0, 0)
+        self._clock: _Clock | None = None
 
-    def add(self, pixels: UInt8Array) -> None:
+    def add(self, pixels: UInt8Array, time_s: float | None = None) -> None:
         """Append a picture, uint8 (H, W, 3) RGB; an odd row or column at the end is left out.
+
+        Args:
+            pixels: the picture.
+            time_s: when it is shown, counted from anywhere; where it is not known, goes back, or
+                the container has no times of its own, as long after the last one as `fps` says.
 
         Raises:
             ValueError: if it has another size than the first, or there is no such encoder.
@@ -214,7 +233,7 @@ class VideoFile:
 
         height, width = (side - side % 2 for side in pixels.shape[:2])
         if self._container is None:
-            self._begin(height, width)
+            self._begin(height, width, timed=time_s is not None)
         if (height, width) != self._hw:
             raise ValueError(
                 f"{self._file}: a picture of {width}x{height} does not fit a video of "
@@ -222,6 +241,8 @@ class VideoFile:
             )
         even = np.ascontiguousarray(pixels[:height, :width])
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        if self._clock:
+            frame.pts, frame.time_base = self._clock.mark(time_s), TICK_S
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> bool:
@@ -233,7 +254,7 @@ class VideoFile:
         self._container = None
         return True
 
-    def _begin(self, height: int, width: int) -> None:
+    def _begin(self, height: int, width: int, *, timed: bool) -> None:
         import av
 
         self._hw = height, width
@@ -250,6 +271,37 @@ class VideoFile:
         self._stream = self._container.add_stream(codec, rate=self._rate)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
+        if timed and av.format.Flags.variable_fps in av.format.Flags(self._container.format.flags):
+            self._stream.codec_context.time_base = TICK_S
+            # With frames out of order, a video that ends in a long one is said to end before it.
+            self._stream.codec_context.max_b_frames = 0
+            self._clock = _Clock(self._rate)
+
+
+class _Clock:
+    """Turns times of pictures into marks that rise, from 0, in `TICK_S`.
+
+    Args:
+        rate: pictures a second, where their times do not say.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        self._usual = max(1, round(1 / (rate * TICK_S)))
+        self._last = -self._usual
+        self._zero_s: float | None = None
+        self._last_s = 0.0
+
+    def mark(self, time_s: float | None) -> int:
+        """Say when the next picture is shown."""
+        usual = self._last + self._usual
+        if time_s is None:
+            mark = usual
+        elif self._zero_s is None or time_s <= self._last_s:  # it begins, or begins anew
+            self._zero_s, mark = time_s - float(usual * TICK_S), usual
+        else:
+            mark = max(self._last + 1, round((time_s - self._zero_s) / TICK_S))
+        self._last, self._last_s = mark, self._last_s if time_s is None else time_s
+        return mark
 
 
 def _open(path: str | Path) -> InputContainer:
@@ -278,7 +330,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, av.error.ExitError):
         return f"nothing came for {MOST_SILENT_S:g} s"
-    return str(error)
+    return getattr(error, "strerror", None) or str(error)  # without a number that nobody knows
 
 
 def _upright(frame: AvFrame) -> UInt8Array:

@@ -24,6 +24,7 @@ from sam2_blocks.language.documents import (
     DocumentPath,
     in_order,
     parse_yaml,
+    read_pipeline_text,
     validation_problems,
     without_unknown_keys,
 )
@@ -223,9 +224,9 @@ class _Checker:
         self, where: DocumentPath, file: Path, uses: str, opened: tuple[Path, ...]
     ) -> PipelineManifest | None:
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self.report(where, f"{uses!r} cannot be read: {error}.")
+            text = read_pipeline_text(file)
+        except ValueError as error:
+            self.report(where, f"{uses!r} cannot be read: {error}")
             return None
         source = str(Path(self.document.source).parent / uses)
         around = replace(self.around, opened=opened)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -54,6 +55,33 @@ class Document:
                 line, column = self.positions[path[:end]]
                 return Problem(message, where, line, column)
         return Problem(message, where)
+
+
+def read_pipeline_text(path: Path) -> str:
+    """Read the text of a pipeline.
+
+    Raises:
+        ValueError: if there is no such file, or it is no text; says what to give instead.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"no such file.{_nearest_file(path)}") from None
+    except IsADirectoryError:
+        raise ValueError("it is a folder; a pipeline is a file of YAML.") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8; a pipeline is a file of YAML.") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{getattr(error, 'strerror', None) or error}.") from error
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        beside = [file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"}]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, beside, n=1, cutoff=0.5)
+    return f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def parse_yaml(text: str, source: str = "<text>") -> Document:

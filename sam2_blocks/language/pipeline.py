@@ -14,7 +14,12 @@ from sam2_blocks.errors import PipelineError, Problem
 from sam2_blocks.formats.plain import DumpOptions
 from sam2_blocks.kinds import ANY, Kind, dump_value, kind_of_element, kinds_named
 from sam2_blocks.language.constants import wrong_constants
-from sam2_blocks.language.documents import Document, data_document, parse_yaml
+from sam2_blocks.language.documents import (
+    Document,
+    data_document,
+    parse_yaml,
+    read_pipeline_text,
+)
 from sam2_blocks.language.flow import Condition, condition_values
 from sam2_blocks.language.manifest import Manifest, Param
 from sam2_blocks.language.selectors import (
@@ -191,8 +196,8 @@ def load_pipeline(
         return check_pipeline(document, manifests, kinds, checks, packages=packages)
     path = Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_pipeline_text(path)
+    except ValueError as error:
         raise PipelineError(str(source), [Problem(f"cannot be read: {error}")]) from error
     document = parse_yaml(text, str(source))
     return check_pipeline(document, manifests, kinds, checks, packages=packages, path=path)

@@ -22,7 +22,7 @@ from sam2_blocks.runs.sources.remote import open_remote
 from sam2_blocks.runs.sources.shards import TarShards, open_shards
 from sam2_blocks.runs.sources.tables import READERS, open_table
 from sam2_blocks.runs.sources.values import Values, is_picture
-from sam2_blocks.runs.sources.video import FolderFrames, open_video
+from sam2_blocks.runs.sources.video import FolderFrames, VideoFrames, open_video
 
 FORMS: tuple[SourceFactory, ...] = (
     open_list,
@@ -39,6 +39,7 @@ BY_NAME: Mapping[str, SourceFactory] = {
     "table": open_table,
     "coco": lambda text, request: CocoItems(Path(text), request),
     "tar": TarShards,
+    "video": lambda text, request: VideoFrames(Path(text), request),
 }
 """Sources that are asked for as ``NAME:ADDRESS``, whatever the address looks like."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,24 @@ def test_a_folder_of_that_name(export, tmp_path):
     (tmp_path / "a.mp4").mkdir()
     [result] = export([frame(0)])
     assert "is a folder, of results perhaps; choose another 'path'" in result.errors[0].message
+
+
+def test_two_videos_of_one_name_are_not_mixed(export, tmp_path):
+    frames = [frame(0, "walk.gif"), frame(1, "walk.webp"), frame(2, "walk.gif")]
+    results = export(frames)
+    message = results[1].errors[0].message
+    assert "walk.mp4 is that of 'walk.gif', and 'walk.webp' would be mixed with it" in message
+    assert read_facts(tmp_path / "walk.mp4").frames == 2
+    assert not any(result.errors for result in export(frames, path="all.mp4"))
+
+
+@pytest.mark.parametrize(("params", "expected"), [({}, [0, 0.4, 2.4]), ({"fps": 5}, [0, 0.2, 0.4])])
+def test_a_video_of_every_fifth_frame_is_as_fast_as_the_whole(export, tmp_path, params, expected):
+    """Unless it is told how fast."""
+    images = [
+        replace(frame(n // 5), video=VideoFrame("a.mp4", n, timestamp_s=n * 0.08, fps=12.5))
+        for n in (5, 10, 35)
+    ]
+    export(images, **params)
+    times = [time_s for _, time_s in decode_frames(tmp_path / "a.mp4")]
+    assert times == pytest.approx(expected, abs=1e-3)

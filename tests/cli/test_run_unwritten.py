@@ -51,7 +51,7 @@ def test_what_could_not_be_written_is_recorded_after_an_interruption_too(
     def refuse(image, file):
         raise TypeError("no such colour")
 
-    def interrupt(result, *, brief):
+    def interrupt(result, failures, *, brief):
         raise KeyboardInterrupt
 
     broken = {**exporters.BUILTIN_EXPORTERS, "image": Exporter(".png", refuse)}
@@ -72,8 +72,8 @@ def test_failures_of_items_that_an_interruption_hides_are_shown_once(
     (folder / "z.jpg").write_bytes(b"no picture")  # in the micro-batch of the first
     plain = run_command.print_result
 
-    def interrupt_after_one(result, *, brief):
-        plain(result, brief=brief)
+    def interrupt_after_one(result, failures, *, brief):
+        plain(result, failures, brief=brief)
         if result.id != "a.jpg":
             raise KeyboardInterrupt
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from PIL import Image as Pil
 
+from sam2_blocks.cli import screen
+from sam2_blocks.engine.records import ErrorRecord
 from tests.cli.conftest import QUICKSTART
 from tests.conftest import PICTURES, ROOT
 
@@ -89,3 +91,28 @@ def test_a_full_or_closed_console_does_not_stop_the_work(tmp_path, streams):
     assert b"Traceback" not in done.stderr
     assert len(list((tmp_path / "out").rglob("small.png"))) == 2
     assert "bad\\udcff.png" in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_of_failures_that_are_alike_a_few_are_shown(capsys):
+    """Wherever they have the name of their item."""
+    failures = screen.Failures("out")
+    for number in range(6):
+        failures.show(ErrorRecord(f"{number}.jpg", "track", "x@v1", f"{number}.jpg: no", "E"))
+    failures.show(ErrorRecord("9.jpg", "track", "x@v1", "9.jpg: another", "E"))
+    failures.show_rest()
+    assert capsys.readouterr().err.splitlines() == [
+        "failed: 0.jpg, step 'track': 0.jpg: no",
+        "failed: 1.jpg, step 'track': 1.jpg: no",
+        "failed: 2.jpg, step 'track': 2.jpg: no",
+        "failed: 9.jpg, step 'track': 9.jpg: another",
+        "failed: 3 more like 0.jpg; the errors in out name them all",
+    ]
+
+
+def test_a_run_says_how_many_more_failed_alike(call, tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").write_text("no picture")
+    code, _, err = call("run", QUICKSTART, "-i", tmp_path, "-o", tmp_path / "out")
+    assert code == 1
+    assert err.count("not a picture that Pillow can read") == 3
+    assert "failed: 2 more like 0.jpg; the errors in" in err

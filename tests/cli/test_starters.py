@@ -83,7 +83,9 @@ def test_what_to_do_next_is_said_as_it_is_typed(tmp_path, monkeypatch, capsys):
         "  pip install 'sam2-blocks[transformers]'",
         "  sam2-blocks run words.yaml --input pictures --out out --set 'phrases=[cup, red car]'",
     ]
-    new_block("my/gamma")
+    new_block("my/gamma@v1")
+    assert "sam2-blocks-my has the block my/gamma@v1. Next" in capsys.readouterr().out
+    new_block("other/gamma")
     assert "  pip install -e '.[dev]'" in capsys.readouterr().out.splitlines()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,6 +207,12 @@ def test_a_zero_size_picture_is_refused():
         ("x", "got str"),
         (np.zeros((2, 2), np.uint8), r"wants shape \(H, W, 3\) with H, W >= 1, got \(2, 2\)"),
         (np.zeros((0, 2, 3), np.uint8), r"got \(0, 2, 3\)"),
+        (np.zeros((2, 2, 3)), r"from 0 to 1 give \(255 \* array\)"),
+        (SimpleNamespace(detach=None), r"Of a tensor give tensor\.cpu\(\)\.numpy\(\)"),
+        (np.zeros((2, 2), np.uint8), r"Of a grey picture give np\.stack"),
+        (np.zeros((3, 9, 8), np.uint8), r"come first give array\.transpose\(1, 2, 0\)"),
+        (np.zeros((9, 8, 4), np.uint8), r"transparency give array\[\.\.\., :3\]"),
+        (np.zeros((2, 9, 8, 3), np.uint8), "Give the pictures of a batch one by one"),
     ],
 )
 def test_only_rgb_arrays_are_wrapped(array, message):

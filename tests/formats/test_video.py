@@ -23,12 +23,58 @@ def shade(number: int) -> np.ndarray:
     return np.full((*HW, 3), 20 * number, np.uint8)
 
 
-def write(path, count=10, fps=10, **options):
+def write(path, count=10, fps=10, times_s=None, **options):
     video = VideoFile(path, fps=fps, **options)
-    for number in range(count):
-        video.add(shade(number))
+    for number, time_s in enumerate(times_s or [None] * count):
+        video.add(shade(number), time_s)
     video.close()
     return path
+
+
+def times_of(path):
+    return [time_s for _, time_s in decode_frames(path)]
+
+
+UNEVEN = [5, 5.04, 5.08, 7, 7.033, 9.5]
+
+
+@pytest.mark.parametrize(("ending", "within"), [(".mp4", 1e-4), (".mkv", 1e-3), (".mov", 1e-4)])
+def test_frames_are_shown_when_they_are_said_to_be(tmp_path, ending, within):
+    path = write(tmp_path / f"clip{ending}", times_s=UNEVEN)
+    expected = [time_s - 5 for time_s in UNEVEN]
+    assert times_of(path) == pytest.approx(expected, abs=within)
+    assert list(read_facts(path).times_s) == pytest.approx(expected, abs=within)
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base > expected[-1]
+
+
+def test_pictures_that_move_are_shown_as_long(tmp_path):
+    path = write(tmp_path / "clip.webp", times_s=[0, 0.5, 0.6])
+    with Pil.open(path) as picture:
+        durations = []
+        for number in range(2):
+            picture.seek(number)
+            picture.load()
+            durations.append(picture.info["duration"])
+    assert durations == [500, 100]
+
+
+@pytest.mark.parametrize("rate", [10, 12, 24, 25, 30, 30000 / 1001, 50, 60])
+def test_times_of_a_steady_rate_are_that_rate(tmp_path, rate):
+    path = write(tmp_path / "clip.mp4", fps=rate, times_s=[n / rate for n in range(12)])
+    facts = read_facts(path)
+    assert (facts.frames, facts.fps) == (12, pytest.approx(rate, rel=1e-4))
+
+
+def test_times_that_are_missing_or_begin_anew(tmp_path):
+    path = write(tmp_path / "clip.mp4", times_s=[3, None, 3.5, 0, 0.25, 0.25])
+    assert times_of(path) == pytest.approx([0, 0.1, 0.5, 0.6, 0.85, 0.95], abs=1e-4)
+
+
+def test_a_container_without_times_has_the_rate(tmp_path):
+    facts = read_facts(write(tmp_path / "clip.avi", times_s=UNEVEN))
+    assert (facts.frames, facts.fps) == (6, 10)
+    assert list(facts.times_s) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
 
 
 def number_of(pixels: np.ndarray) -> int:
@@ -156,7 +202,9 @@ def test_a_damaged_frame_is_an_error_and_the_video_goes_on(tmp_path, which):
 def test_what_is_no_video(tmp_path):
     path = tmp_path / "notes.mp4"
     path.write_text("no video")
-    with pytest.raises(ImageError, match=r"notes.mp4: is no video that can be opened here"):
+    with pytest.raises(
+        ImageError, match=r"notes.mp4: is no video that can be opened here: Invalid data found"
+    ):
         read_facts(path)
 
 

@@ -269,8 +269,16 @@ def test_plain_data_can_be_checked_too(plugins):
 
 
 def test_a_missing_file_is_a_pipeline_error(plugins, tmp_path):
-    with pytest.raises(PipelineError, match=r"none\.yaml: cannot be read: .*No such file"):
-        load_pipeline(tmp_path / "none.yaml", plugins.manifests, plugins.kinds)
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("none.yaml", r"none\.yaml: cannot be read: no such file\. Did you mean '.*mine\.yaml'"),
+        ("a/b.yaml", r"b\.yaml: cannot be read: no such file\.$"),
+        ("folder", "cannot be read: it is a folder; a pipeline is a file of YAML"),
+        ("mine.yaml", "cannot be read: it is no text in UTF-8; a pipeline is a file of YAML"),
+    ):
+        with pytest.raises(PipelineError, match=message):
+            load_pipeline(tmp_path / name, plugins.manifests, plugins.kinds)
 
 
 LISTS = """

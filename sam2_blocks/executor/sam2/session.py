@@ -20,7 +20,7 @@ from sam2_blocks.executor.sam2.memory import FrameMemory, MemoryBounds, ObjectMe
 from sam2_blocks.forks import ForkSafeLock
 from sam2_blocks.formats.images import check_image
 from sam2_blocks.options import TrackSettings
-from sam2_blocks.prompts import check_prompts
+from sam2_blocks.prompts import check_prompts, to_prompt_set
 from sam2_blocks.values import (
     Embedding,
     Hw,
@@ -149,9 +149,9 @@ class Sam2TrackSession:
 
         Args:
             image: the frame, of the size of the frames before.
-            prompts: one an object: points, a box, earlier logits, or its mask on this frame. Each
-                starts a new object, or shows a known one anew, which is then remembered by this
-                frame too.
+            prompts: one an object: points, a box, earlier logits, or its mask on this frame, or
+                what `to_prompt_set` makes prompts of. Each starts a new object, or shows a known
+                one anew, which is then remembered by this frame too.
             tracker_ids: whom each prompt is about; None, for one or for all, is a new object, and
                 an id that is not known is a new object with this id.
 
@@ -160,6 +160,7 @@ class Sam2TrackSession:
 
         Raises:
             ImageError: if the frame is not uint8 RGB (H, W, 3).
+            TypeError: if the prompts are none.
             ValueError: if the frame has another size than those before, a prompt means nothing in
                 it, ids are not one a prompt, or the session is closed.
             ModelError: if the device has no memory for a single object.
@@ -255,7 +256,7 @@ class Sam2TrackSession:
             known = _find(stream, tracker_id)
             frame = stream.frame
             assert frame is not None
-            wanted = _check_prompt(prompt, frame.image_hw)
+            wanted = _check_prompt(_one(prompt), frame.image_hw)
             with self._device_lock, torch.inference_mode():
                 mended = self._mend(known, frame, stream.steps - 1, wanted, keep=keep)
             after = replace(stream, objects={**stream.objects, tracker_id: mended})
@@ -414,15 +415,38 @@ def _check_frame(image: Image, image_hw: Hw | None) -> None:
 def _check_wanted(
     name: str, image_hw: Hw, prompts: PromptSet | Sequence[Prompt | Rle] | None
 ) -> list[Prompt | Rle]:
-    given = prompts.prompts if isinstance(prompts, PromptSet) else tuple(prompts or ())
     wanted = []
-    for index, prompt in enumerate(given):
+    for index, prompt in enumerate(_given(prompts)):
         try:
             wanted.append(_check_prompt(prompt, image_hw))
         except ValueError as error:
             message = str(error).removeprefix("prompt 0").lstrip(": ")
             raise ValueError(f"frame {name!r}: prompt {index}: {message}") from None
     return wanted
+
+
+def _given(prompts: object) -> tuple[Prompt | Rle, ...]:
+    """Take prompts and masks, or whatever else stands for prompts, see `to_prompt_set`.
+
+    Raises:
+        TypeError: if it is nothing of that.
+    """
+    if prompts is None:
+        return ()
+    given = [prompts] if isinstance(prompts, Rle) else prompts
+    if not isinstance(given, list | tuple) or not any(isinstance(one, Rle) for one in given):
+        return to_prompt_set(given).prompts
+    for one in given:
+        if not isinstance(one, Prompt | Rle):
+            raise TypeError(f"beside masks wants Prompts, got {type(one).__name__}")
+    return tuple(given)
+
+
+def _one(prompt: object) -> Prompt | Rle:
+    given = _given(prompt)
+    if len(given) != 1:
+        raise ValueError(f"wants one prompt, for one object, got {len(given)}")
+    return given[0]
 
 
 def _check_prompt(prompt: Prompt | Rle, image_hw: Hw) -> Prompt | Rle:

@@ -42,12 +42,24 @@ def add_error_handlers(app: FastAPI) -> None:
         return _error_response(_status_of(error), str(error), _detail_of(error), headers)
 
     @app.exception_handler(HTTPException)
-    async def of_the_router(_: Request, error: HTTPException) -> Response:
-        return _error_response(error.status_code, str(error.detail), None, error.headers or {})
+    async def of_the_router(request: Request, error: HTTPException) -> Response:
+        said = f"{error.detail}{_advice(request, error)}"
+        return _error_response(error.status_code, said, None, error.headers or {})
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
         return _error_response(500, "an error inside the service; its log says more.")
+
+
+def _advice(request: Request, error: HTTPException) -> str:
+    """What to do about a route that is not there, or not for this method."""
+    path = _cut(request.url.path)
+    if error.status_code == 404:
+        return f": there is no {path} here; /docs lists what there is."
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return f": {path} wants {allowed}, got {request.method}."
+    return ""
 
 
 def _status_of(error: Sam2BlocksError) -> int:

@@ -23,7 +23,8 @@ NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 """Formats that Pillow recognises, but opens only with another program or not at all."""
 
 OTHER_FILES = {
-    "a video": ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv",
+    "a video": ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
+    ".wmv .y4m",
     "a table": ".ods .tsv .xls .xlsx",
     "an archive": ".7z .bz2 .gz .rar .tgz .xz .zip",
     "a document": ".json .md .pdf .toml .xml .yaml .yml",
@@ -38,10 +39,13 @@ ACCEPTED = (
 MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
 """Endings of files that may hold several pictures."""
 
-RESULTS, HIDDEN, NO_PICTURES, LINKED_TWICE, SEEN_TWICE, LINKED_NOWHERE, CLOSED = (
+VIDEO_SUFFIXES = frozenset(OTHER_FILES["a video"].split())
+
+RESULTS, HIDDEN, NO_PICTURES, VIDEOS, LINKED_TWICE, SEEN_TWICE, LINKED_NOWHERE, CLOSED = (
     "in the output folder",
     "hidden",
     "not named like a picture",
+    "videos, which a pattern such as '*.mp4' names",
     "linked folders seen before",
     "seen before in a linked folder",
     "links that lead nowhere",
@@ -167,13 +171,20 @@ def _find(text: str, out: Path | None, left_out: Counter[str]) -> tuple[Path, li
             "results. Choose another --out."
         )
     if not files:
-        raise UsageError(
-            f"{text}: the folder holds no picture; looked for the formats that Pillow opens, such "
-            "as .jpg .png .tif .webp."
-        )
+        raise UsageError(f"{text}: {_nothing_in(left_out[VIDEOS])}.")
     if len(files) < len(candidates):
         left_out[RESULTS] += len(candidates) - len(files)
     return root, sorted(files, key=natural_key)
+
+
+def _nothing_in(videos: int) -> str:
+    """Say what was looked for in a folder, and how to name what it has instead."""
+    if videos:
+        return f"holds {videos} videos and no picture; name them by a pattern, such as '*.mp4'"
+    return (
+        "the folder holds no picture; looked for the formats that Pillow opens, such as .jpg .png "
+        ".tif .webp"
+    )
 
 
 def _each_once(matches: Iterable[Path], left_out: Counter[str]) -> list[Path]:
@@ -211,8 +222,14 @@ def _search(folder: Path, left_out: Counter[str]) -> list[Path]:
             elif path.suffix.lower() in picture_suffixes() and entry.is_file():
                 files.append(path)
             else:
-                left_out[NO_PICTURES if path.exists() else LINKED_NOWHERE] += 1
+                left_out[_why_left_out(path)] += 1
     return files
+
+
+def _why_left_out(path: Path) -> str:
+    if not path.exists():
+        return LINKED_NOWHERE
+    return VIDEOS if path.suffix.lower() in VIDEO_SUFFIXES else NO_PICTURES
 
 
 def _check_sort(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import re
 from collections import Counter
@@ -16,11 +17,11 @@ from sam2_blocks.engine.records import Item
 from sam2_blocks.errors import ImageError, UsageError
 from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.clips import frame_id
+from sam2_blocks.formats.images import split_frame
 from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
-from sam2_blocks.runs.sources.folder import OTHER_FILES, PictureFiles
+from sam2_blocks.runs.sources.folder import VIDEO_SUFFIXES, PictureFiles, natural_key
 from sam2_blocks.values import Image, VideoFrame
 
-VIDEO_SUFFIXES = frozenset(OTHER_FILES["a video"].split()) | {".3gp", ".flv", ".m2ts", ".mts"}
 LIVE = re.compile(r"^(rtsps?|rtmps?|srt|udp|tcp)://|^/dev/video\d+$")
 
 
@@ -30,6 +31,7 @@ class VideoFrames:
     Args:
         path: the file.
         request: what they are for.
+        facts: what `read_facts` said of it, if it was asked already.
 
     Attributes:
         identity: the file, absolute, and which of its frames; see `Source`.
@@ -42,12 +44,12 @@ class VideoFrames:
     alone = False
     notes: Sequence[str] = ()
 
-    def __init__(self, path: Path, request: RunRequest) -> None:
+    def __init__(self, path: Path, request: RunRequest, facts: VideoFacts | None = None) -> None:
         self._path = path
         self._input = request.image_input
         self._clip_inputs = request.clip_inputs
         try:
-            self._facts = read_facts(path)
+            self._facts = facts or read_facts(path)
         except ImageError as error:
             raise UsageError(str(error)) from error
         self._indices = choose_frames(request.frames, self._facts)
@@ -74,6 +76,64 @@ class VideoFrames:
             read = functools.partial(reader.read, index, frame)
             path = str(self._path)
             yield Item(frame, {self._input: read, **clips}, stamp, group=path, source=path)
+
+
+class VideoFiles:
+    """The frames of all videos that a pattern names, one video after another.
+
+    Args:
+        pattern: what somebody gave.
+        paths: the files that it matches.
+        request: what they are for.
+
+    Attributes:
+        identity: the pattern, absolute, and which frames; see `Source`.
+        notes: which videos have none of the frames that are wanted.
+
+    Raises:
+        UsageError: if results of two would be in one folder, or no frames are wanted.
+        PipelineError: as `VideoFrames`.
+    """
+
+    alone = False
+
+    def __init__(self, pattern: str, paths: Sequence[Path], request: RunRequest) -> None:
+        self.identity = f"{os.path.abspath(pattern)} {request.frames}"
+        self.notes: list[str] = []
+        self._broken: list[Item] = []
+        self._videos: list[VideoFrames] = []
+        _check_stems(pattern, paths)
+        for path in paths:
+            self._take(path, request)
+        if not self.total:
+            raise UsageError(
+                f"{pattern}: none of the frames are wanted; see --from, --to and --every."
+            )
+
+    @property
+    def total(self) -> int:
+        """Number of frames that are wanted, and of videos that cannot be opened."""
+        return len(self._broken) + sum(video.total for video in self._videos)
+
+    def items(self) -> Iterator[Item]:
+        """List the frames; a video that cannot be opened is one item, which fails."""
+        yield from self._broken
+        for video in self._videos:
+            yield from video.items()
+
+    def _take(self, path: Path, request: RunRequest) -> None:
+        try:
+            facts = read_facts(path)
+        except ImageError as error:
+            read = functools.partial(_fail, error)
+            clips = dict.fromkeys(request.clip_inputs, Clip(path.name, path, range(1)))
+            inputs = {request.image_input: read, **clips}
+            self._broken.append(Item(path.name, inputs, file_stamp(path), source=str(path)))
+            return
+        if choose_frames(request.frames, facts):
+            self._videos.append(VideoFrames(path, request, facts))
+        else:
+            self.notes.append(f"left out: {path}, none of whose frames are wanted")
 
 
 class LiveFrames:
@@ -124,8 +184,10 @@ class LiveFrames:
 class FolderFrames:
     """Folders of pictures as videos: each folder one, its pictures in natural order the frames.
 
+    A picture that moves is a video of its own.
+
     Args:
-        inputs: folders or patterns.
+        inputs: folders, patterns or pictures that move.
         request: what they are for.
     """
 
@@ -180,9 +242,8 @@ class FolderFrames:
         """Video and number of each frame that is wanted, by item."""
         counts: Counter[str] = Counter()
         numbered = {}
-        for name in self._pictures.pictures:
-            parent = PurePosixPath(name).parent.as_posix()
-            video = parent if parent != "." else (self._names or ["frames"])[0]
+        for name, path in self._pictures.pictures.items():
+            video = self._video_of(name, path)
             numbered[name] = video, counts[video]
             counts[video] += 1
         wanted = {
@@ -191,26 +252,62 @@ class FolderFrames:
         }
         return {name: at for name, at in numbered.items() if at[1] in wanted[at[0]]}
 
+    def _video_of(self, name: str, path: Path) -> str:
+        if split_frame(path)[1] is not None:
+            return name.rpartition("#")[0]
+        parent = PurePosixPath(name).parent.as_posix()
+        return parent if parent != "." else (self._names or ["frames"])[0]
 
-def open_video(text: str, request: RunRequest) -> VideoFrames | LiveFrames | None:
-    """Open a video or a camera, if a text names one; see `SourceFactory`.
+
+def open_video(text: str, request: RunRequest) -> VideoFrames | VideoFiles | LiveFrames | None:
+    """Open a text as a video or a camera, or as a pattern of videos; see `SourceFactory`.
 
     Args:
-        text: a path of a video, or the address of a stream.
+        text: a path of a video, a pattern of some, or the address of a stream.
         request: the run.
 
     Returns:
-        Its frames as items; None if the text names no video.
+        Their frames as items; None if the text names no video.
 
     Raises:
-        UsageError: if it is a video that cannot be opened.
+        UsageError: if it is a video that cannot be opened, or a pattern of videos and others.
     """
     if LIVE.match(text):
         return LiveFrames(text, request)
     path = Path(text)
+    if not path.exists() and glob.has_magic(text):
+        return _open_pattern(text, request)
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         return VideoFrames(path, request)
     return None
+
+
+def _open_pattern(pattern: str, request: RunRequest) -> VideoFiles | None:
+    matches = [path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()]
+    videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        return None
+    if others := len(matches) - len(videos):
+        raise UsageError(
+            f"{pattern}: matches {len(videos)} videos and {others} other files; "
+            f"give a pattern for each sort, such as '*{videos[0].suffix}'."
+        )
+    return VideoFiles(pattern, sorted(videos, key=natural_key), request)
+
+
+def _check_stems(pattern: str, paths: Sequence[Path]) -> None:
+    """Refuse videos whose results would have the same names."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        if first.setdefault(path.stem, path) != path:
+            raise UsageError(
+                f"{pattern}: results are named like their video, and {first[path.stem]} and {path} "
+                "would be mixed. Run them one by one, each with an --out of its own."
+            )
+
+
+def _fail(error: ImageError) -> Image:
+    raise error
 
 
 def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
@@ -218,14 +315,14 @@ def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
 
     Args:
         choice: which of them.
-        facts: how many frames there are, and how many a second.
+        facts: how many frames there are, how many a second, and when each is shown.
 
     Raises:
         UsageError: if a time is given, and the frame rate is unknown.
     """
-    last = choice.last(facts.fps)
+    last = choice.last(facts.fps, facts.times_s)
     stop = facts.frames if last is None else min(last, facts.frames)
-    return range(choice.first(facts.fps), stop, choice.every)
+    return range(choice.first(facts.fps, facts.times_s), stop, choice.every)
 
 
 def _as_frame(read: Callable[[], Image], frame: VideoFrame) -> Image:

@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+import supervision as sv
 
 from sam2_blocks.executor import load
 from sam2_blocks.executor.sam2.executor import Sam2Executor
@@ -289,6 +290,30 @@ def test_prompts_that_mean_nothing(session, prompts, ids, message):
     with pytest.raises(ValueError, match=message):
         session.step(frame(0), prompts, ids)
     assert session.tracker_ids == ()
+
+
+def test_whatever_stands_for_prompts_starts_objects(session):
+    detections = sv.Detections(np.array(BOXES[2:], float))
+    for prompts in (BOXES[:1], [{"box_xyxy": BOXES[1]}], detections):
+        session.step(frame(0), prompts)
+    assert session.tracker_ids == (1, 2, 3)
+    session.correct(1, boxes(0))
+    session.correct(1, [{"point_coords": [[9, 9]]}])
+    session.correct(1, mask_to_rle(np.ones(HW, bool)))
+    with pytest.raises(ValueError, match="wants one prompt, for one object, got 2"):
+        session.correct(1, boxes(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("boxes", "wants prompts: a PromptSet, .*; got str"),
+        ([mask_to_rle(np.ones(HW, bool)), BOXES[0]], "beside masks wants Prompts, got list"),
+    ],
+)
+def test_what_is_no_prompt(session, prompts, message):
+    with pytest.raises(TypeError, match=message):
+        session.step(frame(0), prompts)
 
 
 @pytest.mark.parametrize("call", ["remove", "correct"])

@@ -69,8 +69,8 @@ def test_404_unknown_id_or_model(connect, fields, message):
 
 def test_404_and_405_of_the_router_are_readable_too(connect):
     client = connect()
-    refused(client.get("/none"), 404, "Not Found")
-    refused(client.get("/sam2/segment_image"), 405, "Method Not Allowed")
+    refused(client.get("/none"), 404, "Not Found: there is no /none here; /docs lists")
+    refused(client.get("/sam2/segment_image"), 405, "segment_image wants POST, got GET")
 
 
 def test_409_conflict(connect):

@@ -68,6 +68,9 @@ def test_nothing_is_an_error(find, folder):
     (folder / "empty").mkdir()
     with pytest.raises(UsageError, match="the folder holds no picture; looked for"):
         find(folder / "empty")
+    (folder / "empty" / "a.mp4").touch()
+    with pytest.raises(UsageError, match=r"holds 1 videos and no picture; .*such as '\*\.mp4'"):
+        find(folder / "empty")
 
 
 def test_numbers_come_in_their_order(find, tmp_path):

@@ -20,9 +20,16 @@ from sam2_blocks.clips import Clip
 from sam2_blocks.engine.places import FrameChoice, RunRequest
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import ImageError, UsageError
-from sam2_blocks.formats.video import VideoFile
+from sam2_blocks.formats.video import VideoFacts, VideoFile
+from sam2_blocks.runs.opening import open_source
 from sam2_blocks.runs.run import run_pipeline
-from sam2_blocks.runs.sources.video import FolderFrames, LiveFrames, VideoFrames, open_video
+from sam2_blocks.runs.sources.video import (
+    FolderFrames,
+    LiveFrames,
+    VideoFrames,
+    choose_frames,
+    open_video,
+)
 from sam2_blocks.testing import FakeExecutor
 from sam2_blocks.values import VideoFrame
 from tests.conftest import ROOT
@@ -67,7 +74,7 @@ def test_every_frame_is_an_item(tmp_path, request_for):
         ({"every": 3}, [0, 3, 6, 9]),
         ({"start": "7"}, [7, 8, 9]),
         ({"stop": "2"}, [0, 1]),
-        ({"start": "0.25s", "stop": "0.6s"}, [2, 3, 4, 5]),
+        ({"start": "0.25s", "stop": "0.6s"}, [3, 4, 5]),
         ({"start": "1", "stop": "99", "every": 4}, [1, 5, 9]),
     ],
 )
@@ -341,3 +348,95 @@ def test_a_video_is_resumed_as_a_whole(tmp_path, plugins):
     assert [result.id for result in again] == ["b/000000", "b/000001", "b/000002"]
     names = sorted(path.name for path in out.iterdir())
     assert {"a.mp4", "b.mp4"} <= set(names)
+
+
+def test_a_pattern_names_videos(tmp_path, request_for):
+    """In natural order; one that cannot be opened fails alone."""
+    for name in ("10", "2"):
+        write(tmp_path / f"{name}.mp4", count=2)
+    (tmp_path / "3.mp4").write_text("no video")
+    source = open_video(f"{tmp_path}/*.mp4", request_for())
+    items = list(source.items())
+    assert source.total == len(items)
+    assert [item.id for item in items] == [
+        "3.mp4",
+        "2/000000",
+        "2/000001",
+        "10/000000",
+        "10/000001",
+    ]
+    with pytest.raises(ImageError, match=r"3\.mp4: is no video that can be opened here"):
+        items[0].inputs["image"]()
+    assert number_of(items[4].inputs["image"]().pixels) == 1
+    assert source.identity.startswith(f"{tmp_path}/*.mp4 ")
+
+
+def test_a_video_that_cannot_be_opened_has_a_clip_too(tmp_path, clip_request):
+    """So that it is that which is said of it."""
+    write(tmp_path / "a.mp4", count=2)
+    (tmp_path / "b.mp4").touch()
+    broken = next(open_video(f"{tmp_path}/*.mp4", clip_request()).items())
+    assert (broken.id, broken.inputs["whole"].id) == ("b.mp4", "b.mp4")
+
+
+def test_videos_of_a_pattern_that_are_too_short_are_noted(tmp_path, request_for):
+    for name, count in (("short", 2), ("long", 4)):
+        write(tmp_path / f"{name}.mp4", count=count)
+    source = open_video(f"{tmp_path}/*.mp4", request_for(start="2"))
+    assert [item.id for item in source.items()] == ["long/000002", "long/000003"]
+    assert source.notes == [f"left out: {tmp_path}/short.mp4, none of whose frames are wanted"]
+    with pytest.raises(UsageError, match=r"\*\.mp4: none of the frames are wanted; see --from"):
+        open_video(f"{tmp_path}/*.mp4", request_for(start="9"))
+
+
+def test_a_pattern_of_videos_and_others_is_refused(tmp_path, request_for):
+    for name in ("a.mp4", "deep/a.mp4", "a.prompts.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"matches 1 videos and 1 other files; .*'\*\.mp4'"):
+        open_video(f"{tmp_path}/*", request_for())
+    with pytest.raises(UsageError, match=r"results are named like their video, and .* be mixed"):
+        open_video(f"{tmp_path}/**/*.mp4", request_for())
+    assert open_video(f"{tmp_path}/*.json", request_for()) is None
+
+
+def test_a_video_that_is_said_to_be_one(tmp_path, request_for):
+    path = write(tmp_path / "clip.mp4", count=2).rename(tmp_path / "clip.dav")
+    assert open_video(str(path), request_for()) is None
+    source = open_source(f"video:{path}", request_for())
+    assert [item.id for item in source.items()] == ["clip/000000", "clip/000001"]
+
+
+@pytest.mark.parametrize("ending", [".ts", ".mts", ".ogv", ".3gp"])
+def test_endings_of_cameras_and_streams(tmp_path, request_for, ending):
+    path = write(tmp_path / "clip.mkv", count=2).rename(tmp_path / f"clip{ending}")
+    assert open_video(str(path), request_for()).total == 2
+
+
+def test_a_picture_that_moves_is_a_video(tmp_path, request_for):
+    frames = [Pil.new("RGB", (8, 6), (50 * n, 0, 0)) for n in range(3)]
+    for name in ("walk.gif", "run.gif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    source = FolderFrames([str(tmp_path / "walk.gif")], request_for(as_video=True, every=2))
+    assert [image.video for _, image in frames_of(source)] == [
+        VideoFrame("walk.gif", 0),
+        VideoFrame("walk.gif", 2),
+    ]
+    both = FolderFrames([str(tmp_path)], request_for(as_video=True))
+    assert [image.video for _, image in frames_of(both)] == [
+        VideoFrame(name, n) for name in ("run.gif", "walk.gif") for n in range(3)
+    ]
+
+
+def test_seconds_of_a_video_whose_frames_are_not_evenly_spaced(tmp_path, request_for):
+    """Such as of a telephone: its average rate says nothing of where a second begins."""
+    path = write(tmp_path / "clip.mp4", times_s=[0, 0.04, 0.08, 2, 2.1, 9])
+    source = VideoFrames(path, request_for(start="2s"))
+    assert [image.video.index for _, image in frames_of(source)] == [3, 4, 5]
+    source = VideoFrames(path, request_for(start="0.04s", stop="9s"))
+    assert [image.video.index for _, image in frames_of(source)] == [1, 2, 3, 4]
+
+
+def test_seconds_of_a_video_without_times():
+    choice = FrameChoice(start="0.5s", stop="0.8s")
+    assert list(choose_frames(choice, VideoFacts(10, 10.0))) == [5, 6, 7]

@@ -130,5 +130,31 @@ def test_what_is_no_picture_is_refused_in_words(visit, nano):
         page = visit(url)
         send_file(page.tab, "drop", "a.jpg", b"no picture")
         page.tab.get_by_role("alert").get_by_text(
-            "this is no picture that browsers show"
+            "a.jpg is no picture that browsers show; put it into the folder instead."
         ).wait_for()
+
+
+def test_a_damaged_picture_of_the_folder_says_what_is_wrong_with_it(visit, nano, tmp_path):
+    whole = (PICTURES / COINS).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    with serving({"nano": nano}, PageFolder(tmp_path)) as url:
+        page = visit(url)
+        page.open("whole.jpg")
+        for name, reason in (("cut.jpg", "is it cut short?"), ("text.jpg", "not a picture that")):
+            page.tab.get_by_role("button", name=name).click()
+            told = page.tab.get_by_role("alert").get_by_text(f"{name} cannot be opened")
+            told.wait_for()
+            assert reason in told.inner_text()
+
+
+def test_what_is_told_fits_a_small_screen(visit, nano):
+    with serving({"nano": nano}) as url:
+        page = visit(url, viewport={"width": 390, "height": 800})
+        send_file(page.tab, "drop", f"{'a' * 90}.jpg", b"no picture")
+        told = page.tab.get_by_role("alert")
+        told.wait_for()
+        box = told.bounding_box()
+    assert box["x"] >= 14
+    assert box["x"] + box["width"] <= 390 - 14

@@ -103,7 +103,7 @@ export class Editor {
     document.body.classList.add("loading");
     try {
       const [blob, clicks] = await load();
-      const drawn = await loadPicture(blob);
+      const drawn = await loadPicture(blob).catch(() => this.#refuse(name, blob, isListed));
       if (turn !== this.#opening) return;
       const { width, height } = drawn;
       const saves = this.#session.saves && isListed;
@@ -122,6 +122,18 @@ export class Editor {
     } finally {
       if (turn === this.#opening) document.body.classList.remove("loading");
     }
+  }
+
+  /** Say why a picture is not shown: of one that is in the folder, the server knows more. */
+  async #refuse(name, blob, isListed) {
+    if (!isListed) {
+      throw new Error(`${name} is no picture that browsers show; put it into the folder instead.`);
+    }
+    const reason = await this.#api.embed(blob).then(
+      () => "browsers do not show it.",
+      (error) => error.message,
+    );
+    throw new Error(`${name} cannot be opened: ${reason}`);
   }
 
   async #embed(turn, clicks) {

@@ -5,9 +5,7 @@ const TILE = 1024;
 
 /** Decode a picture; upright as its EXIF says, like the service reads it. */
 export async function loadPicture(blob) {
-  const whole = await createImageBitmap(blob).catch(() => {
-    throw new Error("this is no picture that browsers show; put it into the folder instead.");
-  });
+  const whole = await createImageBitmap(blob);
   const { width, height } = whole;
   const share = Math.min(1, MOST_OVERVIEW / Math.max(width, height));
   if (share === 1) return new Picture(width, height, whole, []);
