@@ -1,1 +1,8 @@
-"""What runs a checked pipeline: plugins and their hooks, resources, the runner and its traces."""
+"""What runs a checked pipeline.
+
+- who brings what: `hookspecs` (every hook), `plugins` (loads them), `builtin` (ours), `pipelines`
+- models: `models` (their names), `resources` (loads each once), `loads`, `memory`, `qualified`
+- running: `runner` (micro-batches), `flow` (``when`` and ``for_each``), `records`, `trace`
+- in and out: `places` (what sources, sinks and exporters offer), `exporters` (values to files)
+- `functions`: a Python function as a block
+"""

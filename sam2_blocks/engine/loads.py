@@ -1,4 +1,4 @@
-"""Values that take long to make: each once, and who waits for one does not wait for others."""
+"""Values that take long to make: each is made once, and nobody waits for a value of no concern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may compute a model, and whether it is here. No torch."""
+"""Backends, torch or OpenVINO: which there are, and which are installed. Imports no torch."""
 
 from __future__ import annotations
 

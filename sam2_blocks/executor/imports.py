@@ -1,4 +1,4 @@
-"""Packages that other packages shall not see while they are imported."""
+"""A package can be hidden, as if it were not installed, while another one is imported."""
 
 from __future__ import annotations
 

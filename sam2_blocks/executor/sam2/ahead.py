@@ -1,4 +1,4 @@
-"""What is announced and encoded on one core each, while what came before is worked on.
+"""Frames and pictures that are announced are encoded ahead, on one core each.
 
 A frame's encoding needs nothing of the frames before it, and what follows objects is a chain of
 small operations that cannot keep several cores busy. So one core does the one and another the

@@ -1,1 +1,6 @@
-"""Where weights come from: catalogue, downloads, checkpoints and ``sam2``'s own configs."""
+"""Where weights come from: a name to a file that is whole, and a file to a network.
+
+`catalogue` knows models by name, `names` and `places` what other names mean, `download` and `hub`
+bring files, `checkpoint` reads them, `layouts` renames their tensors, and `upstream` builds the
+network of the ``sam2`` package that they fill.
+"""
