@@ -425,8 +425,8 @@ class Family:
         load: ``load(model, *, device, dtype)``, called once a model, device and dtype; may take
             long, and may ask the registry for other models. What it raises is reported as that
             model's error.
-        options: further keyword arguments that ``load`` takes. Choosing an option that is not
-            among them is an error before anything loads.
+        options: further keyword arguments that ``load`` takes. To ask for a model with another
+            option is an error.
         exhaustive: whether it loads nothing but files and the models that ``register_models``
             lists for it. Then a misspelt name is found when a pipeline is checked.
         is_file: whether a name means a file of this machine, which strangers may not name.

@@ -1,4 +1,4 @@
-"""Every public name has an example of a few lines in its docstring, which runs."""
+"""Every public name has an example of a few lines in its docstring; every example runs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,41 @@ def docstring_of(place):
     return inspect.getdoc(getattr(module, name))
 
 
+def public_names():
+    return {public: getattr(sam2_blocks, public) for public in sam2_blocks.__all__}
+
+
+def failures_of(test):
+    """What is wrong with a docstring's examples; empty if nothing is."""
+    shown = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test, out=shown.append)
+    return "".join(shown) if runner.failures else ""
+
+
 @pytest.mark.parametrize("name", sorted(sam2_blocks.__all__))
 def test_the_example_of_a_public_name_runs(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
-    names = {public: getattr(sam2_blocks, public) for public in sam2_blocks.__all__}
     text = docstring_of(public_places()[name])
-    test = doctest.DocTestParser().get_doctest(text, names, name, name, 0)
+    test = doctest.DocTestParser().get_doctest(text, public_names(), name, name, 0)
     assert test.examples, f"{name} has no example"
-    shown = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    runner.run(test, out=shown.append)
-    assert runner.failures == 0, "".join(shown)
+    assert not failures_of(test)
+
+
+def modules_with_other_examples():
+    """Modules with examples, by name; those of public names run above."""
+    for path in sorted((ROOT / "sam2_blocks").rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("name", list(modules_with_other_examples()))
+def test_every_other_example_runs(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SAM2_BLOCKS_PLUGINS", "")
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder()
+    for test in finder.find(module, globs={**public_names(), **vars(module)}):
+        if test.name.rpartition(".")[2] not in sam2_blocks.__all__:
+            assert not failures_of(test)

@@ -102,6 +102,12 @@ def rle_to_polygons(
         ValueError: if a policy is unknown, ``tolerance_px`` is negative or not finite, or
             ``max_vertices`` is below 4.
 
+    Example:
+        >>> from sam2_blocks.masks import mask_to_rle
+        >>> traced = rle_to_polygons(mask_to_rle(np.ones((2, 3), bool)))
+        >>> traced.outer[0].tolist()
+        [[3.0, 0.0], [3.0, 2.0], [0.0, 2.0], [0.0, 0.0]]
+
     Source: simplified after Douglas and Peucker, 1973, the farthest corner of all rings first.
     """
     [made] = rles_to_polygons(

@@ -60,6 +60,10 @@ def mask_to_rle(mask: NDArray[np.bool_]) -> Rle:
     Raises:
         ValueError: if ``mask`` is not bool, not 2-D, or has no pixels.
 
+    Example:
+        >>> mask_to_rle(np.array([[False, True], [False, True]])).counts.tolist()
+        [2, 2]
+
     Source: COCO API mask format; same order as sam2 ``utils/amg.py``.
     """
     mask = np.asarray(mask)
@@ -103,6 +107,10 @@ def rle_to_coco(rle: Rle) -> CocoRle:
 
     Returns:
         ``size`` [H, W] and ``counts``, ready for JSON and for pycocotools.
+
+    Example:
+        >>> rle_to_coco(Rle((2, 2), np.array([2, 2])))
+        {'size': [2, 2], 'counts': '22'}
     """
     from pycocotools import mask as coco_mask  # here: importing us needs no codec
 
@@ -125,6 +133,10 @@ def coco_to_rle(coco: Mapping[str, Any]) -> Rle:
         ValueError: if a key is missing, ``size`` is not two positive integers or makes more than
             `MAX_PIXELS`, ``counts`` cannot be decoded, a run is negative or longer than H * W, or
             the runs do not sum to H * W.
+
+    Example:
+        >>> coco_to_rle({"size": [2, 2], "counts": "22"}).counts.tolist()
+        [2, 2]
     """
     if not isinstance(coco, Mapping):
         raise ValueError(f"a COCO RLE is a mapping of 'size' and 'counts', got {coco!r:.100}")

@@ -31,6 +31,10 @@ def sample_value(kind: Kind | str, *, empty: bool = False) -> Any:
 
     Raises:
         LookupError: for a kind that has no sample; give it one, or pass one to `check_block`.
+
+    Example:
+        >>> sample_value("image").hw, len(sample_value("list of image"))
+        ((24, 32), 2)
     """
     found = find_kind(kind, BUILTINS) if isinstance(kind, str) else kind
     if found is None or found.sample is None:
@@ -108,6 +112,10 @@ def check_block(
     Raises:
         AssertionError: if the block has no example, an example fails, or the block's items are not
             those of the manifest.
+
+    Example:
+        >>> from sam2_blocks.testing import check_block
+        >>> check_block("image/rotate@v1")
     """
     plugins = plugins or load_plugins(strict=True)
     if block_id not in plugins.manifests:

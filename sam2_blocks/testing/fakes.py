@@ -42,6 +42,15 @@ class FakeExecutor:
 
     Attributes:
         embedded: ids of the pictures it encoded, in order.
+
+    Example:
+        >>> from sam2_blocks import Image, PromptSet
+        >>> executor = FakeExecutor()
+        >>> [embedding] = executor.embed([Image(np.zeros((20, 30, 3), np.uint8), "a")])
+        >>> boxes = PromptSet.from_boxes([[5, 2, 15, 8]])
+        >>> [prediction] = executor.segment([(embedding, boxes)])
+        >>> prediction.mask_box_xyxy.tolist(), executor.embedded
+        ([[5, 2, 14, 7]], ['a'])
     """
 
     def __init__(

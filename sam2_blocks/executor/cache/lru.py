@@ -57,6 +57,14 @@ class ByteCache(Generic[Value]):
         max_entries: upper bound on the number of entries.
         on_drop: called with every entry that is evicted or not kept, before anybody can miss it.
             The cache waits for it: it should be quick, and must not call the cache.
+
+    Example:
+        >>> import numpy as np
+        >>> cache = ByteCache(max_bytes=1000)
+        >>> found = cache.get_many(["a", "b"], lambda missing: [np.zeros(2) for _ in missing])
+        >>> again = cache.get_many(["b"], lambda missing: [])  # is not called: "b" is kept
+        >>> again[0] is found[1], cache.stats().misses
+        (True, 2)
     """
 
     def __init__(

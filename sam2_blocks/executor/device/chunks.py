@@ -60,6 +60,10 @@ def map_chunks(
 
     Raises:
         ModelError: if not even one item fits.
+
+    Example:
+        >>> map_chunks(lambda chunk: [len(chunk)] * len(chunk), "abcde", 2)
+        [2, 2, 2, 2, 1]
     """
     results: list[Result] = []
     while len(results) < len(items):

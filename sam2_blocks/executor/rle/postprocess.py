@@ -54,6 +54,13 @@ def logits_to_rles(
 
     Returns:
         N masks at original size, and their tight boxes int64 (N, 4), inclusive xyxy.
+
+    Example:
+        >>> logits = torch.full((1, 4, 4), -1.0)
+        >>> logits[:, :, 2:] = 1.0  # the right half
+        >>> rles, boxes = logits_to_rles(logits, (8, 8))
+        >>> boxes.tolist(), int(rles[0].counts[1::2].sum())
+        ([[4, 0, 7, 7]], 32)
     """
     height, width = image_hw
     rles = [Rle((height, width), np.array([height * width], np.int64))] * len(logits)
