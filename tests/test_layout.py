@@ -133,6 +133,25 @@ def test_no_exception_is_out_of_date(listed, folder):
     ]
 
 
+# Rooms whose modules explain themselves: one a block, a command, a host, a form of inputs.
+WITHOUT_A_MAP = {"blocks", "cli", "hosts", "runs/sources", "executor", "testing", "."}
+
+
+def rooms():
+    for init in sorted(PACKAGE.rglob("__init__.py")):
+        room = init.parent.relative_to(PACKAGE).as_posix()
+        modules = sorted({path.stem for path in init.parent.glob("*.py")} - {"__init__"})
+        if room not in WITHOUT_A_MAP and len(modules) > 2:
+            yield pytest.param(init, modules, id=room)
+
+
+@pytest.mark.parametrize(("init", "modules"), list(rooms()))
+def test_a_room_says_what_each_of_its_modules_is_for(init, modules):
+    text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+    missing = [module for module in modules if f"`{module}`" not in text]
+    assert not missing, f"say in the docstring of {init} what these are for"
+
+
 @pytest.mark.parametrize(
     ("source", "more", "processes"),
     [

@@ -5,6 +5,7 @@
 - prompts to read: `prompt_files`, `labelme_prompts`, `clip_prompts`, `clicks`
 - annotations to write: `coco`, `yolo`, `labelme`, `youtube_vis`
 - tables: `columns`, `parquet`; any value as JSON: `plain`
+- `names` finds the picture that a file means, `fonts` a font that has the letters of a label
 
 CONTRIBUTING.md says where a new one is added.
 """

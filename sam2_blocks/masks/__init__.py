@@ -2,6 +2,12 @@
 
 The reference for anything faster. The way of a mask: `rle` (exact), `polygons` (what people draw),
 `boxes` (where it is), `stack` (all of a picture), `detections` (what leaves the library).
+
+- to polygons: `tracing` (exact rings), `simplifying` (fewer corners), `bridging` (one ring a part),
+  `crossings` (rings that touch or cross); and back: `filling`
+- outlines as OpenCV has them: `outlines`, `opencv`
+- many at once: `many`; of several detectors: `merging`; in parts of a picture: `windows`
+- long loops that can be stopped: `stopping`
 """
 
 from sam2_blocks.masks.rle import (

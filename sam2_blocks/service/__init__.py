@@ -1,10 +1,16 @@
 """The service: `Sam2*` requests in, answers out, for any host that can await.
 
 `core` is the way of one request: `admission` → `opening` (`fetch`, `images`, `decoders`) → `names`
-→ `lanes` (which gather requests into batches) → `logits` → `answers`. `pipelines` is that of a
-pipeline, each of which is a run of its own (`runs`). Nothing here knows HTTP;
-`sam2_blocks.hosts.http` does. Nothing imports torch until a model is loaded. What is not asked for
-is not imported: the command line needs the settings, and soon.
+→ `lanes` (which gather requests into batches, by `batching`) → `logits` → `answers`. `pipelines` is
+that of a pipeline, each of which is a run of its own (`runs`) and gets models that are `watched`.
+Videos go through `tracks` (sessions), `track_table` and `track_frames`.
+
+`settings` is what an operator decides, `models` what is served, `errors` why a request is refused.
+`decoder` is the process that decodes pictures of strangers; `room` and `threads` bound what is done
+at once.
+
+Nothing here knows HTTP; `sam2_blocks.hosts.http` does. Nothing imports torch until a model is
+loaded. What is not asked for is not imported: the command line needs the settings, and soon.
 """
 
 from __future__ import annotations

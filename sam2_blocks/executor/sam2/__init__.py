@@ -1,4 +1,4 @@
-"""The SAM 2 executor, which `executor` is and `loading` makes.
+"""The SAM 2 executor, which `executor` is; `loading` makes its network, `model` runs it.
 
 One picture's way: `preprocess` (pixels to a square) → `encode` (to an embedding) → `rows` (prompts
 to tensors) → `decode` (to low-resolution logits) → `answer` (to masks). Without prompts, `propose`

@@ -2,5 +2,6 @@
 
 `catalogue` knows models by name, `names` and `places` what other names mean, `download` and `hub`
 bring files, `checkpoint` reads them, `layouts` renames their tensors, and `upstream` builds the
-network of the ``sam2`` package that they fill.
+network of the ``sam2`` package that they fill. `labels` reads the classes of a detector, and
+`offline` says whether anything may be downloaded.
 """

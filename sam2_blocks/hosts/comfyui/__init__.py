@@ -7,6 +7,9 @@ A folder in ``custom_nodes/`` whose ``__init__.py`` says::
 
 ``sam2/segment@v1`` is ``sam2_blocks_segment_v1`` there, and any other block, such as
 ``draw/masks@v1``, is ``sam2_blocks_draw_masks_v1``. Nothing of ComfyUI is imported.
+
+`nodes` makes the class of a node, `sockets` its inputs and outputs, `values` converts what goes
+through them, and `boxes` reads boxes of other packs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CVAT (extra ``cvat``): functions for its agents and its command line, one a module.
 
 `detection` runs a pipeline on every frame, `interaction` makes masks of clicks and boxes, and
-`tracking` follows shapes from frame to frame::
+`tracking` follows shapes, as `shapes` writes them, from frame to frame::
 
     cvat-cli task auto-annotate 7 --function-module sam2_blocks.hosts.cvat -p pipeline=str:all.yaml
 

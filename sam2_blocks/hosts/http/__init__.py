@@ -1,8 +1,9 @@
 """The service over HTTP (extra ``http``): a FastAPI app, and uvicorn to serve it.
 
-`body` reads requests, `app` routes them, `docs` describes them, `metrics` counts them, `server`
-starts and stops, `page` lets people click masks. What is answered, and why not, is decided in
-`sam2_blocks.service`.
+A request's way: `app` (its route) → `answering` (`keys`, `body`) → `sam2_blocks.service`, which
+decides what is answered, and why not → `errors`, if it is refused. `tracks` and `roboflow` have
+further routes, `docs` describes them all, `metrics` counts requests, `server` starts and stops, and
+`page` lets people click masks.
 """
 
 from __future__ import annotations

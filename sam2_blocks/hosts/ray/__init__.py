@@ -13,6 +13,9 @@ Data, where columns are named like the pipeline's inputs::
 Videos, a row a frame, each video on one actor::
 
     map_videos(ds, "track.yaml", video_column="clip", frame_column="number", concurrency=2)
+
+`launch` starts runs on a `cluster`, each `worker` of which is a process with shards to run; `serve`
+is the service, and `data` has the stages.
 """
 
 from __future__ import annotations

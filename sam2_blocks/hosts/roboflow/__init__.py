@@ -3,6 +3,9 @@
 The engine finds it through ``WORKFLOWS_PLUGINS=sam2_blocks.hosts.roboflow`` and reads the names
 below. ``sam2/segment@v1`` is ``sam2_blocks/segment@v1`` there, and any other block, such as
 ``draw/masks@v1``, is ``sam2_blocks/draw_masks@v1``; each answers to its own id as well.
+
+`engine` finds the engine that is installed, `blocks` makes its classes, `values` converts what goes
+in and out, and `clicks` reads its labeled points.
 """
 
 from __future__ import annotations
