@@ -162,6 +162,14 @@ def installed_version(*distributions: str) -> str:
     return next((f"{name} {version}" for name, version in found if version), "")
 
 
+class _StoppedByHost(KeyboardInterrupt):
+    """Carries what a host raised through our runner, which only an interruption ends at once."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class BlockBridge:
     """One block as a host calls it: rows of values in, rows of outputs out.
 
@@ -219,12 +227,17 @@ class BlockBridge:
 
         def items() -> Iterator[Item]:
             for index, row in enumerate(given):
-                before_row()
+                try:
+                    before_row()
+                except BaseException as error:
+                    raise _StoppedByHost(error) from error
                 yield Item(str(index), {name: row.get(name, defaults.get(name)) for name in names})
 
         try:
             with self._lock.held():
                 results = list(self._runner(names).run(items()))
+        except _StoppedByHost as stopped:
+            raise stopped.reason from None
         except StepError as error:  # names our inner step; the host's user knows another name
             raise StepError(step, self._manifest.id, str(error.__cause__)) from error.__cause__
         errors = [error for result in results for error in result.errors]

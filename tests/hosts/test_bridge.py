@@ -93,18 +93,23 @@ def test_missing_inputs_are_reported(bridge):
         bridge.run([{"image": sample_image()}])
 
 
-def test_a_host_can_stop_between_batches(plugins, fake_resources):
+class Stopped(BaseException):
+    """What a host stops its own nodes with."""
+
+
+@pytest.mark.parametrize("stop", [KeyError, Stopped])
+def test_a_host_can_stop_between_batches(plugins, fake_resources, stop):
     seen = []
 
     def before_row():
         seen.append(None)
         if len(seen) > 2:
-            raise KeyError("stopped by the host")
+            raise stop("stopped by the host")
 
     manifest = plugins.manifests["sam2/segment@v1"]
     bridge = BlockBridge(manifest, plugins, fake_resources, batch_size=1)
     row = {"image": sample_image(), "boxes": sample_detections(), "model": "fake"}
-    with pytest.raises(KeyError, match="stopped by the host"):
+    with pytest.raises(stop, match="stopped by the host"):
         bridge.run([row] * 9, before_row=before_row)
     assert len(seen) == 3
     assert len(bridge.run([row])) == 1
