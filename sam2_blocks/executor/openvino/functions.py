@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -257,7 +258,10 @@ def _convert(plan: Plan) -> Any:
             tuple(x.clone() for x in plan.example),
             check_trace=False,
         )
-        return openvino().convert_model(traced, input=plan.shapes)
+        # It asks Python for each weight, and takes what Ctrl-C raises meanwhile for an answer.
+        # That is raised in the main thread alone, which waits here; it has it afterwards.
+        with ThreadPoolExecutor(1, "sam2-blocks") as another:
+            return another.submit(openvino().convert_model, traced, input=plan.shapes).result()
 
 
 class _Traceable(nn.Module):

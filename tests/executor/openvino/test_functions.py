@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -159,6 +162,24 @@ def test_the_second_start_converts_nothing(monkeypatch, plan, folder):
     compile_plan(plan)
     assert len(list(folder.iterdir())) == 1
     monkeypatch.setattr(functions, "_convert", lambda plan: pytest.fail("converted again"))
+    assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
+
+
+def test_ctrl_c_while_a_weight_is_read_is_ctrl_c(plan, folder, monkeypatch):
+    """OpenVINO would say of it that the network cannot be converted, or nothing at all."""
+    decoder = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
+    read = decoder.TorchScriptPythonDecoder.try_decode_get_attr
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.2)  # a thread that must handle it would do so here
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.TorchScriptPythonDecoder, "try_decode_get_attr", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compile_plan(plan)
+    assert not folder.exists()
     assert_equal(compile_plan(plan)(*inputs()), plan.function(*inputs()))
 
 

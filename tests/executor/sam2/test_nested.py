@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from ruamel.yaml import YAML
 from torch import Tensor
 
 from sam2_blocks.executor import load
+from sam2_blocks.executor.device.seeded import Seeded
 from sam2_blocks.executor.sam2 import nested
 from sam2_blocks.executor.sam2.nested import _Order, _pool
+from sam2_blocks.executor.weights.upstream import build_network, sam2_folder
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +33,33 @@ def assert_as_upstream(network, batch: Tensor) -> None:
         assert (ours - theirs).abs().max() < 5e-6 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("name", ["nano", "sam2.1/hiera_tiny", "sam2.1/hiera_large"])
-def test_numbers_are_those_of_the_module(name):
-    """With 224 and 288 px, windows of 4, 7, 8, 14 and 16 tokens do not all fill the picture."""
-    network = load(name, device="cpu", seed=7).model.network
-    for count, side in ((1, 256), (2, 224), (1, 288)):
-        assert nested.is_known(network.image_encoder, side)
-        assert_as_upstream(network, noise(count, side))
+NARROW = {"embed_dim": 8, "stages": [1, 2, 5, 1], "global_att_blocks": [4, 6]}
+
+
+@pytest.fixture(scope="module", params=["t", "s", "b+", "l"])
+def narrow(request, tmp_path_factory):
+    """A network with the windows and heads of a public one, of few blocks and channels."""
+    source = sam2_folder() / "configs" / "sam2.1" / f"sam2.1_hiera_{request.param}.yaml"
+    document = YAML(typ="safe").load(source)
+    encoder = document["model"]["image_encoder"]
+    encoder["trunk"].update(NARROW)
+    encoder["neck"]["backbone_channel_list"] = [64, 32, 16, 8]
+    path = tmp_path_factory.mktemp("narrow") / source.name
+    YAML().dump(document, path)
+    with Seeded(7):
+        return build_network(path).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("side", [64, 96, 160, 224, 256, 288, 512])
+def test_numbers_are_those_of_the_module(narrow, side):
+    """Windows of 4, 7, 8, 14 and 16 tokens, some of which do not fill the picture."""
+    assert nested.is_known(narrow.image_encoder, side)
+    assert_as_upstream(narrow, noise(1, side))
+
+
+def test_numbers_of_several_pictures_are_those_of_the_module(network):
+    assert nested.is_known(network.image_encoder, 224)
+    assert_as_upstream(network, noise(2, 224))
 
 
 @pytest.mark.parametrize("levels", [[], [2], [2, 3], [1, 2, 3], [0, 2], [0, 1, 2, 3]])
