@@ -157,7 +157,8 @@ class TableRows:
             return value  # its kind says what is wrong with it
         if path != source:
             address = join(self._base, path)
-        return functools.partial(read_picture, address, item, self._request)
+        named_in = self._address if address != path else ""
+        return functools.partial(read_picture, address, item, self._request, named_in)
 
 
 def open_table(text: str, request: RunRequest) -> TableRows | None:
