@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from PIL import Image as Pil
 from rich.table import Table
 
 from sam2_blocks import __version__
-from sam2_blocks.cli import screen
+from sam2_blocks.cli import INTERRUPTIONS, screen
 from sam2_blocks.cli.click import click
 from sam2_blocks.cli.graph import graph as draw_graph
 from sam2_blocks.cli.late import load_plugins
@@ -230,9 +230,15 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if INTERRUPTIONS.came:  # in code that made another error of it, as that of pydantic does
+            _say_interrupted()
         what = f"unexpected {type(error).__name__}: {error}. Please report it with --debug."
         screen.print_error(what)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        screen.err.print("[red]interrupted[/]")
-        sys.exit(INTERRUPTED)
+        _say_interrupted()
+
+
+def _say_interrupted() -> NoReturn:
+    screen.err.print("[red]interrupted[/]")
+    sys.exit(INTERRUPTED)

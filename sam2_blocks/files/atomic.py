@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -25,6 +27,14 @@ IN_THE_WAY = (
 
 TOKEN_DIGITS = 8
 TORN = re.compile(rf"\.[0-9a-f]{{{TOKEN_DIGITS}}}\.part$")
+
+_PARTS: set[Path] = set()
+"""Files that are being written at this moment, in all threads."""
+
+_abandoned = False
+
+LAST_WORDS_S = 0.02
+"""For threads that were just about to make a file when all were abandoned."""
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -48,7 +58,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     except (FileExistsError, NotADirectoryError) as error:
         raise OSError(error.errno, f"{error.strerror}, {IN_THE_WAY}", str(path)) from error
     part = hidden_path(path, f".{secrets.token_hex(TOKEN_DIGITS // 2)}.part")
+    _PARTS.add(part)  # before it is there
     try:
+        if _abandoned:
+            raise InterruptedError(errno.EINTR, "the process is about to end", str(path))
         with part.open("xb") as file:
             write(file)
             file.flush()
@@ -61,7 +74,23 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
             why += f", {IN_THE_WAY}" if isinstance(error, IsADirectoryError) else ""
             raise OSError(error.errno, why, str(path)) from error
         raise
+    finally:
+        _PARTS.discard(part)
     return path
+
+
+def abandon() -> None:
+    """Remove what is half-written and write nothing more: the process ends now, by force.
+
+    Takes no lock, so that a signal handler may call it.
+    """
+    global _abandoned
+    _abandoned = True
+    for pause_s in (LAST_WORDS_S, 0):
+        for part in tuple(_PARTS):
+            with suppress(OSError):
+                part.unlink()
+        time.sleep(pause_s)
 
 
 def remove_torn(paths: Iterable[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from sam2_blocks.errors import UsageError
 from sam2_blocks.formats.columns import structs_to_detections
 from sam2_blocks.formats.parquet import cell_to_text
 from sam2_blocks.runs.merge import Row, open_rows
-from sam2_blocks.runs.sources.addresses import is_remote
+from sam2_blocks.runs.sources.addresses import is_remote, join, tidy
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 def load_dataset(address: str | Path, *, output: str | None = None) -> sv.DetectionDataset:
     """Load the results of a run as a data set of supervision.
 
-    Pictures are opened when they are looked at, from where they were when the run was. Masks are
-    compact; they are arrays when somebody asks for one.
+    Pictures are opened when they are looked at. Those that the run was given by a relative path are
+    found from the folder of the parts, so that both can be moved together. Masks are compact; they
+    are arrays when somebody asks for one.
 
     Args:
         address: the folder or URL that a run, or all shards of one, wrote Parquet parts to.
@@ -32,10 +34,11 @@ def load_dataset(address: str | Path, *, output: str | None = None) -> sv.Detect
     Raises:
         MissingExtraError: if pyarrow is not installed.
         UsageError: if there are no parts or not all, a part is not whole, or a picture is no file
-            of this machine.
+            of this machine, or not there.
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from sam2_blocks import run_pipeline
         >>> out = tempfile.mkdtemp()
         >>> run = run_pipeline("examples/quickstart.yaml", "examples/pictures/coins.jpg", out=out,
@@ -44,8 +47,8 @@ def load_dataset(address: str | Path, *, output: str | None = None) -> sv.Detect
         ['coins.jpg']
         >>> dataset = load_dataset(out)
         >>> path, picture, found = dataset[0]
-        >>> path, len(found), dataset.classes[:1]
-        ('examples/pictures/coins.jpg', 24, ['coin'])
+        >>> Path(path).name, len(found), dataset.classes[:1]
+        ('coins.jpg', 24, ['coin'])
     """
     import supervision as sv
 
@@ -76,11 +79,20 @@ def _numbered(row: Row, output: str, classes: Sequence[str]) -> sv.Detections:
 
 
 def _path_of(row: Row, address: str) -> str:
-    path = cell_to_text(row["source"] or "")
-    if not path or is_remote(path):
+    """Where a row's picture is; a relative path is so to the folder of the parts."""
+    source = cell_to_text(row["source"] or "")
+    path = join(address, source)
+    if not source or is_remote(path):
         raise UsageError(
             f"{address}: the picture of {row['id']!r} is no file of this machine "
-            f"({path or 'it has no path'}); merge --to coco instead."
+            f"({path if source else 'it has no path'}); merge --to coco instead."
+        )
+    path = tidy(path)
+    if not os.path.isfile(path):
+        how = "" if path == source else f", which is {source!r} seen from the folder {address!r}"
+        raise UsageError(
+            f"{path}: no such file; the picture of {row['id']!r} should be there{how}. Put it "
+            "there, or run again where it is now."
         )
     return path
 

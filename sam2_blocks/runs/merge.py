@@ -15,9 +15,10 @@ from sam2_blocks.files.atomic import write_atomically, write_text
 from sam2_blocks.files.per_picture import relative_path, stem_of
 from sam2_blocks.formats.coco import CategoryNumbers, Ids, number_categories
 from sam2_blocks.formats.columns import structs_to_detections
-from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet
+from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
 from sam2_blocks.formats.yolo import data_yaml, detections_to_yolo
 from sam2_blocks.runs.shards import Manifest, Part, read_manifests
+from sam2_blocks.runs.sources.addresses import join, seen_from, tidy
 from sam2_blocks.runs.stores import LocalStore, Store, open_store
 
 ROWS_AT_ONCE = 64
@@ -65,7 +66,8 @@ def merge_parts(
     target = path or Path(store.address) / CALLED[to]
     rows = Rows(store, manifests)
     if to == "parquet":
-        write_atomically(target, rows.write_table)
+        base = str(target.parent)
+        write_atomically(target, lambda file: rows.write_table(file, base))
     else:
         name = _choose_output(store.address, manifests, output)
         if to == "coco":
@@ -152,7 +154,7 @@ class Rows:
             yield row
             self._push(open_rows, file, rest)
 
-    def write_table(self, file: BinaryIO) -> None:
+    def write_table(self, file: BinaryIO, base: str) -> None:
         """Write all rows as one table."""
         arrow = load_pyarrow()
         if not self._parts:
@@ -164,11 +166,18 @@ class Rows:
         with arrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             group: list[Row] = []
             for row in self.read():
-                group.append(row)
+                group.append(self._named_from(base, row))
                 if len(group) == ROWS_A_GROUP:
                     writer.write_table(arrow.Table.from_pylist(group, schema=schema))
                     group = []
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+
+    def _named_from(self, base: str, row: Row) -> Row:
+        """A row that names its picture as a file in this folder does."""
+        source, here = cell_to_text(row.get("source") or ""), self._store.address
+        if base == here or join(here, source) == source:
+            return row
+        return {**row, "source": text_to_cell(seen_from(base, tidy(join(here, source))))}
 
     def _first_place(self, part: Part) -> int:
         return next(int(row["place"]) for row in self._rows_of(part.file, ["place"]))

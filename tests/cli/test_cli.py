@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Pil
 
 from sam2_blocks.cli import options
+from sam2_blocks.files.claims import LOCK_FILE
 from tests.cli.conftest import COFFEE, QUICKSTART
 
 
@@ -86,3 +87,121 @@ def test_a_closed_stdout_does_not_stop_the_work(folder, tmp_path):
     result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "out").rglob("overlay.png"))) == 2
+
+
+RUNNING = """\
+import os, signal, sys, threading, time
+from pathlib import Path
+import sam2_blocks.engine.builtin
+from sam2_blocks import cli
+from sam2_blocks.testing import FakeExecutor
+
+class Embeds(FakeExecutor):
+    embedded_once = False
+    def embed(self, images):
+        if Embeds.embedded_once:
+            second_batch()
+        Embeds.embedded_once = True
+        return super().embed(images)
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+sam2_blocks.engine.builtin.load_sam2 = Embeds
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Run a program on four pictures: ``running(code)``; it may define ``second_batch``."""
+    for number in range(4):
+        Pil.new("RGB", (60, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.json").write_text('{"detections": [[10, 10, 50, 30]]}')
+    out = tmp_path / "out"
+    command = ("run", QUICKSTART, "-i", str(tmp_path), "-o", str(out), "--batch-size", "2")
+
+    def run(code):
+        program = f"{RUNNING}{code}\nsys.argv = ['sam2-blocks', *sys.argv[1:]]\ncli.main()"
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, *command],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=300,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        assert "Traceback" not in result.stderr
+        assert not list(out.rglob("*.part"))
+        return result, out
+
+    return run
+
+
+def test_a_second_interruption_on_the_heels_of_the_first_breaks_nothing(running):
+    code = (
+        "second_batch = interrupt\n"
+        "from sam2_blocks.runs.sinks.folder import FolderSink\n"
+        "end = FolderSink.end\n"
+        "def end_interrupted(self, **options):\n"
+        "    interrupt()\n"
+        "    end(self, **options)\n"
+        "FolderSink.end = end_interrupted\n"
+    )
+    result, out = running(code)
+    assert result.returncode == options.INTERRUPTED, result.stderr
+    assert "interrupted after 2 of 4" in result.stderr
+    assert not (out / LOCK_FILE).exists()
+    assert len(list(out.glob("*/overlay.png"))) == 2
+
+
+def test_a_second_interruption_that_comes_later_ends_at_once(running):
+    code = (
+        "cli.SAME_S = 0.0\n"
+        "writing = threading.Event()\n"
+        "def second_batch():\n"
+        "    writing.wait()\n"
+        "    interrupt()\n"
+        "from sam2_blocks.runs.sinks import folder\n"
+        "write = folder.write_atomically\n"
+        "def slow(file):\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    writing.set()\n"
+        "    time.sleep(0.2)\n"
+        "    interrupt()  # meanwhile the first one waits for this\n"
+        "    time.sleep(60)\n"
+        "folder.write_atomically = lambda path, _: write(path, slow)\n"
+    )
+    result, out = running(code)
+    assert result.returncode == options.INTERRUPTED, result.stderr
+    assert "interrupted again: left at once; what is complete is kept" in result.stderr
+    assert out.is_dir()
+
+
+def test_an_interruption_that_other_code_made_an_error_of_is_one(running):
+    code = (
+        "from sam2_blocks.cli import run\n"
+        "def load(**options):\n"
+        "    try:\n"
+        "        interrupt()\n"
+        "        time.sleep(600)\n"
+        "    except BaseException as error:\n"
+        "        raise RuntimeError('it cannot be built') from error\n"
+        "run.load_plugins = load\n"
+    )
+    result, _ = running(code)
+    assert result.returncode == options.INTERRUPTED, result.stderr
+    assert result.stderr.strip() == "interrupted"
+
+
+def test_an_interruption_while_python_ends_does_not_change_the_exit_code(running):
+    code = (
+        "import builtins\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid(), how=signal.SIGINT):\n"
+        "        kill(me, how)\n"
+        "builtins.last = Last()\n"
+        "second_batch = lambda: None\n"
+    )
+    result, _ = running(code)
+    assert result.returncode == 0, result.stderr

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
+from sam2_blocks.files import atomic
 from sam2_blocks.files.atomic import (
     LONGEST_NAME,
     json_text,
@@ -71,3 +72,21 @@ def test_what_is_in_the_way_of_a_file_or_its_folder_is_named(tmp_path, name):
         write_text(tmp_path / name, "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]
     assert (tmp_path / "taken").read_text() == "of somebody else"
+
+
+def test_what_is_half_written_is_abandoned_and_nothing_more_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_abandoned", False)
+    write_text(tmp_path / "whole", "whole")
+
+    def write(file):
+        file.write(b"half")
+        file.flush()
+        assert len(os.listdir(tmp_path)) == 2
+        atomic.abandon()
+        assert os.listdir(tmp_path) == ["whole"]
+
+    with pytest.raises(OSError, match="No such file"):  # it cannot come to its place any more
+        atomic.write_atomically(tmp_path / "half", write)
+    with pytest.raises(InterruptedError, match="the process is about to end"):
+        write_text(tmp_path / "late", "late")
+    assert os.listdir(tmp_path) == ["whole"]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pil
 
 from sam2_blocks import load_dataset, run_pipeline
 from sam2_blocks.errors import UsageError
+from sam2_blocks.runs.merge import merge_parts
 from sam2_blocks.testing import FakeExecutor
 from tests.runs.sinks.test_parquet import SEGMENT
 
@@ -94,3 +98,47 @@ def test_a_data_set_becomes_samples_of_fiftyone(start, tmp_path):
     [sample] = [fo.Sample(p, masks=to_fiftyone(found)) for p, _, found in load_dataset(out)]
     assert sample.filepath == path
     assert [bool(label.mask.any()) for label in sample.masks.detections] == [True] * 2
+
+
+@pytest.fixture
+def project(start, tmp_path, monkeypatch):
+    """A folder with results of pictures that were given by a relative path."""
+    (tmp_path / "pictures").mkdir()
+    add(tmp_path / "pictures" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    _, out = start("pictures")
+    assert out == tmp_path / "out"
+    return tmp_path
+
+
+def test_relative_paths_are_seen_from_the_folder_of_the_parts(project, tmp_path, monkeypatch):
+    [part] = (project / "out").glob("part-*.parquet")
+    assert pq.read_table(part)["source"].to_pylist() == ["../pictures/a.png"]
+    assert load_dataset("out").image_paths == ["pictures/a.png"]
+    monkeypatch.chdir("/")
+    assert load_dataset(project / "out").image_paths == [str(project / "pictures" / "a.png")]
+    moved = project.rename(tmp_path.with_name("moved"))
+    [(path, picture, _)] = load_dataset(moved / "out")
+    assert (path, picture.shape) == (str(moved / "pictures" / "a.png"), (40, 60, 3))
+    moved.rename(tmp_path)
+
+
+def test_where_a_picture_was_looked_for_is_said(project, monkeypatch):
+    monkeypatch.chdir("/")
+    (project / "pictures" / "a.png").unlink()
+    out, looked = project / "out", project / "pictures" / "a.png"
+    message = (
+        f"{looked}: no such file; the picture of 'a.png' should be there, which is "
+        f"'../pictures/a.png' seen from the folder '{out}'."
+    )
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_dataset(out)
+
+
+def test_a_table_merged_elsewhere_names_pictures_from_there(project, plugins):
+    merge_parts("out", "parquet", path=Path("deep/er/all.parquet"))
+    [row] = pq.read_table("deep/er/all.parquet").to_pylist()
+    assert row["source"] == "../../pictures/a.png"
+    merge_parts("out", "parquet")
+    [row] = pq.read_table("out/merged.parquet").to_pylist()
+    assert row["source"] == "../pictures/a.png"

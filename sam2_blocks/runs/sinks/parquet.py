@@ -24,6 +24,7 @@ from sam2_blocks.formats.columns import DETECTIONS, Column, find_column, whole_n
 from sam2_blocks.formats.parquet import cell_to_text, load_pyarrow, open_parquet, text_to_cell
 from sam2_blocks.runs.journal import check_resumable, describe_run
 from sam2_blocks.runs.shards import Manifest, Part, ShardFiles, read_manifests
+from sam2_blocks.runs.sources.addresses import seen_from
 from sam2_blocks.runs.stores import LocalStore, Store, open_store
 
 PART_ROWS = 1000
@@ -32,9 +33,10 @@ PART_S = 60.0
 """A part ends at so many rows, about so many bytes, or after so long, whatever comes first."""
 
 OURS = ("id", "source", "image_hw", "coco_image_id", "place", "stamp", "reads")
-"""Columns beside the outputs: the item's name, where it is from, the picture's height and width,
-its id in the COCO file it is from, its place among all items, what changes when it changes, and
-the files it was made from besides, each with its own."""
+"""Columns beside the outputs: the item's name, where it is from (a relative path is so to the
+folder of the parts), the picture's height and width, its id in the COCO file it is from, its place
+among all items, what changes when it changes, and the files it was made from besides, each with its
+own."""
 
 
 class ParquetSink:
@@ -214,7 +216,7 @@ class ParquetSink:
 
     def _add_row(self, result: ItemResult) -> bool:
         """Whether all outputs could be made cells; if not, it is said in `failed`."""
-        row = _facts(result)
+        row = self._facts(result)
         row["image_hw"] = None if result.image_hw is None else list(result.image_hw)
         row["coco_image_id"] = self._take_source(result)
         read = self._files.read_for(result.id)
@@ -234,6 +236,14 @@ class ParquetSink:
         self._rows.append(row)
         return True
 
+    def _facts(self, result: ItemResult) -> dict[str, Any]:
+        item = result.item
+        if item is None:
+            raise RuntimeError("results of a run know their items")
+        source = seen_from(self._store.address, item.source)
+        texts = {"id": result.id, "source": source, "stamp": item.stamp}
+        return {**{name: text_to_cell(text) for name, text in texts.items()}, "place": item.place}
+
     def _take_source(self, result: ItemResult) -> int | None:
         """The picture's id in the COCO file that its boxes are from; its categories are kept."""
         described = (
@@ -248,7 +258,7 @@ class ParquetSink:
 
     def _add_failure(self, result: ItemResult) -> None:
         errors = result.errors or (self.failed[-1],)
-        self._failures.append({**_facts(result), "errors": [_said(error) for error in errors]})
+        self._failures.append({**self._facts(result), "errors": [_said(error) for error in errors]})
 
     def _flush(self) -> None:
         """Give what is held to the writer, when it is ready with what it had."""
@@ -302,14 +312,6 @@ def _said(error: ErrorRecord) -> dict[str, Any]:
     found = asdict(error)
     del found["item"]
     return {k: text_to_cell(v) if isinstance(v, str) else v for k, v in found.items()}
-
-
-def _facts(result: ItemResult) -> dict[str, Any]:
-    item = result.item
-    if item is None:
-        raise RuntimeError("results of a run know their items")
-    texts = {"id": result.id, "source": item.source, "stamp": item.stamp}
-    return {**{name: text_to_cell(text) for name, text in texts.items()}, "place": item.place}
 
 
 def _fact_fields() -> list[tuple[str, Any]]:

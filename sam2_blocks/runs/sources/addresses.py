@@ -1,5 +1,8 @@
 """What a path or a URL stands for: its bytes and its name, wherever it is.
 
+A path in a file, a list as well as a table of results, is relative to the folder of that file, and
+one that a person or a program names to the current folder.
+
 Addresses are paths of this machine, ``http(s)`` URLs, which go through the guarded fetch, and
 every URL that fsspec knows, such as ``s3://…``, ``hf://…`` or ``zip://*.jpg::s3://…``. Reads that
 fail for a reason that may pass are tried again, each time after a longer pause.
@@ -15,7 +18,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -73,6 +76,46 @@ def join(base: str, text: str) -> str:
     return f"{base}/{text}" if is_remote(base) else os.path.join(base, text)
 
 
+def seen_from(base: str, address: str) -> str:
+    """How a file in a folder names what is at an address, so that `join` finds it from anywhere.
+
+    Args:
+        base: the folder, a path or URL.
+        address: a URL or an absolute path, which stay, or a path relative to the current folder.
+    """
+    if not address or is_remote(address) or os.path.isabs(address):
+        return address
+    folder, name = os.path.split(os.path.abspath(address))
+    if not is_remote(base):
+        folder = _folder_seen_from(os.path.abspath(base), folder)
+    return os.path.join(folder, name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _folder_seen_from(base: str, folder: str) -> str:
+    """Relative where that leads there, which a link on the way may prevent; else absolute."""
+    with suppress(OSError, ValueError):  # nothing is there, or it is on another drive
+        way = os.path.relpath(folder, base)
+        if os.path.samefile(os.path.join(base, way), folder):
+            return way
+    return folder
+
+
+def tidy(path: str) -> str:
+    """Leave out steps back and forth in a path, where no link makes them lead elsewhere."""
+    folder, name = os.path.split(path)
+    return os.path.join(_tidy_folder(folder, os.getcwd()), name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tidy_folder(folder: str, current: str) -> str:
+    short = os.path.normpath(folder) if folder else ""
+    with suppress(OSError):
+        if folder and not os.path.samefile(short, folder):
+            return folder
+    return "" if short == "." else short
+
+
 def parent_of(address: str) -> str:
     """The folder that an address is in; that of a chained URL is not known."""
     if not is_remote(address):
@@ -128,17 +171,23 @@ def open_binary(address: str) -> AbstractContextManager[BinaryIO]:
         raise UsageError(f"{address}: cannot be read: {error}") from error
 
 
-def read_picture(address: str, image_id: str, request: RunRequest) -> Image:
+def read_picture(address: str, image_id: str, request: RunRequest, named_in: str = "") -> Image:
     """Read the picture at an address, in the limits of a run; see `read_image`.
 
     Args:
         address: a path or URL.
         image_id: name of the picture.
         request: the run: its largest picture and range of values.
+        named_in: the file that names it by a relative path, for the error where it is not there.
 
     Raises:
         ImageError: if it cannot be read.
     """
+    if named_in and not is_remote(address) and not os.path.exists(address):
+        raise ImageError(
+            f"{address}: no such file. Check the path; those in {named_in} are relative to its "
+            "folder."
+        )
     return decode_picture(read_bytes(address) if is_remote(address) else address, image_id, request)
 
 

@@ -45,6 +45,7 @@ class CocoItems:
 
     def __init__(self, path: Path, request: RunRequest) -> None:
         self.identity = str(path.absolute())
+        self._path = str(path)
         self._folder = str(path.parent)
         self._input = request.image_input
         self._boxes_input = _boxes_input(path, request)
@@ -75,7 +76,9 @@ class CocoItems:
         """List the pictures; each is read when its batch comes."""
         for name in self._names:
             address = join(self._folder, name)
-            picture = _Once(functools.partial(read_picture, address, name, self._request))
+            named_in = self._path if address != name else ""
+            read = functools.partial(read_picture, address, name, self._request, named_in)
+            picture = _Once(read)
             inputs: dict[str, Any] = {self._input: picture}
             if self._boxes_input is not None:
                 inputs[self._boxes_input] = functools.partial(self._boxes_of, picture)

@@ -64,7 +64,9 @@ class PictureList:
     def items(self) -> Iterator[Item]:
         """List the pictures; each is read when its batch comes."""
         for line in self._lines():
-            yield picture_item(line, join(self._base, line), self._request)
+            found = join(self._base, line)
+            named_in = self._address if found != line else ""
+            yield picture_item(line, found, self._request, named_in)
 
     def _lines(self) -> Iterator[str]:
         if self._kept is not None:
@@ -79,9 +81,9 @@ class PictureList:
                     yield line.strip()
 
 
-def picture_item(name: str, address: str, request: RunRequest) -> Item:
+def picture_item(name: str, address: str, request: RunRequest, named_in: str = "") -> Item:
     """Make an item of the picture at an address."""
-    read = functools.partial(read_picture, address, name, request)
+    read = functools.partial(read_picture, address, name, request, named_in)
     return Item(name, {request.image_input: read}, stamp_of(address), source=address)
 
 

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import http.server
+import json
 import sys
 import threading
 
 import pytest
 
 from sam2_blocks.errors import ImageError, MissingExtraError, UsageError
+from sam2_blocks.runs.opening import open_source
 from sam2_blocks.runs.sources import addresses
 from sam2_blocks.runs.sources.addresses import (
     join,
     open_binary,
     parent_of,
     read_bytes,
+    seen_from,
     suffix_of,
+    tidy,
     with_retries,
 )
 
@@ -113,3 +117,54 @@ def test_addresses_are_put_together():
     assert parent_of("zip://t.csv::s3://b/a.zip") == ""
     assert suffix_of("https://x.org/t.CSV?v=1.2") == ".csv"
     assert suffix_of("zip://t.jsonl::s3://b/a.zip") == ".jsonl"
+
+
+def test_a_path_is_seen_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert seen_from("out/deep", "in/a.png") == "../../in/a.png"
+    assert seen_from(str(tmp_path / "out"), "in/a.png") == "../in/a.png"
+    assert seen_from(".", "in/a.png") == "in/a.png"
+    monkeypatch.chdir(tmp_path / "in")
+    assert seen_from("../out/deep", "a.png") == "../../in/a.png"
+    for kept in ("/data/a.png", "s3://bucket/a.png", "https://host/a.png", ""):
+        assert seen_from("out", kept) == kept
+    assert seen_from("s3://bucket/out", "a.png") == str(tmp_path / "in" / "a.png")
+
+
+def test_a_link_on_the_way_makes_a_path_absolute(tmp_path, monkeypatch):
+    (tmp_path / "big" / "disk" / "out").mkdir(parents=True)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "big" / "disk" / "out")
+    monkeypatch.chdir(tmp_path)
+    assert seen_from("out", "in/a.png") == str(tmp_path / "in" / "a.png")  # ../in is in big/disk
+
+
+def test_steps_back_and_forth_are_left_out_where_that_is_the_same(tmp_path, monkeypatch):
+    for folder in ("a/b", "in", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "a" / "in").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert tidy("c/../in/x.png") == "in/x.png"
+    assert tidy("c/../x.png") == "x.png"
+    assert tidy("link/../in/x.png") == "link/../in/x.png"  # that is a/in
+    assert tidy(f"{tmp_path}/c/../gone/x.png") == f"{tmp_path}/gone/x.png"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t.json"])
+def test_a_picture_that_is_missing_says_to_what_its_path_is_relative(tmp_path, name, asked, read):
+    (tmp_path / "deep").mkdir()
+    coco = {"images": [{"id": 1, "file_name": "b.png"}], "annotations": [], "categories": []}
+    content = {"t.csv": "image\nb.png\n", "t.txt": "b.png\n", "t.json": json.dumps(coco)}[name]
+    path = tmp_path / "deep" / name
+    path.write_text(content)
+    [item] = open_source(path, asked).items()
+    message = rf"deep/b\.png: no such file\. Check the path; those in \S+deep/{name} are relative"
+    with pytest.raises(ImageError, match=message):
+        read(item)
+    path.write_text(content.replace("b.png", str(tmp_path / "b.png")))
+    [item] = open_source(path, asked).items()
+    with pytest.raises(ImageError, match=r"b\.png: no such file\. Check the path\.$"):
+        read(item)
