@@ -28,8 +28,9 @@ def count_detections(value: Any) -> int | None:
 
 def detections_table(detections: sv.Detections, title: str) -> Table:
     """Make a table of detections, at most `MAX_ROWS` rows; the title is markup."""
-    columns = ("#", "class", "confidence", "predicted IoU", "area px", "box xyxy")
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for column in ("#", "class", "confidence", "predicted IoU", "area px", "box xyxy"):
+        table.add_column(column, overflow="fold")  # a narrow screen cuts nothing off
     shown = cast("sv.Detections", detections[:MAX_ROWS])
     for index, row in enumerate(detections_to_rows(shown, DumpOptions(polygons=False))):
         box = " ".join(f"{edge:.0f}" for edge in row["box_xyxy"])

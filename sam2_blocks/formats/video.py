@@ -18,14 +18,15 @@ from sam2_blocks.forks import after_fork
 from sam2_blocks.values import Image, UInt8Array, VideoFrame
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
+    from av.container import InputContainer, OutputContainer
     from av.video.frame import VideoFrame as AvFrame
 
 MOST_WAITING = 32  # decoded frames that nobody has asked for yet
 CODECS = ("libx264", "libopenh264", "h264_videotoolbox", "mpeg4")
 """H.264 where there is an encoder for it, the first that is there."""
-ANIMATED = {".webp": ("libwebp_anim",)}
-"""Encoders of containers that browsers show as a picture that moves, over and over."""
+OTHER_CODECS = {".webm": ("libvpx-vp9", "libvpx"), ".webp": ("libwebp_anim",)}
+"""Encoders of containers that take no H.264; a .webp is a picture that moves, over and over."""
+ENDINGS = ".mp4, .mkv, .mov, .avi, .webm or .webp"
 FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 """Names of containers that are not those of their endings."""
 DEFAULT_FPS = Fraction(25)
@@ -255,27 +256,60 @@ class VideoFile:
         return True
 
     def _begin(self, height: int, width: int, *, timed: bool) -> None:
+        if not (height and width):
+            raise ValueError(f"{self._file}: a video wants pictures of 2x2 pixels or more")
+        codec = self._choose_codec()
+        container = self._open_container()
+        try:
+            stream = self._add_stream(container, codec, timed=timed)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            container.start_encoding()
+        except (ValueError, OSError) as error:
+            container.close()
+            self._file.unlink(missing_ok=True)
+            raise ValueError(
+                f"{codec} cannot be written into a {self._ending} here ({_reason(error)}); leave "
+                f"'codec' out, and choose {ENDINGS}"
+            ) from error
+        self._container, self._stream, self._hw = container, stream, (height, width)
+
+    def _open_container(self) -> OutputContainer:
         import av
 
-        self._hw = height, width
-        usual = ANIMATED.get(self._ending, CODECS)
+        form = FORMATS.get(self._ending, self._ending.lstrip("."))
+        options = {"loop": "0"} if self._ending == ".webp" else {}
+        try:
+            return av.open(str(self._file), "w", format=form, options=options)
+        except ValueError as error:
+            raise ValueError(f"no video ends in {self._ending!r}; choose {ENDINGS}") from error
+
+    def _add_stream(self, container: OutputContainer, codec: str, *, timed: bool) -> Any:
+        stream: Any = container.add_stream(codec, rate=self._rate)
+        if timed and _has_times(container):
+            stream.codec_context.time_base = TICK_S
+            # With frames out of order, a video that ends in a long one is said to end before it.
+            stream.codec_context.max_b_frames = 0
+            self._clock = _Clock(self._rate)
+        return stream
+
+    def _choose_codec(self) -> str:
+        import av
+
+        usual = OTHER_CODECS.get(self._ending, CODECS)
         here = (name for name in usual if name in av.codecs_available)
         codec = self._codec or next(here, usual[0])
         if codec not in av.codecs_available:
             raise ValueError(
-                f"there is no encoder {codec!r} here; leave 'codec' out for {CODECS[0]}"
+                f"there is no encoder {codec!r} here; leave 'codec' out for {usual[0]}"
             )
-        form = FORMATS.get(self._ending, self._ending.lstrip("."))
-        options = {"loop": "0"} if self._ending in ANIMATED else {}
-        self._container = av.open(str(self._file), "w", format=form, options=options)
-        self._stream = self._container.add_stream(codec, rate=self._rate)
-        self._stream.width, self._stream.height = width, height
-        self._stream.pix_fmt = "yuv420p"
-        if timed and av.format.Flags.variable_fps in av.format.Flags(self._container.format.flags):
-            self._stream.codec_context.time_base = TICK_S
-            # With frames out of order, a video that ends in a long one is said to end before it.
-            self._stream.codec_context.max_b_frames = 0
-            self._clock = _Clock(self._rate)
+        return codec
+
+
+def _has_times(container: OutputContainer) -> bool:
+    """Whether each frame may be shown as long as it likes."""
+    from av.format import Flags
+
+    return Flags.variable_fps in Flags(container.format.flags)
 
 
 class _Clock:

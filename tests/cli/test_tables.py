@@ -13,8 +13,8 @@ from sam2_blocks.formats.rows import rows_to_detections
 from sam2_blocks.testing import sample_detections
 
 
-def text_of(table):
-    console = Console(width=120)
+def text_of(table, width=120):
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -27,6 +27,14 @@ def test_a_row_tells_class_scores_area_and_box():
     assert [cell.strip() for cell in face.split("│")[1:-1]] == [
         "0", "face", "0.90", "0.75", "120", "2 3 11 14",
     ]  # fmt: skip
+
+
+def test_a_narrow_screen_cuts_nothing_off():
+    found = rows_to_detections([{"box_xyxy": [1000, 200, 3100, 1411], "confidence": 0.91}])
+    text = text_of(detections_table(found, "t"), width=38)
+    assert "…" not in text
+    box = [line.split("│")[-2].strip() for line in text.splitlines() if line.count("│") > 1]
+    assert "".join(box) == "100020031001411"
 
 
 def test_brackets_in_names_are_no_markup():

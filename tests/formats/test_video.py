@@ -86,7 +86,7 @@ def clip(tmp_path):
     return write(tmp_path / "clip.mp4")
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".mov", ".avi"])
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".mov", ".avi", ".webm"])
 def test_what_is_written_is_read_again(tmp_path, ending):
     path = write(tmp_path / f"clip{ending}")
     facts = read_facts(path)
@@ -134,6 +134,33 @@ def test_an_address_that_never_says_anything(monkeypatch):
     message = r"tcp://.*: is no video that can be opened here: nothing came for 0.3 s"
     with sender(b"") as address, pytest.raises(ImageError, match=message):
         next(decode_frames(address))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "message"),
+    [
+        ("clip.xyz", None, r"no video ends in '\.xyz'; choose \.mp4, "),
+        ("clip", None, r"no video ends in ''; choose \.mp4, "),
+        ("clip.gif", None, r"libx264 cannot be written into a \.gif here .*choose \.mp4, "),
+        ("clip.webm", "libx264", r"libx264 cannot be written into a \.webm here"),
+        ("clip.mp4", "mpeg99", "there is no encoder 'mpeg99' here; leave 'codec' out for libx264"),
+    ],
+)
+def test_a_video_that_cannot_begin_leaves_nothing(tmp_path, name, codec, message):
+    """And says the same of every frame."""
+    video = VideoFile(tmp_path / name, codec=codec)
+    for number in range(2):
+        with pytest.raises(ValueError, match=message):
+            video.add(shade(number))
+    assert not video.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_too_small_for_a_video(tmp_path):
+    video = VideoFile(tmp_path / "clip.mp4")
+    with pytest.raises(ValueError, match="a video wants pictures of 2x2 pixels or more"):
+        video.add(shade(0)[:1, :1])
+    assert not video.close()
 
 
 def test_a_codec_by_name(tmp_path):
