@@ -67,7 +67,8 @@ def read_facts(path: str | Path) -> VideoFacts:
         marks = [packet.pts for packet in container.demux(stream) if packet.size > 0]
         rate = stream.average_rate
         times_s = _times_of(marks, stream.time_base)
-        missing_s = max(0.0, _promised_s(container) - times_s[-1]) if times_s else 0.0
+        end_s = times_s[-1] + float(1 / rate if rate else 0) if times_s else 0.0
+        missing_s = max(0.0, _promised_s(container) - end_s) if times_s else 0.0
         return VideoFacts(len(marks), float(rate) if rate else None, times_s, missing_s)
 
 

@@ -444,6 +444,11 @@ def test_seconds_of_a_video_without_times():
     assert list(choose_frames(choice, VideoFacts(10, 10.0))) == [5, 6, 7]
 
 
+def test_a_slow_video_is_not_taken_for_one_that_is_cut_short(tmp_path, request_for):
+    path = write(tmp_path / "clip.mp4", count=4, fps=0.2)
+    assert open_video(str(path), request_for()).notes == []
+
+
 @pytest.mark.parametrize("ending", [".mkv", ".mp4"])
 def test_a_video_that_is_cut_short_is_noted(tmp_path, request_for, ending):
     """Nothing fails in it: it only ends."""
