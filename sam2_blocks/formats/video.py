@@ -47,11 +47,13 @@ class VideoFacts:
         frames: how many packets it has, usually one a frame.
         fps: frames a second on average, if known.
         times_s: when each is shown, in seconds from the first one; None if not all are known.
+        missing_s: seconds by which it ends before its container says; 0 if nobody can tell.
     """
 
     frames: int
     fps: float | None
     times_s: Sequence[float] | None = None
+    missing_s: float = 0.0
 
 
 def read_facts(path: str | Path) -> VideoFacts:
@@ -65,7 +67,18 @@ def read_facts(path: str | Path) -> VideoFacts:
         marks = [packet.pts for packet in container.demux(stream) if packet.size > 0]
         rate = stream.average_rate
         times_s = _times_of(marks, stream.time_base)
-        return VideoFacts(len(marks), float(rate) if rate else None, times_s)
+        end_s = times_s[-1] + float(1 / rate if rate else 0) if times_s else 0.0
+        missing_s = max(0.0, _promised_s(container) - end_s) if times_s else 0.0
+        return VideoFacts(len(marks), float(rate) if rate else None, times_s, missing_s)
+
+
+def _promised_s(container: InputContainer) -> float:
+    """How long the container says that its video is; 0 if it does not."""
+    stream = container.streams.video[0]
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    only = len(container.streams) == 1  # else it may be that of the sound
+    return container.duration / 1e6 if only and container.duration else 0.0
 
 
 def _times_of(marks: Sequence[int | None], base: Fraction | None) -> Sequence[float] | None:

@@ -22,6 +22,9 @@ from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, re
 from sam2_blocks.runs.sources.folder import VIDEO_SUFFIXES, PictureFiles, natural_key
 from sam2_blocks.values import Image, VideoFrame
 
+LEAST_MISSING_S = 1.0
+"""By how much a video may end early without a word: its last frame may be shown for a while."""
+
 LIVE = re.compile(r"^(rtsps?|rtmps?|srt|udp|tcp)://|^/dev/video\d+$")
 
 
@@ -35,6 +38,7 @@ class VideoFrames:
 
     Attributes:
         identity: the file, absolute, and which of its frames; see `Source`.
+        notes: that it seems to be cut short.
 
     Raises:
         UsageError: if it cannot be opened, or none of its frames are wanted.
@@ -42,7 +46,6 @@ class VideoFrames:
     """
 
     alone = False
-    notes: Sequence[str] = ()
 
     def __init__(self, path: Path, request: RunRequest, facts: VideoFacts | None = None) -> None:
         self._path = path
@@ -59,6 +62,7 @@ class VideoFrames:
                 "and --every."
             )
         self.identity = f"{os.path.abspath(path)} {self._indices}"
+        self.notes = _notes_of(path, self._facts)
 
     @property
     def total(self) -> int:
@@ -132,6 +136,7 @@ class VideoFiles:
             return
         if choose_frames(request.frames, facts):
             self._videos.append(VideoFrames(path, request, facts))
+            self.notes += self._videos[-1].notes
         else:
             self.notes.append(f"left out: {path}, none of whose frames are wanted")
 
@@ -323,6 +328,17 @@ def choose_frames(choice: FrameChoice, facts: VideoFacts) -> range:
     last = choice.last(facts.fps, facts.times_s)
     stop = facts.frames if last is None else min(last, facts.frames)
     return range(choice.first(facts.fps, facts.times_s), stop, choice.every)
+
+
+def _notes_of(path: Path, facts: VideoFacts) -> list[str]:
+    """Say that a file seems to be cut short, which no decoder does."""
+    last_s = facts.times_s[-1] if facts.times_s else 0.0
+    if facts.missing_s <= max(LEAST_MISSING_S, last_s / 20):
+        return []
+    return [
+        f"{path}: ends after {last_s:.1f} s, and says that it is {facts.missing_s:.1f} s longer; "
+        "is it cut short?"
+    ]
 
 
 def _as_frame(read: Callable[[], Image], frame: VideoFrame) -> Image:

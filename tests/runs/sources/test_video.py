@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 from PIL import Image as Pil
 
@@ -440,3 +442,36 @@ def test_seconds_of_a_video_whose_frames_are_not_evenly_spaced(tmp_path, request
 def test_seconds_of_a_video_without_times():
     choice = FrameChoice(start="0.5s", stop="0.8s")
     assert list(choose_frames(choice, VideoFacts(10, 10.0))) == [5, 6, 7]
+
+
+def test_a_slow_video_is_not_taken_for_one_that_is_cut_short(tmp_path, request_for):
+    path = write(tmp_path / "clip.mp4", count=4, fps=0.2)
+    assert open_video(str(path), request_for()).notes == []
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".mp4"])
+def test_a_video_that_is_cut_short_is_noted(tmp_path, request_for, ending):
+    """Nothing fails in it: it only ends."""
+    path = tmp_path / f"whole{ending}"
+    video, noise = VideoFile(path, fps=4), np.random.default_rng(0)
+    for _ in range(40):
+        video.add(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    video.close()
+    assert open_video(str(path), request_for()).notes == []
+    cut = tmp_path / f"cut{ending}"
+    if ending == ".mp4":  # what says how long it is has to come first
+        with (
+            av.open(str(path)) as whole,
+            av.open(str(cut), "w", options={"movflags": "faststart"}) as copy,
+        ):
+            stream = copy.add_stream_from_template(whole.streams.video[0])
+            for packet in whole.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    copy.mux(packet)
+        path = cut
+    content = path.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    [note] = open_video(str(cut), request_for()).notes
+    assert "s longer; is it cut short?" in note
+    assert open_video(f"{tmp_path}/cut*", request_for()).notes == [note]
