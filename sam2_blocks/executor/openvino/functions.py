@@ -166,25 +166,22 @@ class CompiledFunction:
             with self._lock:
                 self._calls -= 1
                 self._ended = time.monotonic()
-                if not self._watched:
-                    self._watched = True
-                    _look_later(self, IDLE_S)
+                self._watched = self._watched or _look_later(self, IDLE_S)
 
     def look(self) -> None:
         """Let go of what is only needed during a call, or look again when it may be time."""
         with self._lock:
             left = IDLE_S if self._calls else self._ended + IDLE_S - time.monotonic()
-            self._watched = left > 0
-            if self._watched:
-                _look_later(self, left)
+            self._watched = left > 0 and _look_later(self, left)
+            if left > 0:
                 return
             self._idle.clear()
             self._compiled.release_memory()
         give_back()
 
 
-def _look_later(function: CompiledFunction, seconds: float) -> None:
-    """Call `look` in a thread of its own, if the function is still there."""
+def _look_later(function: CompiledFunction, seconds: float) -> bool:
+    """Call `look` in a thread of its own, if the function is still there, or say that none is."""
     reference = weakref.ref(function)
 
     def look() -> None:
@@ -194,7 +191,11 @@ def _look_later(function: CompiledFunction, seconds: float) -> None:
 
     timer = threading.Timer(seconds, look)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:  # the process ends, or has no more threads: what was computed counts
+        return False
+    return True
 
 
 def compile_plan(plan: Plan) -> CompiledFunction:

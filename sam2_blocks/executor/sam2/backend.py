@@ -138,8 +138,8 @@ class OpenVinoEncoder:
 
     def split(self, calls: int) -> OpenVinoEncoder:
         """Return the same for so many calls at a time, with one core each."""
-        if calls not in self._split:
-            self._split[calls] = OpenVinoEncoder(self._run.split(calls))
+        if calls not in self._split:  # if threads ask at once, all get that of the first
+            self._split.setdefault(calls, OpenVinoEncoder(self._run.split(calls)))
         return self._split[calls]
 
 

@@ -231,7 +231,7 @@ def test_memory_is_kept_while_a_call_runs(plan, monkeypatch):
     looked = []
     run = compile_plan(plan)
     monkeypatch.setattr(functions, "give_back", lambda: pytest.fail("given back"))
-    monkeypatch.setattr(functions, "_look_later", lambda function, seconds: looked.append(seconds))
+    monkeypatch.setattr(functions, "_look_later", lambda _, seconds: not looked.append(seconds))
     with run._running():
         run.look()
         with run._running():
@@ -239,6 +239,21 @@ def test_memory_is_kept_while_a_call_runs(plan, monkeypatch):
     run.look()  # too early
     assert looked[:2] == [functions.IDLE_S] * 2
     assert all(0 < seconds <= functions.IDLE_S for seconds in looked)
+
+
+def test_a_process_that_starts_no_more_threads_has_its_results(plan, monkeypatch):
+    """As one that ends while a thread computes; the next call tries to watch again."""
+    run = compile_plan(plan)
+
+    def refuse(timer):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Timer, "start", refuse)
+        assert_equal(run(*inputs()), plan.function(*inputs()))
+    assert not run._watched
+    run(*inputs())
+    assert run._watched
 
 
 def test_a_folder_that_cannot_be_written_changes_no_result(plan, folder):

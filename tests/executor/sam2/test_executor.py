@@ -148,7 +148,7 @@ def test_a_picture_seen_before_is_not_encoded_again(monkeypatch, load_nano):
 
 
 def test_pictures_that_nobody_asks_for_are_forgotten(load_nano):
-    executor = load_nano(seed=1)
+    executor = load_nano(seed=SEED)
     prompts = PromptSet.from_boxes([[1, 1, 9, 9]])
     for seed in range(3):
         [embedding] = executor.embed([picture(seed)])
@@ -386,14 +386,14 @@ def test_options_out_of_range_are_refused(nano, nano_embedding, option):
 def test_what_the_decoder_keeps_is_bounded_by_the_setting_of_the_cache(pictures, load_nano):
     prompts = PromptSet.from_points([[5, 5], [9, 9], [20, 20]])
     images = list(pictures.values())
-    kept, none = load_nano(), load_nano(cache_bytes=0)
+    kept, none = load_nano(seed=SEED), load_nano(seed=SEED, cache_bytes=0)
     for executor in (kept, none):
         [embedding] = executor.embed(images[:1])
         executor.segment([(embedding, prompts)])
     assert kept.decoder_cache_stats().nbytes > 0
     assert (none.decoder_cache_stats().entries, none.decoder_cache_stats().nbytes) == (0, 0)
     assert none.decoder_cache_stats().misses == 1  # once for all prompts, as ever
-    small = load_nano(cache_bytes=kept.decoder_cache_stats().nbytes)
+    small = load_nano(seed=SEED, cache_bytes=kept.decoder_cache_stats().nbytes)
     for image in images[:2]:
         [embedding] = small.embed([image])
         small.segment([(embedding, prompts)])
@@ -401,7 +401,7 @@ def test_what_the_decoder_keeps_is_bounded_by_the_setting_of_the_cache(pictures,
 
 
 def test_a_device_is_not_used_in_a_forked_child(monkeypatch, nano_embedding, load_nano):
-    executor = load_nano()
+    executor = load_nano(seed=SEED)
     monkeypatch.setattr(executor, "_forked", True)
     with pytest.raises(ModelError, match=r"before this process was forked.*method 'spawn'"):
         executor.embed([sample_image()])

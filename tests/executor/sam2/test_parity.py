@@ -94,12 +94,24 @@ def test_preprocessing_equals_torchvision(name, pictures, official_class, tiny):
     assert torch.equal(ours, official), f"differs by {(ours - official).abs().max():.2e}"
 
 
+@pytest.fixture(scope="module")
+def tiny_official(tiny, pictures, official_class):
+    predictor = official_class(tiny.model.network)
+    predictor.set_image(pictures["photo"].pixels)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def small_official(small, pictures, official_class):
+    predictor = official_class(small.model.network)
+    predictor.set_image(pictures["odd"].pixels)
+    return predictor
+
+
 @pytest.mark.parametrize(("model", "name"), [("tiny", "photo"), ("small", "odd")])
-def test_embeddings_equal_set_image(model, name, request, pictures, official_class):
-    executor: Sam2Executor = request.getfixturevalue(model)
+def test_embeddings_equal_set_image(model, name, request, pictures):
     embedding: Embedding = request.getfixturevalue(f"{model}_embedding")
-    predictor = official_class(executor.model.network)
-    predictor.set_image(pictures[name].pixels)
+    predictor = request.getfixturevalue(f"{model}_official")
     assert embedding.image_hw == pictures[name].pixels.shape[:2]
     official = [predictor._features["image_embed"], *predictor._features["high_res_feats"]]
     ours = [embedding.image_embed, *embedding.high_res_feats]
@@ -134,13 +146,11 @@ def test_twenty_boxes(tiny, tiny_embedding, official_class):
 
 
 @NEEDS_OPENVINO
-def test_openvino_from_the_picture_on(tiny, pictures, official_class):
+def test_openvino_from_the_picture_on(tiny_official, pictures):
     """The whole way at 1024 px, encoder included: what `strict` promises with this backend, too."""
     ours = load("sam2.1/hiera_tiny", device="cpu", seed=SEED, backend="openvino")
     boxes = boxes_in(SIZES_WH[0], 8, seed=5)
-    predictor = official_class(tiny.model.network)
-    predictor.set_image(pictures["photo"].pixels)
-    masks, iou, logits = predictor.predict(box=boxes)
+    masks, iou, logits = tiny_official.predict(box=boxes)
     [embedding] = ours.embed([pictures["photo"]])
     [found] = ours.segment([(embedding, PromptSet.from_boxes(boxes))])
     assert embedding.spec.backend == "openvino"
