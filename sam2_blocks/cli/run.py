@@ -390,7 +390,7 @@ def _follow(under_way: Run, folder: str, *, quiet: bool, sheet: Report | None = 
     except UsageError as wrong:
         if not finished:
             raise
-        done = f"{finished} before it are in {folder}, and --resume goes on from there."
+        done = f"{finished} before it are in {folder}; once that is mended, --resume goes on."
         raise SourceError(f"{wrong} {done}") from wrong
     except KeyboardInterrupt:
         screen.print_interrupted(finished, under_way.total, folder)

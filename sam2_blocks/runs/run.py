@@ -33,6 +33,7 @@ from sam2_blocks.language.pipeline import Pipeline
 from sam2_blocks.runs.flight import Flight, HasFlightNote
 from sam2_blocks.runs.opening import holds_parts, open_sink, open_source
 from sam2_blocks.runs.shards import ShardOf
+from sam2_blocks.runs.sinks.earlier import two_items
 from sam2_blocks.runs.sources.addresses import is_remote
 from sam2_blocks.turns import short_turns
 
@@ -290,10 +291,7 @@ class Run(Iterator[ItemResult]):
         seen: set[str] = set()
         for place, item in enumerate(name_failures(self._source.items())):
             if item.id in seen:
-                raise UsageError(
-                    f"two items are called {item.id!r}; name them apart: in a column 'id' of a "
-                    "table, or run inputs that hold the same picture into folders of their own."
-                )
+                raise UsageError(two_items(item.id))
             seen.add(item.id)
             if item.id not in done:
                 place = place if item.place is None else item.place

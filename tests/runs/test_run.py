@@ -325,6 +325,14 @@ def test_rows_before_a_torn_one_are_written_and_gone_on_from(start, folder, tmp_
     assert [*ids, *rest] == [*(f"a{number}" for number in range(300)), "b"]
 
 
+def test_two_items_of_one_name_are_refused_before_anything_runs(start, folder, tmp_path):
+    (tmp_path / "list.txt").write_text("in/a.png\nin/b.png\nin/a.png\n")
+    run = start(tmp_path / "list.txt", out=tmp_path / "out", batch_size=1)
+    with pytest.raises(UsageError, match=r"two items are called 'in/a\.png'"):
+        next(run)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_models_are_shared_with_other_runs(start, plugins, tmp_path):
     resources = plugins.resources()
     files = resources.files

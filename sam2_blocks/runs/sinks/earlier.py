@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -137,8 +138,8 @@ def plan_run(folder: Path, request: RunRequest, source: Source) -> EarlierRun:
         source: its items.
 
     Raises:
-        UsageError: if the earlier run was another, so that the two would be mixed, or this one
-            cannot go on with it.
+        UsageError: if two items have one id, or the earlier run was another, so that the two would
+            be mixed, or this one cannot go on with it.
     """
     if request.resume and (source.alone or source.identity is None):
         raise UsageError(
@@ -153,6 +154,9 @@ def plan_run(folder: Path, request: RunRequest, source: Source) -> EarlierRun:
         return EarlierRun(folder, OutputFiles(folder), None, {})
     items = list(source.items()) if source.identity else []
     stamps = {item.id: item.stamp for item in items}
+    if len(stamps) < len(items):
+        names = Counter(item.id for item in items)
+        raise UsageError(two_items(names.most_common(1)[0][0]))
     if not request.resume:
         return EarlierRun(folder, OutputFiles(folder), journal, stamps)
     journal.plan(stamps)
@@ -160,6 +164,14 @@ def plan_run(folder: Path, request: RunRequest, source: Source) -> EarlierRun:
     order = {name: place for place, name in enumerate(stamps)}
     files = OutputFiles(folder, kept=journal.kept, shared_before=journal.shared, order=order)
     return EarlierRun(folder, files, journal, stamps)
+
+
+def two_items(name: str) -> str:
+    """Say that two items have one id."""
+    return (
+        f"two items are called {name!r}; name them apart: in a column 'id' of a table, or run "
+        "inputs that hold the same picture into folders of their own."
+    )
 
 
 def _forget_broken_groups(journal: Journal, items: Iterable[Item]) -> None:

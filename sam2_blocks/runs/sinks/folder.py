@@ -30,7 +30,7 @@ from sam2_blocks.engine.places import RunRequest, Source
 from sam2_blocks.engine.records import ErrorRecord, ItemResult
 from sam2_blocks.errors import UsageError, as_error, is_full, message_of
 from sam2_blocks.files.atomic import write_atomically, write_text
-from sam2_blocks.files.claims import ERRORS_FILE, FLIGHT_FILE, LOCK_FILE, OutputFiles
+from sam2_blocks.files.claims import ERRORS_FILE, FLIGHT_FILE, LOCK_FILE, RESERVED, OutputFiles
 from sam2_blocks.files.per_picture import relative_path, stem_of
 from sam2_blocks.runs.sinks.earlier import EarlierRun, plan_run
 from sam2_blocks.runs.stores import LocalStore, Store
@@ -225,7 +225,14 @@ class FolderSink:
         return written, None
 
     def _why_not(self, item: str) -> Exception | None:
-        """Refuse an item that would write over another one, where nobody knew before it came."""
+        """Refuse an item that would write over a file of the run, or over another item.
+
+        The latter where nobody knew before it came.
+        """
+        if any(name in item for name in RESERVED) and not self._alone:
+            top = next(iter(_place_of(item, self._request.names).parts), "")
+            if top in RESERVED:
+                return ValueError(f"{top!r} is a file of the run itself; rename the item")
         if self._owners is None:
             return None
         place = self._place(item)

@@ -7,16 +7,17 @@ import itertools
 import json
 import re
 import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from sam2_blocks.clock import stage
 from sam2_blocks.engine.places import RunRequest
 from sam2_blocks.engine.records import Item
-from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.errors import FileWarning, ImageError, UsageError
 from sam2_blocks.runs.sources.addresses import (
     absolute,
     decode_picture,
@@ -175,10 +176,26 @@ def _members(shard: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
                     key = path.with_name(base).as_posix()
                     yield key, ending, (member.offset_data, member.size)
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            _check_end(shard, file, archive.offset)
     except tarfile.TarError as error:
         raise UsageError(
             f"{shard}: is no whole tar file: {error}. Fetch it again, or leave it out."
         ) from error
+
+
+def _check_end(shard: str, file: BinaryIO, place: int) -> None:
+    """Say that a tar does not end where its last file does, which `tarfile` takes for its end."""
+    file.seek(place)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block == bytes(tarfile.BLOCKSIZE):
+        return
+    if block:
+        raise tarfile.TarError(f"what begins at byte {place} is no file in it")
+    warnings.warn(
+        f"{shard}: has no mark at its end, so perhaps not all of its files; was it cut short?",
+        FileWarning,
+        stacklevel=2,
+    )
 
 
 @stage("read")
@@ -199,7 +216,7 @@ def _picture(where: tuple[str, int, int], name: str, request: RunRequest) -> Ima
 def _plain(where: tuple[str, int, int]) -> Any:
     try:
         return json.loads(_read(where))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where[0]}: a file in it is no JSON: {error}") from error
 
 

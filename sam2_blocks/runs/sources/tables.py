@@ -36,9 +36,13 @@ from sam2_blocks.runs.sources.addresses import (
 
 ID_COLUMN = "id"
 ROWS_AT_ONCE = 256
+NO_PICTURE = {"bytes": None, "path": None}
+"""How `datasets` of Hugging Face leaves the cell of a picture empty."""
+
 NOT_UTF8 = re.compile("[\udc80-\udcff]")
 """Stands for bytes that are no UTF-8, where they are read all the same."""
 
+LONGEST_SHOWN = 100
 TEXT_KINDS = frozenset({"string", "image"})
 
 Row = Mapping[str, Any]
@@ -115,7 +119,7 @@ class TableRows:
         given = {}
         for key in self._used:
             cell = row.get(key)
-            if cell is not None and cell != "":
+            if cell is not None and cell != "" and cell != NO_PICTURE:
                 given[key] = cell
         source = self._source(given)
         name = self._name(row) or source or f"row {number}"
@@ -177,16 +181,32 @@ def _read_csv(address: str, columns: Collection[str] | None) -> Iterator[Row]:
         rows = csv.reader(lines, strict=True)
         try:
             names = next(rows, [])
-            if any(map(_is_not_utf8, names)):
-                raise UsageError(f"{address}: is no CSV table in UTF-8: its first line is not.")
+            _check_names(address, names)
             yield from (
                 _named(names, row, f"{address}, line {rows.line_num}") for row in rows if any(row)
             )
         except csv.Error as error:
-            raise UsageError(
-                f"{address}, line {rows.line_num}: is no CSV table from here on: {error}. Put a "
-                "cell with commas or quotes into quotes, and write a quote in it twice."
-            ) from error
+            raise UsageError(_why_torn(f"{address}, line {rows.line_num}", error)) from error
+
+
+def _why_torn(where: str, error: csv.Error) -> str:
+    if "field limit" in str(error):
+        return (
+            f"{where}: a cell has more than {csv.field_size_limit():,} characters. Is a quote not "
+            "closed? If it is meant, write the table as JSON lines or Parquet."
+        )
+    return (
+        f"{where}: is no CSV table from here on: {error}. Put a cell with commas or quotes into "
+        "quotes, and write a quote in it twice."
+    )
+
+
+def _check_names(address: str, names: Sequence[str]) -> None:
+    if any(map(_is_not_utf8, names)):
+        raise UsageError(f"{address}: is no CSV table in UTF-8: its first line is not.")
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"{address}: two columns are called {twice!r}; leave one of them out.")
 
 
 def _is_not_utf8(text: str) -> bool:
@@ -217,7 +237,7 @@ def _parse_row(line: bytes, address: str, number: int) -> Row:
     try:
         text = str(line, "utf-8")  # json.loads would look for other encodings first
         row = json.loads(text.lstrip("\ufeff") if number == 1 else text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {_BROKEN: f"{address}, line {number}: is no JSON ({error})"}
     if not isinstance(row, dict):
         got = type(row).__name__
@@ -302,10 +322,14 @@ def _plain(cell: Any) -> Any:
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(
-            f"wants JSON in the cell, such as [[10, 20, 90, 80]], got {text!r}"
+            f"wants JSON in the cell, such as [[10, 20, 90, 80]], got {_short(text)}"
         ) from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
 
 
 def _raise(message: str) -> NoReturn:

@@ -254,3 +254,16 @@ def test_who_does_not_want_to_wait_at_the_end_loses_nothing(open_sink, tmp_path,
     following = open_sink()
     following.begin(source_of("a", "b"))  # nobody holds the folder any more
     following.end(complete=False)
+
+
+@pytest.mark.parametrize("name", ["errors.json", "errors.json/a.png", "./.flying.json/b"])
+def test_an_item_called_like_a_file_of_the_run_fails_alone(open_sink, tmp_path, name):
+    sink = open_sink()
+    sink.begin(source_of("a.png", name, "deep/errors.json"))
+    for one in ("a.png", name, "deep/errors.json"):
+        sink.write(result_of(one))
+    sink.end(complete=True)
+    rows = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert [row["item"] for row in rows] == [name]
+    assert "is a file of the run itself; rename the item" in rows[0]["message"]
+    assert (tmp_path / "out" / "deep" / "errors.json" / "boxes.json").is_file()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sam2_blocks.errors import ImageError, UsageError
+from sam2_blocks.errors import FileWarning, ImageError, UsageError
 from sam2_blocks.runs.sources.shards import expand_range, open_shards
 from tests.runs.sources.conftest import BOXES
 
@@ -68,6 +68,23 @@ def test_what_is_wrong_is_said(shards, asked, read):
     with pytest.raises(UsageError, match="two shards are called 'd-00'"):
         open_shards(f"{shards}/**/d-00.tar", asked)
     assert open_shards("photos", asked) is None
+
+
+def test_a_tar_that_is_cut_short_or_damaged_is_not_taken_for_a_whole_one(tmp_path, asked, picture):
+    path = tmp_path / "d.tar"
+    write_tar(path, {f"{n}.png": picture(8) for n in (1, 2, 3)})
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        end = archive.getmembers()[2].offset
+    path.write_bytes(whole[:end])
+    with pytest.warns(FileWarning, match=r"d\.tar: has no mark at its end, so perhaps not all"):
+        assert [item.id for item in open_shards(str(path), asked).items()] == ["d/1", "d/2"]
+    for torn in (whole[: end + 100], whole[:end] + b"x" * 512):
+        path.write_bytes(torn)
+        items = open_shards(str(path), asked).items()
+        assert next(items).id == "d/1"
+        with pytest.raises(UsageError, match=rf"at byte {end} is no file in it\. Fetch it again"):
+            next(items)  # nobody knows whether the second one lacks a file
 
 
 def test_a_sample_that_lacks_what_is_required_fails_alone(shards, asked, read, plugins):

@@ -120,6 +120,27 @@ def test_a_quote_that_is_wrong_ends_a_table_there(folder, asked):
         next(items)
 
 
+def test_json_that_is_too_deep_and_a_picture_that_is_null_are_wrong_alone(folder, asked, read):
+    deep = "[" * 100_000 + "]" * 100_000
+    (folder / "t.jsonl").write_text(f'{{"image": {deep}}}\n{{"image": "a.png"}}\n')
+    bad, good = TableRows(str(folder / "t.jsonl"), asked).items()
+    with pytest.raises(ValueError, match="line 1: is no JSON"):
+        read(bad)
+    assert read(good).hw == (6, 8)
+    (folder / "t.csv").write_text(f"image,boxes\na.png,{deep}\n")
+    with pytest.raises(UsageError, match=r"line 2: a cell has more than 131,072 .* or Parquet\.$"):
+        open_table(str(folder / "t.csv"), asked)
+    (folder / "t.csv").write_text(f"image,boxes\na.png,{deep[40_000:-40_000]}\n")
+    (bad,) = TableRows(str(folder / "t.csv"), asked).items()
+    with pytest.raises(ValueError, match=r"wants JSON in the cell, .*, got '\[{100}…'$"):
+        read(bad, "boxes")
+    cells = [{"bytes": None, "path": "a.png"}, {"bytes": None, "path": None}]
+    path = write(folder / "t.parquet", [{"image": cell} for cell in cells])
+    _, bad = TableRows(path, asked).items()
+    with pytest.raises(ValueError, match="the cell of column 'image' is empty"):
+        read(bad)
+
+
 def test_a_number_is_no_picture(folder, asked, read):
     (item,) = TableRows(write(folder / "t.jsonl", [{"image": 7}]), asked).items()
     with pytest.raises(ValueError, match="wants a path or a URL of a picture, got 7"):
@@ -139,6 +160,7 @@ def test_a_table_that_does_not_fit_is_refused(folder, asked):
     for name, content, message in (
         ("t.csv", "imge,boxes\na,b\n", r"has no column 'image', which the pipeline needs.*'imge'"),
         ("t.csv", "", "the table is empty"),
+        ("t.csv", "image,boxes,image\na,b,c\n", "two columns are called 'image'; leave one of"),
         ("t.csv", "image;boxes\na.png;3\n", "wants commas between the columns, got 'image;boxes'"),
         ("t.csv", "image\n".encode("utf-16"), "is no CSV table in UTF-8"),
         ("t.jsonl", '{"image"\n', r"t\.jsonl, line 1: is no JSON"),
