@@ -190,6 +190,9 @@ class Runner:
             _Readers(self._readers, "sam2-blocks-reader") as readers,
             ThreadPoolExecutor(1, "sam2-blocks-follower") as follower,
         ):
+            # Its thread is there before work is. One that is interrupted while it starts is not
+            # waited for at the end, and would go on when all else is finished.
+            follower.submit(bool).result()
             upcoming = self._read_batch(readers, intake)
             while upcoming:
                 current = upcoming

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -166,3 +167,18 @@ def test_a_block_that_is_made_only_to_finish_may_fail_in_any_way(doubling, monke
         Runner(pipeline, doubling.plugins, resources=resources) as runner,
     ):
         list(runner.run([]))
+
+
+def test_a_thread_that_is_interrupted_while_it_starts_has_no_work(doubling, monkeypatch):
+    """Nobody would wait for it, and it would write when all files are closed."""
+    start = threading.Thread.start
+
+    def interrupted(self):
+        start(self)
+        if self.name.startswith("sam2-blocks-follower"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        doubling.run([1, 2, 3])
+    assert Double.batches == []

@@ -230,9 +230,9 @@ class FolderSink:
         The latter where nobody knew before it came.
         """
         if any(name in item for name in RESERVED) and not self._alone:
-            [first, *_] = [*_place_of(item, self._request.names).parts, ""]
-            if first in RESERVED:
-                return ValueError(f"{first!r} is a file of the run itself; rename the item")
+            top = next(iter(_place_of(item, self._request.names).parts), "")
+            if top in RESERVED:
+                return ValueError(f"{top!r} is a file of the run itself; rename the item")
         if self._owners is None:
             return None
         place = self._place(item)
