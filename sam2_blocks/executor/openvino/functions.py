@@ -37,7 +37,7 @@ IDLE_S = 5.0
 """Seconds without a call after which a compiled function needs no more than its weights."""
 
 _converting = ForkSafeLock()
-_of_parents: list[Any] = []  # to free these would wait for threads that are not here
+_of_parents: list[Any] = []  # to free these might wait for threads that are not here
 
 
 @dataclass(frozen=True)
