@@ -54,6 +54,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # what is no checkpoint breaks the readers in many ways
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if reason.startswith("Weights only load failed"):
+            # What follows is torch's advice to run whatever is in the file.
+            reason = "it is damaged, or holds more than tensors"
         raise ModelError(
             f"{path} is not a readable checkpoint of plain tensors: {reason}"
         ) from error
