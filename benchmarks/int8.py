@@ -5,8 +5,9 @@ It keeps nothing: what the user calibrated stays as it is.
 
 from __future__ import annotations
 
-from benchmarks.peers import OursOpenVino, Weights
+from benchmarks.peers import OursOpenVino
 from benchmarks.scenes import PHOTOGRAPH
+from benchmarks.weights import Weights
 from sam2_blocks.executor.sam2.calibrate import measure_calibration
 from sam2_blocks.executor.sam2.executor import Sam2Executor
 from sam2_blocks.executor.sam2.loading import load_model

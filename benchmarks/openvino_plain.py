@@ -14,13 +14,13 @@ from benchmarks.measure import CocoRle
 from benchmarks.peers import (
     Lap,
     Official,
-    Weights,
     answering,
     encode_best,
     no_lap,
     replaced,
 )
 from benchmarks.scenes import Scene
+from benchmarks.weights import Weights
 from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.openvino.library import openvino
 

@@ -24,24 +24,21 @@ from torch import Tensor
 
 from benchmarks.measure import CLOSE, EQUAL, ROUNDED, CocoRle, Gate
 from benchmarks.scenes import Scene
+from benchmarks.weights import Weights
 from sam2_blocks.engine.plugins import load_plugins
 from sam2_blocks.engine.records import Item
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.engine.runner import Runner
-from sam2_blocks.executor import load
 from sam2_blocks.executor.backends import has_openvino
 from sam2_blocks.executor.device.precision import has_fast_bfloat16
 from sam2_blocks.executor.sam2.encode import encode_batch
 from sam2_blocks.executor.sam2.executor import Sam2Executor
-from sam2_blocks.executor.sam2.loading import load_model
 from sam2_blocks.formats.images import read_image
 from sam2_blocks.language.pipeline import load_pipeline
 from sam2_blocks.masks.detections import to_rles
 from sam2_blocks.masks.rle import rle_to_coco
 from sam2_blocks.values import Embedding, Image, Prompt, PromptSet
 
-SEED = 0
-TRAINED_SUFFIXES = (".pt", ".safetensors")
 HALF = "bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "float32"
 """What mode ``fast`` is on a CPU where nothing is calibrated for int8."""
 
@@ -75,32 +72,6 @@ Lap = Callable[[str], None]
 
 def no_lap(stage: str) -> None:
     """Take no notice of stages."""
-
-
-class Weights:
-    """One model's weights on one device: seeded random ones, but for ``nano`` and checkpoints.
-
-    Attributes:
-        name: a name of the catalogue, or the path of a checkpoint.
-        device: such as ``cpu``.
-        trained: whether the model's own masks mean something.
-        seed: of random weights; None if it is trained.
-    """
-
-    def __init__(self, name: str, device: str) -> None:
-        self.name = name
-        self.device = device
-        self.trained = name == "nano" or name.endswith(TRAINED_SUFFIXES)
-        self.seed = None if self.trained else SEED
-
-    @functools.cached_property
-    def network(self) -> Any:
-        """The plain ``SAM2Base`` for the others: no executor of ours touches it."""
-        return load_model(self.name, device=self.device, seed=self.seed).network
-
-    def load(self, **options: Any) -> Sam2Executor:
-        """Load an executor of ours."""
-        return load(self.name, device=self.device, seed=self.seed, cache_bytes=0, **options)
 
 
 class Peer:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +18,12 @@ from PIL import Image as PilImage
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.cold import time_cold_starts
 from benchmarks.int8 import OursInt8
 from benchmarks.measure import (
     EQUAL,
     Agreement,
+    CocoRle,
     Gate,
     Timing,
     available_bytes,
@@ -35,7 +34,6 @@ from benchmarks.measure import (
 )
 from benchmarks.openvino_plain import OpenVinoPlain
 from benchmarks.peers import (
-    SEED,
     Official,
     OfficialCompiled,
     OfficialHalf,
@@ -48,13 +46,13 @@ from benchmarks.peers import (
     OursPackaged,
     Peer,
     TunedDense,
-    Weights,
     encode_best,
     encode_dense,
     official_class,
 )
 from benchmarks.scenes import Scene, make_photo_scene, make_scene
 from benchmarks.third_party import Roboflow, Transformers
+from benchmarks.weights import SEED, Weights
 from sam2_blocks.executor.device.chunks import even_sizes
 from sam2_blocks.executor.device.workers import Workers
 from sam2_blocks.executor.rle.postprocess import logits_to_rles
@@ -80,15 +78,6 @@ PEERS: tuple[type[Peer], ...] = (
     OursPackaged,
 )
 LABELS = {peer.label(): peer for peer in PEERS}
-COLD_SCRIPT = """
-import json, sys
-import numpy as np
-from sam2_blocks.executor import load
-from sam2_blocks.values import Image, PromptSet
-executor = load(sys.argv[1], **json.loads(sys.argv[2]))
-[embedding] = executor.embed([Image(np.zeros((480, 640, 3), np.uint8))])
-executor.segment([(embedding, PromptSet.from_boxes([[9, 9, 99, 99]]))])
-"""
 MOST_COLD_RUNS = 5
 JOBS_AT_ONCE = 4  # masks a worker encodes at a time, as in the executor
 MATMUL_SIDE = {"cuda": 8192, "cpu": 2048}
@@ -179,18 +168,46 @@ def click(settings: Settings) -> Iterator[Case]:
 
 
 def encoder(settings: Settings) -> Iterator[Case]:
-    """Pictures to embeddings, from what the encoder sees, beside the time its FLOPs must take."""
+    """Pictures to embeddings, from what the encoder sees, beside the time its FLOPs must take.
+
+    Masks are those of ten boxes on the photograph, from the picture on.
+    """
     for model in settings.models:
         network = _weights(model, settings.device).network
         size, gflop = network.image_size, _encoder_gflop(network)
+        peers = {peer.label(): peer for peer in _peers(model, settings, leave_out=(TunedDense,))}
+        compared = _compare_from_pictures(model, peers, settings.device)
         for count in settings.batches:
             batch = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(SEED))
             batch = batch.to(settings.device)
-            peers = _peers(model, settings, leave_out=(TunedDense,))
-            jobs = {peer.label(): partial(peer.encode, batch) for peer in peers}
+            jobs = {label: partial(peer.encode, batch) for label, peer in peers.items()}
             head = Row("encoder", model, f"batch {count}", "", "")
             rows = _time(jobs, settings, head)
-            yield [_beside_floor(row, gflop * count, settings.device) for row in rows]
+            yield [
+                replace(_beside_floor(row, gflop * count, settings.device), **compared[row.label])
+                for row in rows
+            ]
+
+
+def _compare_from_pictures(
+    model: str, peers: Mapping[str, Peer], device: str
+) -> dict[str, dict[str, Any]]:
+    """Compare masks with those of the first peer; masks of random weights are noise, not judged.
+
+    Returns:
+        Fields of each peer's rows, by its label.
+    """
+    scene = make_photo_scene(SIZES_HW["1080p"], 10)
+    answers: dict[str, list[CocoRle]] = {}
+    for label, peer in peers.items():
+        peer.look_at(scene.pixels)
+        answers[label] = peer.segment(scene)
+    reference, *others = answers
+    found: dict[str, dict[str, Any]] = {reference: {}}
+    for label in others:
+        gate = peers[label].gate(scene) if _weights(model, device).trained else None
+        found[label] = {"agreement": compare(answers[label], answers[reference]), "gate": gate}
+    return found
 
 
 def folder(settings: Settings) -> Iterator[Case]:
@@ -224,59 +241,16 @@ def memory(settings: Settings) -> Iterator[Case]:
 
 
 def cold(settings: Settings) -> Iterator[Case]:
-    """A fresh interpreter to its first mask: imports, model, first picture.
-
-    What goes through `torch.compile` is compiled each time; packages are made beforehand.
-    """
+    """A fresh interpreter to its first mask; see `time_cold_starts`."""
     for model in settings.models:
         seed = None if _weights(model, settings.device).trained else SEED
         for peer in _peer_classes(settings):
             if not issubclass(peer, Ours) or issubclass(peer, OursInt8):  # which is kept nowhere
                 continue
-            options = {"device": settings.device, "seed": seed, **peer.options}
-            command = [sys.executable, "-c", COLD_SCRIPT, model, json.dumps(options)]
             runs = min(settings.runs, MOST_COLD_RUNS)
-            walls = [
-                _time_cold(command, variables)
-                for variables in _caches(model, peer, settings.device, runs)
-            ]
+            walls = time_cold_starts(model, peer, settings.device, seed, runs)
             timing = Timing(walls, [], os.getloadavg()[0])
             yield [Row("cold", model, "VGA x 1", peer.name, peer.mode, timing=timing)]
-
-
-def _time_cold(command: Sequence[str], variables: dict[str, str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(command, check=True, env={**os.environ, **variables})
-    return time.perf_counter() - start
-
-
-def _caches(model: str, peer: type[Ours], device: str, runs: int) -> Iterator[dict[str, str]]:
-    """Yield what names the folder where compiled code is kept, for each run of a peer."""
-    if "compile" not in peer.options:
-        yield from [{}] * runs
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for run in range(runs):
-            if issubclass(peer, OursPackaged):
-                yield _packaged(model, device, Path(folder))
-            else:
-                yield _cache_in(Path(folder) / str(run))
-
-
-def _cache_in(folder: Path) -> dict[str, str]:
-    return {
-        "SAM2_BLOCKS_CACHE": str(folder),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "triton"),
-    }
-
-
-def _packaged(model: str, device: str, folder: Path) -> dict[str, str]:
-    """Return a cache with the package of a model, made with the first call."""
-    variables = _cache_in(folder)
-    command = [sys.executable, "-m", "sam2_blocks", "models", "compile", model, "--device", device]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
-    return variables
 
 
 SCENARIOS: dict[str, Callable[[Settings], Iterator[Case]]] = {

@@ -16,7 +16,6 @@ from benchmarks.measure import CocoRle
 from benchmarks.peers import (
     Lap,
     Peer,
-    Weights,
     answering,
     encode_best,
     feature_sizes,
@@ -25,6 +24,7 @@ from benchmarks.peers import (
     replaced,
 )
 from benchmarks.scenes import Scene
+from benchmarks.weights import Weights
 
 LOGIT_TOLERANCE = 1e-4  # relative to the largest logit
 

@@ -1,4 +1,5 @@
 import itertools
+import json
 import shlex
 
 import numpy as np
@@ -101,6 +102,22 @@ def test_nano_end_to_end_equals_the_official_masks(tmp_path, capsys):
     assert "sam2_blocks" in capsys.readouterr().out
     assert (tmp_path / "out.json").exists()
     assert (tmp_path / "out.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_masks_stand_beside_the_time_of_an_encoder(tmp_path):
+    """From the picture on; those of random weights, which are noise, are not judged."""
+    line = (
+        f"encoder --models nano --batches 1 --device cpu --runs 1 --warmups 0 --peers "
+        f"'official float32' 'official bf16' 'sam2_blocks strict' --name {tmp_path / 'out'}"
+    )
+    assert main(shlex.split(line)) == 0
+    reference, half, ours = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (reference["agreement"], reference["gate"]) == (None, None)
+    assert (half["agreement"]["masks"], half["gate"]["name"]) == (10, "near")
+    assert half["agreement"]["differing"] > 0
+    assert ours["agreement"]["mean_iou"] > half["agreement"]["mean_iou"]
+    assert ours["gate"]["name"] == "but for rounding"
 
 
 def test_an_unknown_scenario_is_refused(capsys):
