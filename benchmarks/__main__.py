@@ -93,7 +93,7 @@ PRESETS = {
         60,
         "--device cpu --warmups 1 --runs 5 --seconds 10",
         (
-            f"encoder --models {TINY} --batches 1 --runs 3 --peers {ON_CPU}",
+            f"encoder --models nano {TINY} --batches 1 --runs 3 --peers {ON_CPU}",
             f"boxes --models {TINY} --sizes 1080p 4K --counts 100 --masks small --peers {ON_CPU}",
             f"folder --models {TINY} --pictures 20 --peers {ON_CPU}",
             f"click --models {TINY} nano --runs 10 --peers {MAIN}",
