@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from PIL import Image as Pil
 
@@ -35,6 +36,8 @@ ACCEPTED = (
     "video, a list (.txt), a table (.csv, .jsonl, .parquet), a COCO file, WebDataset shards (.tar) "
     "or a URL, and may be repeated"
 )
+
+PathT = TypeVar("PathT", str, Path)
 
 MANY_FRAMES = frozenset({".apng", ".gif", ".tif", ".tiff", ".webp"})
 """Endings of files that may hold several pictures."""
@@ -161,9 +164,12 @@ def _find(text: str, out: Path | None, left_out: Counter[str]) -> tuple[Path, li
         return path.parent, [path]
     else:
         root = _without_wildcards(path)
-        candidates = _each_once(map(Path, glob.glob(text, recursive=True)), left_out)
+        matches = match_files(text)
+        candidates = each_once(matches)
         if not candidates:
             raise UsageError(f"{text}: no such file, folder or match. Check the path.")
+        if len(candidates) < len(matches):
+            left_out[SEEN_TWICE] += len(matches) - len(candidates)
     files = [file for file in candidates if not _is_below(file, out)]
     if candidates and not files:
         raise UsageError(
@@ -187,13 +193,19 @@ def _nothing_in(videos: int) -> str:
     )
 
 
-def _each_once(matches: Iterable[Path], left_out: Counter[str]) -> list[Path]:
-    """Files that a pattern matches; ``**`` goes through links to folders, also in circles."""
+def match_files(pattern: str) -> list[Path]:
+    """Return the files that a pattern matches, in no order; links may lead to one twice."""
+    matches = dict.fromkeys(map(Path, glob.glob(pattern, recursive=True)))
+    return [path for path in matches if path.is_file()]
+
+
+def each_once(paths: Iterable[PathT]) -> list[PathT]:
+    """Return the shortest way to each file; ``**`` goes through linked folders, also in circles."""
     real_folder = functools.cache(os.path.realpath)
-    found: dict[tuple[str, str], Path] = {}
-    for path in sorted(matches, key=lambda path: len(path.parts)):
-        if path.is_file() and found.setdefault((real_folder(path.parent), path.name), path) != path:
-            left_out[SEEN_TWICE] += 1
+    found: dict[tuple[str, str], PathT] = {}
+    for path in sorted(paths, key=lambda path: len(PurePath(path).parts)):
+        folder, name = os.path.split(path)
+        found.setdefault((real_folder(folder), name), path)
     return list(found.values())
 
 

@@ -28,7 +28,7 @@ from sam2_blocks.runs.sources.addresses import (
     stamp_of,
     suffix_of,
 )
-from sam2_blocks.runs.sources.folder import natural_key, picture_suffixes
+from sam2_blocks.runs.sources.folder import each_once, natural_key, picture_suffixes
 from sam2_blocks.values import Image
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -152,7 +152,7 @@ def _matches(text: str) -> list[str]:
         system, path = open_system(text)
         found = [str(system.unstrip_protocol(one)) for one in system.glob(path)]
     else:
-        found = glob(text, recursive=True)
+        found = each_once(glob(text, recursive=True))
     return sorted(found, key=lambda path: natural_key(PurePosixPath(path)))
 
 

@@ -19,7 +19,13 @@ from sam2_blocks.files.reading import file_stamp
 from sam2_blocks.formats.clips import frame_id
 from sam2_blocks.formats.images import split_frame
 from sam2_blocks.formats.video import FrameReader, VideoFacts, decode_frames, read_facts
-from sam2_blocks.runs.sources.folder import VIDEO_SUFFIXES, PictureFiles, natural_key
+from sam2_blocks.runs.sources.folder import (
+    VIDEO_SUFFIXES,
+    PictureFiles,
+    each_once,
+    match_files,
+    natural_key,
+)
 from sam2_blocks.values import Image, VideoFrame
 
 LEAST_MISSING_S = 1.0
@@ -288,7 +294,7 @@ def open_video(text: str, request: RunRequest) -> VideoFrames | VideoFiles | Liv
 
 
 def _open_pattern(pattern: str, request: RunRequest) -> VideoFiles | None:
-    matches = [path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()]
+    matches = each_once(match_files(pattern))
     videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES]
     if not videos:
         return None

@@ -51,6 +51,13 @@ def test_patterns_and_urls_are_shards_too(shards, asked, memory, read):
     assert (item.id, read(item).hw) == ("d-00/0001", (6, 8))
 
 
+def test_a_pattern_names_each_shard_once_also_in_a_circle_of_links(shards, asked):
+    (shards / "b").mkdir()
+    (shards / "b" / "loop").symlink_to("..", target_is_directory=True)
+    items = open_shards(f"{shards}/**/*.tar", asked).items()
+    assert [item.id for item in items] == ["d-00/0001", "d-01/0001", "d-01/x/2"]
+
+
 def test_what_is_wrong_is_said(shards, asked, read):
     write_tar(shards / "e.tar", {"1.cls": b"3", "2.json": b"{torn", "2.png": b""})
     first, second = open_shards(str(shards / "e.tar"), asked).items()

@@ -373,6 +373,14 @@ def test_a_pattern_names_videos(tmp_path, request_for):
     assert source.identity.startswith(f"{tmp_path}/*.mp4 ")
 
 
+def test_a_pattern_names_each_video_once_also_in_a_circle_of_links(tmp_path, request_for):
+    write(tmp_path / "a.mp4", count=2)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "loop").symlink_to("..", target_is_directory=True)
+    items = open_video(f"{tmp_path}/**/*.mp4", request_for()).items()
+    assert [item.id for item in items] == ["a/000000", "a/000001"]
+
+
 def test_a_video_that_cannot_be_opened_has_a_clip_too(tmp_path, clip_request):
     """So that it is that which is said of it."""
     write(tmp_path / "a.mp4", count=2)
