@@ -21,7 +21,7 @@ from sam2_blocks.masks.rle import rle_area
 from sam2_blocks.options import AutomaticSettings, TrackSettings
 from sam2_blocks.strategies.automatic import generate_masks
 from sam2_blocks.strategies.tracking import FrameTracks, TrackKeeper, TrackPolicy
-from sam2_blocks.values import Hw, Prompt, Rle, Tracks, VideoFrame
+from sam2_blocks.values import Hw, Image, Prompt, Rle, Tracks, VideoFrame
 
 LOOKED_AHEAD = 16
 """Items of a micro-batch among which the next frames of each video are looked for."""
@@ -110,13 +110,7 @@ class Track:
             return error
 
     def _step(self, item: Any, key: Key) -> Result:
-        frame = item.image.video
-        if frame is None:
-            raise ValueError(
-                f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
-                "folder of frames or a picture that moves with --as-video, or an Image with "
-                "video=VideoFrame(…)."
-            )
+        frame = frame_of(item.image)
         video = self._video_of(item, frame, key)
         wanted = _wanted_of(item)
         if wanted is None:
@@ -184,6 +178,21 @@ class Track:
         if (frame.video_id, kind) not in self._said:
             self._said.add((frame.video_id, kind))
             warnings.warn(f"video {frame.video_id!r}: {what}", stacklevel=2)
+
+
+def frame_of(image: Image) -> VideoFrame:
+    """Return which frame of which video a picture is.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if image.video is None:
+        raise ValueError(
+            f"picture {image.id!r} is no frame of a video. Give a video as input, a folder of "
+            "frames or a picture that moves with --as-video, or an Image with "
+            "video=VideoFrame(…)."
+        )
+    return image.video
 
 
 def _wanted_of(item: Any) -> _Wanted | None:

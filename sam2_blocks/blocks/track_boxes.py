@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import supervision as sv
 
+from sam2_blocks.blocks.track import frame_of
 from sam2_blocks.engine.resources import Resources
 from sam2_blocks.errors import MissingExtraError
 from sam2_blocks.masks.merging import NO_TRACK, confidence_of
@@ -78,13 +79,7 @@ class TrackBoxes:
         }
 
     def _video_of(self, item: TrackBoxesItem) -> _Video:
-        frame = item.image.video
-        if frame is None:
-            raise ValueError(
-                f"picture {item.image.id!r} is no frame of a video. Give a video as input, a "
-                "folder of frames or a picture that moves with --as-video, or an Image with "
-                "video=VideoFrame(…)."
-            )
+        frame = frame_of(item.image)
         asked = (item.tracker, item.lost_after, item.min_frames, item.match_iou)
         key = (frame.video_id, *asked)
         video = self._videos.get(key)
